@@ -21,7 +21,7 @@ pub(crate) fn called<'a>(inventory: &'a Inventory, host: &str) -> Option<&'a Con
 }
 
 /// All containers, and the networks in which an nginx can resolve them by name.
-pub(crate) struct Around {
+pub(crate) struct ProxyContext {
     pub(crate) containers: Vec<Arc<Container>>,
     /// Its networks with name resolution; empty for an nginx on the host.
     pub(crate) networks: Vec<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Around {
     pub(crate) own: Vec<IpAddr>,
 }
 
-impl Around {
+impl ProxyContext {
     pub(crate) async fn of(cx: &ProbeCx, server: &ServerRef) -> Self {
         let containers = cx.inspected(&cx.inventory.containers).await;
         let mut around = Self { containers, networks: Vec::new(), own: Vec::new() };
@@ -102,7 +102,7 @@ pub(crate) struct Behind {
 
 /// The upstreams of an nginx and their dependencies, for the check of failed requests.
 pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
-    let around = Around::of(cx, server).await;
+    let around = ProxyContext::of(cx, server).await;
     let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
     let mut found: BTreeMap<String, Behind> = BTreeMap::new();
     for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use opsctl_core::probe::servers::redis::{NoAnswer, Session};
+use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
 use serde::{Deserialize, Serialize};
 
 /// Limit of keys scanned per database; a queue beyond it is detected by its worker's subscription.
@@ -36,7 +36,7 @@ impl fmt::Display for BrokerKeys {
 }
 
 /// Scans a bounded part of every database and lists the subscribed mailbox channels.
-pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, NoAnswer> {
+pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, RedisCommandError> {
     let mut found = BrokerKeys::default();
     // a worker subscribes to its mailbox: /0.celery.pidbox, with the number of its database in front
     let channels: Vec<Vec<u8>> = session.ask(&["PUBSUB", "CHANNELS", "*.pidbox"]).await.unwrap_or_default();

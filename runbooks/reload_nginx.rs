@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Refusal, Risk, Target};
 use opsctl_core::probe::ProbeCx;
-use opsctl_core::probe::nginx::{Nginx, Tested, test, test_command};
+use opsctl_core::probe::nginx::{ConfigTest, Nginx, test, test_command};
 use serde::{Deserialize, Serialize};
 
 use crate::servers::Server;
@@ -21,7 +21,7 @@ pub(crate) struct Reload {
     start_ticks: u64,
     container: Option<String>,
     test: Vec<String>,
-    pub(crate) tested: Tested,
+    pub(crate) tested: ConfigTest,
 }
 
 impl Reload {

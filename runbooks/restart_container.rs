@@ -14,14 +14,14 @@ pub(crate) const RESTART: FixSpec =
 /// Data needed for a restart besides the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Around {
+pub(crate) struct RestartContext {
     /// Containers that depend on it.
     pub(crate) dependants: Vec<String>,
     /// The reason why its service would not start again.
     pub(crate) stays_down: Option<String>,
 }
 
-impl Around {
+impl RestartContext {
     /// Reads the data. A running nginx keeps serving with a configuration that it would not start with, so `nginx -t` is run.
     pub(crate) async fn of(cx: &ProbeCx, c: &Container) -> Self {
         let dependants = opsctl_core::probe::docker::dependants(&cx.inventory.containers, c);
@@ -33,9 +33,7 @@ impl Around {
                 let tested = nginx::test(cx, server, &nginx).await;
                 match &tested.not_run {
                     Some(why) => Some(format!("`nginx -t` could not be run: {why}")),
-                    None => {
-                        (!tested.passes).then(|| format!("`nginx -t` fails: {}", tested.complaint().unwrap_or("no output")))
-                    }
+                    None => (!tested.passes).then(|| format!("`nginx -t` fails: {}", tested.complaint().unwrap_or("no output"))),
                 }
             }
             Err(e) => Some(format!("its configuration could not be read: {e}")),
@@ -47,7 +45,7 @@ impl Around {
 /// The plan of a restart: the container's stop timeout, its dependants named, and success only after 5 s without the finding.
 pub(crate) fn plan(
     c: &Container,
-    around: &Around,
+    around: &RestartContext,
     check: &CheckSpec,
     finding: &Finding,
     target: &Target,

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::{NoSession, state_of};
+use opsctl_core::probe::servers::{SessionError, state_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ impl Server {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Silence {
-    why: Option<NoSession>,
+    why: Option<SessionError>,
     /// Its container, if not running.
     container: Option<Container>,
     /// A stop was requested from the engine within the last hour.
@@ -80,13 +80,13 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    pub(crate) async fn about(cx: &ProbeCx, server: &Server, why: NoSession) -> Self {
+    pub(crate) async fn about(cx: &ProbeCx, server: &Server, why: SessionError) -> Self {
         let mut silence = Self { ..Self::default() };
         if let Some(server) = server.get() {
             if let Some(process) = server.process {
                 silence.process_state = process_state(process.pid).await;
             }
-            if why == NoSession::NotRunning
+            if why == SessionError::NotRunning
                 && let (Some(id), Some(docker)) = (&server.container, &cx.docker)
             {
                 silence.container = docker.inspect(id).await.ok().map(|c| (*c).clone());
@@ -101,7 +101,7 @@ impl Silence {
         silence
     }
 
-    pub(crate) fn why(&self) -> Option<&NoSession> {
+    pub(crate) fn why(&self) -> Option<&SessionError> {
         self.why.as_ref()
     }
 
@@ -134,11 +134,11 @@ impl Silence {
         let crit = |message: String| server.finding(code, Severity::Crit, target, message);
         let seconds = |ms: &u64| quantity::duration(SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX)));
         let finding = match why {
-            NoSession::NotRunning => return self.not_running(code, server, target, now),
-            NoSession::NotListening => crit(format!("{name} runs but does not listen on any address")),
-            NoSession::Refused { address } => crit(format!("{name} refuses connections at {address}")),
-            NoSession::Unreachable { address, why } => crit(format!("{name} cannot be reached at {address}: {why}")),
-            NoSession::Hung { address, after_ms } => {
+            SessionError::NotRunning => return self.not_running(code, server, target, now),
+            SessionError::NotListening => crit(format!("{name} runs but does not listen on any address")),
+            SessionError::Refused { address } => crit(format!("{name} refuses connections at {address}")),
+            SessionError::Unreachable { address, why } => crit(format!("{name} cannot be reached at {address}: {why}")),
+            SessionError::Hung { address, after_ms } => {
                 let stopped = self.process_state == Some('T');
                 let finding =
                     crit(format!("{name} accepts connections at {address} and did not answer within {}", seconds(after_ms)));
@@ -148,19 +148,19 @@ impl Silence {
                     finding
                 }
             }
-            NoSession::Closed { address, why } => crit(format!("{name} closed the connection at {address}")).cite("seen", why),
-            NoSession::Garbage { address, why } => {
+            SessionError::Closed { address, why } => crit(format!("{name} closed the connection at {address}")).cite("seen", why),
+            SessionError::Garbage { address, why } => {
                 crit(format!("the listener at {address} does not speak {word}")).cite("seen", printable(why))
             }
-            NoSession::Rejected { address, code: word, message } => {
+            SessionError::Rejected { address, code: word, message } => {
                 crit(format!("{name} rejects every command")).cite("error", format!("{word} {message}")).cite("at", address)
             }
-            NoSession::Unproven { address, why } => {
+            SessionError::Unproven { address, why } => {
                 let at = if address == name { String::new() } else { format!(" at {address}") };
                 let gap = format!("{name}{at} was not checked, and no password was sent to it: {why}");
                 return Judgement { gaps: vec![gap], ..Judgement::default() };
             }
-            NoSession::Login { address, message, tried } => {
+            SessionError::Login { address, message, tried } => {
                 let tried = tried.as_ref().map_or_else(String::new, |from| format!(" (tried {from})"));
                 let line = format!("[[server]] name = \"{name}\" password = \"${{{secret}}}\"");
                 let at = if address == name { String::new() } else { format!(" at {address}") };

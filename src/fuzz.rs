@@ -16,7 +16,7 @@ pub fn targets() -> Vec<&'static Target> {
 
 const TARGETS: &[Target] = &[
     Target::text("config", |text| {
-        let known = config::Known::registry();
+        let known = config::KnownNames::registry();
         match config::read_text(Path::new("config.toml"), text.to_owned(), &known, &[]) {
             // the printed effective configuration is equal to the parsed one
             Ok(loaded) => {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opsctl_core::probe::{Ask, host};
+use opsctl_core::probe::{ProbeOptions, host};
 
 use crate::changes;
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ConfigEnvironment};
 use crate::engine::{Assessment, Progress, Recording, Run, Selection, Session, Setup, Step};
 use crate::report::add_journal;
 use crate::site;
@@ -15,7 +15,7 @@ use crate::state::{Scope, Store, sample_of};
 use crate::waive::{self, Waivers};
 
 /// The result of a run, with its session.
-pub struct Looked {
+pub struct RunResult {
     /// For re-checks.
     pub session: Session,
     /// History.
@@ -31,15 +31,15 @@ pub struct Looked {
 /// The state directory.
 #[must_use]
 pub fn state_dir(config: &Config) -> PathBuf {
-    Surroundings::of_process().state_dir(config.state_dir.as_deref())
+    ConfigEnvironment::of_process().state_dir(config.state_dir.as_deref())
 }
 
 /// A session on this host, and its history.
-pub async fn session(config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
+pub async fn session(config: &Config, ask: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
     session_at(&state_dir(config), config, ask, deadline).await
 }
 
-async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Option<Duration>) -> (Session, Store) {
+async fn session_at(state_dir: &Path, config: &Config, ask: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
     let store = Store::open(state_dir, config.history_days).await;
     let (made, notes) = match waive::load(state_dir) {
         Ok(made) => (made, config.notes.clone()),
@@ -68,11 +68,11 @@ async fn session_at(state_dir: &Path, config: &Config, ask: Ask, deadline: Optio
 pub async fn look(
     config: &Config,
     selection: &Selection,
-    ask: Ask,
+    ask: ProbeOptions,
     deadline: Option<Duration>,
     run: &Run,
     progress: &dyn Fn(Progress),
-) -> Looked {
+) -> RunResult {
     let (session, store) = session(config, ask, deadline).await;
     let (recording, mut assessment) = session.run(selection, run, progress).await;
     progress(Progress::Remembering);
@@ -101,5 +101,5 @@ pub async fn look(
         assessment.report.notes.push("the samples and findings of this run were not stored: the deadline was reached".to_owned());
     }
     run.partial.step(Step::Reporting);
-    Looked { session, store, recording, assessment, unmatched }
+    RunResult { session, store, recording, assessment, unmatched }
 }

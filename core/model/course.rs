@@ -10,7 +10,7 @@ use super::verdict::Severity;
 /// State of a finding relative to earlier reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum FindingStatus {
     /// Not reported before.
     New,
     /// Reported before and still open.
@@ -21,11 +21,11 @@ pub enum Standing {
 
 /// History of an open finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Known {
+pub struct FindingHistory {
     /// Id of the finding in this report.
     pub finding: String,
     /// Its state relative to earlier reports.
-    pub standing: Standing,
+    pub standing: FindingStatus,
     /// First time opsctl reported it in this episode.
     pub first_seen: Timestamp,
     /// Number of episodes within the last day, including this one.
@@ -53,11 +53,11 @@ pub struct Recovered {
 
 /// Comparison of a run with earlier runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Course {
+pub struct History {
     /// Time of the previous report; `None` for the first.
     pub compared_with: Option<Timestamp>,
     /// One entry per open finding that counts.
-    pub findings: Vec<Known>,
+    pub findings: Vec<FindingHistory>,
     /// Findings that are no longer open.
     pub recovered: Vec<Recovered>,
     /// Numbers from earlier runs.
@@ -66,10 +66,10 @@ pub struct Course {
     pub period: Option<String>,
 }
 
-impl Course {
+impl History {
     /// The history of the finding with this id.
     #[must_use]
-    pub fn of(&self, finding: &str) -> Option<&Known> {
+    pub fn of(&self, finding: &str) -> Option<&FindingHistory> {
         self.findings.iter().find(|k| k.finding == finding)
     }
 }

@@ -21,7 +21,7 @@ mod verdict;
 pub use change::{Change, ChangeKind, Changes, EVERYTHING};
 pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
 pub use code::Code;
-pub use course::{Course, Known, Recovered, Standing};
+pub use course::{FindingHistory, FindingStatus, History, Recovered};
 pub use evidence::{EvidenceText, Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
 pub use fix::{Action, FileIdentity, FixSpec, Plan, Refusal, Risk};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{change::Change, course::Course, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
+use super::{change::Change, course::History, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
 
 /// Version of the JSON format of the report; incremented when a field changes its meaning or is removed.
 pub const REPORT_SCHEMA_VERSION: u32 = 1;
@@ -44,7 +44,7 @@ pub struct Report {
     pub changes: Vec<Change>,
     /// Comparison with earlier runs; set by `opsctl report` only.
     #[serde(default)]
-    pub course: Option<Course>,
+    pub course: Option<History>,
     /// The change journal after this run: a copy of its head outside the host shows whether entries were removed or rewritten.
     /// Absent when no journal could be read, and in a replay.
     #[serde(default, skip_serializing_if = "Option::is_none")]

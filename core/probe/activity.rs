@@ -50,7 +50,7 @@ pub struct Activity {
 }
 
 /// The two samples of a run.
-pub struct Watch {
+pub struct SystemSampler {
     roots: [Proc; 2],
     first: Result<Arc<First>, ProbeError>,
     memo: Memo<(), Result<Arc<Activity>, ProbeError>>,
@@ -64,7 +64,7 @@ struct First {
     processes: Processes,
 }
 
-impl Watch {
+impl SystemSampler {
     /// Takes the first sample of this host.
     pub async fn start() -> Self {
         Self::over([Proc::default(), Proc::default()], Some(own_ms())).await
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn concurrent_callers_share_one_window() {
-        let watch = Watch::start().await;
+        let watch = SystemSampler::start().await;
         let (a, b) = tokio::join!(watch.activity(), watch.activity());
         let (a, b) = (a.unwrap(), b.unwrap());
         assert!(Arc::ptr_eq(&a, &b));
@@ -158,7 +158,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn unreadable_proc_is_reported_by_activity() {
         let nowhere = Proc::at("/nonexistent");
-        let error = Watch::recorded(nowhere.clone(), nowhere).await.activity().await.unwrap_err();
+        let error = SystemSampler::recorded(nowhere.clone(), nowhere).await.activity().await.unwrap_err();
         assert!(error.to_string().contains("/nonexistent/stat"), "{error}");
     }
 }

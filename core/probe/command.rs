@@ -78,7 +78,7 @@ fn descendants(of: Pid) -> Vec<Pid> {
 
 /// Exit status of a program and at least the last 256 KiB of its output.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct CommandOutput {
     /// Its exit status.
     pub status: ExitStatus,
     /// Its standard output.
@@ -87,7 +87,7 @@ pub struct Ended {
     pub stderr: String,
 }
 
-impl Ended {
+impl CommandOutput {
     /// The last line of its output, for an error message.
     #[must_use]
     pub fn last_words(&self) -> String {
@@ -173,18 +173,20 @@ impl std::fmt::Display for Argv {
 
 /// Runs a command line (without a shell, in the C locale, without input) and waits at most `timeout`. The error states why it did
 /// not complete.
-pub async fn run(argv: &Argv, timeout: Duration) -> Result<Ended, String> {
+pub async fn run(argv: &Argv, timeout: Duration) -> Result<CommandOutput, String> {
     run_limited(argv, timeout, MAX_OUTPUT_BYTES).await
 }
 
 /// [`run`] with the complete output, up to at least 32 MiB.
-pub async fn read(argv: &Argv, timeout: Duration) -> Result<Ended, String> {
+pub async fn read(argv: &Argv, timeout: Duration) -> Result<CommandOutput, String> {
     run_limited(argv, timeout, MAX_FULL_OUTPUT_BYTES).await
 }
 
 /// Whether a program is installed.
 pub async fn is_installed(name: &'static str) -> bool {
-    blocking::run("a program", name, LOOKUP_TIMEOUT, move |_| which::which_in(name, Some(SAFE_PATH), "/").is_ok()).await.unwrap_or(false)
+    blocking::run("a program", name, LOOKUP_TIMEOUT, move |_| which::which_in(name, Some(SAFE_PATH), "/").is_ok())
+        .await
+        .unwrap_or(false)
 }
 
 /// The search path for programs of site runbooks, regardless of `PATH`.
@@ -206,7 +208,7 @@ pub fn program(name: &str) -> Result<Program, String> {
 
 /// The programs of a fix in argv form, as currently resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct ResolvedPrograms {
     /// The program, or why it cannot be run.
     pub program: Result<Program, String>,
     /// The program that reverts the fix; `None` if it cannot be reverted.
@@ -222,11 +224,11 @@ pub struct Found {
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Resolves the programs of a fix, and checks that no other user can change them.
-pub async fn find(argv: &[String], undo: &[String], cwd: Option<&str>) -> Result<Found, ProbeError> {
+pub async fn find(argv: &[String], undo: &[String], cwd: Option<&str>) -> Result<ResolvedPrograms, ProbeError> {
     let (argv, undo, cwd) = (argv.to_vec(), undo.to_vec(), cwd.map(str::to_owned));
     let from = argv.first().cloned().unwrap_or_default();
     blocking::run("a program", &from, LOOKUP_TIMEOUT, move |io| {
-        let mut found = Found { program: Err(String::new()), undo: None, folder: None, open: None };
+        let mut found = ResolvedPrograms { program: Err(String::new()), undo: None, folder: None, open: None };
         match cwd.as_deref().map(|path| (path, std::fs::metadata(path))) {
             Some((path, Ok(meta))) if !meta.is_dir() => found.folder = Some(format!("{path} is not a directory")),
             Some((path, Err(e))) if e.kind() == ErrorKind::NotFound => found.folder = Some(format!("{path} does not exist")),
@@ -255,7 +257,7 @@ pub async fn find(argv: &[String], undo: &[String], cwd: Option<&str>) -> Result
 
 /// Why a program of a site runbook did not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotEnded {
+pub enum RunError {
     /// It could not be run, with the reason.
     NotRun(String),
     /// It was killed after this timeout, with its process group.
@@ -274,14 +276,14 @@ pub async fn run_own(
     cwd: Option<&str>,
     read_only: bool,
     timeout: Duration,
-) -> Result<Ended, NotEnded> {
+) -> Result<CommandOutput, RunError> {
     let (words, directory) = (argv.to_vec(), cwd.map(str::to_owned));
     let vetted = blocking::run("a program", &program.path, LOOKUP_TIMEOUT, move |io| {
         executable::vet(&words, directory.as_deref()).map(|program| (program, account_environment(io)))
     });
-    let (vetted, variables) = vetted.await.map_err(|e| NotEnded::NotRun(e.to_string()))?.map_err(NotEnded::NotRun)?;
+    let (vetted, variables) = vetted.await.map_err(|e| RunError::NotRun(e.to_string()))?.map_err(RunError::NotRun)?;
     if vetted != *program {
-        return Err(NotEnded::NotRun(format!("{} was replaced by another file", program.path)));
+        return Err(RunError::NotRun(format!("{} was replaced by another file", program.path)));
     }
     let name = argv.first().map_or(program.path.as_str(), String::as_str);
     let mut command = Command::new(&program.path);
@@ -317,7 +319,7 @@ const PASSED_VARIABLES: &[&str] = &[
     "SSL_CERT_DIR",
 ];
 
-async fn run_limited(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ended, String> {
+async fn run_limited(argv: &Argv, timeout: Duration, keep: usize) -> Result<CommandOutput, String> {
     let name = argv.program;
     let found = blocking::run("a program", name, LOOKUP_TIMEOUT, move |io| {
         which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| format!("{name} is not installed"))?;
@@ -332,7 +334,7 @@ async fn run_limited(argv: &Argv, timeout: Duration, keep: usize) -> Result<Ende
     run_in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.words(name))
 }
 
-impl NotEnded {
+impl RunError {
     /// A message for the program called `name`.
     #[must_use]
     pub fn words(self, name: &str) -> String {
@@ -350,7 +352,12 @@ impl NotEnded {
 type BeforeSpawn = Box<dyn FnOnce(&Io) -> std::io::Result<Option<Uid>> + Send>;
 
 /// Starts a command after `before` and waits at most `timeout`; processes that remain in its group are killed.
-pub(super) async fn start(command: Command, name: &str, timeout: Duration, before: Option<BeforeSpawn>) -> Result<Ended, NotEnded> {
+pub(super) async fn start(
+    command: Command,
+    name: &str,
+    timeout: Duration,
+    before: Option<BeforeSpawn>,
+) -> Result<CommandOutput, RunError> {
     run_in_group(command, name, timeout, MAX_OUTPUT_BYTES, true, before).await
 }
 
@@ -378,7 +385,7 @@ async fn run_in_group(
     keep: usize,
     kill_remaining: bool,
     before: Option<BeforeSpawn>,
-) -> Result<Ended, NotEnded> {
+) -> Result<CommandOutput, RunError> {
     let begun = Instant::now();
     let runtime = tokio::runtime::Handle::current();
     // spawning waits until the program file is read: on a hung file system forever
@@ -392,10 +399,10 @@ async fn run_in_group(
         command.stdin(null).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()
     });
     let spawned = spawned.await.map_err(|e| match e {
-        ProbeError::Timeout { .. } => NotEnded::Timeout(timeout),
-        other => NotEnded::NotRun(other.to_string()),
+        ProbeError::Timeout { .. } => RunError::Timeout(timeout),
+        other => RunError::NotRun(other.to_string()),
     })?;
-    let mut child = spawned.map_err(|e| NotEnded::NotRun(format!("starting {name}: {e}")))?;
+    let mut child = spawned.map_err(|e| RunError::NotRun(format!("starting {name}: {e}")))?;
     let timeout_left = timeout.saturating_sub(begun.elapsed());
     let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let mut group = ProcessGroup { leader, exited: false };
@@ -419,8 +426,8 @@ async fn run_in_group(
         };
         tokio::time::timeout(timeout_left, exited).await
     };
-    let status = status.map_err(|_| NotEnded::Timeout(timeout))?;
-    let status = status.map_err(|e| NotEnded::NotRun(format!("waiting for {name}: {e}")))?;
+    let status = status.map_err(|_| RunError::Timeout(timeout))?;
+    let status = status.map_err(|e| RunError::NotRun(format!("waiting for {name}: {e}")))?;
     // reaped: its pid may be reused as soon as its process group is empty
     group.exited = true;
     if !kill_remaining {
@@ -428,7 +435,7 @@ async fn run_in_group(
     }
     drop(group);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Ended { status, stdout: text(out), stderr: text(err) })
+    Ok(CommandOutput { status, stdout: text(out), stderr: text(err) })
 }
 
 /// Reads to the end and keeps the last part: verbose output must not block the program or terminate it with SIGPIPE.
@@ -469,7 +476,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn programs_have_no_controlling_terminal() {
         let exited = run(&argv("sh", &["-c", "ps -o sid= -p $$; echo $$; true < /dev/tty"]), Duration::from_secs(60)).await;
-        let Ended { stdout, stderr, .. } = exited.unwrap();
+        let CommandOutput { stdout, stderr, .. } = exited.unwrap();
         let mut lines = stdout.lines().map(str::trim);
         assert_eq!(lines.next(), lines.next(), "a session of its own: {stdout}");
         assert!(stderr.contains("/dev/tty"), "{stderr}");
@@ -534,7 +541,7 @@ mod tests {
         assert!(exited.stdout.starts_with(cwd.unwrap()) && !exited.stdout.contains("CARGO"), "{}", exited.stdout);
         wait_for_exit(&dir.path().join("pid")).await;
         let late = run_own(&sh, &words("sleep 1000 & echo $! > pid; wait"), cwd, true, Duration::from_millis(300)).await;
-        assert_eq!(late.unwrap_err(), NotEnded::Timeout(Duration::from_millis(300)));
+        assert_eq!(late.unwrap_err(), RunError::Timeout(Duration::from_millis(300)));
         wait_for_exit(&dir.path().join("pid")).await;
     }
 

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     Redactor,
-    activity::Watch,
+    activity::SystemSampler,
     docker::{Container, Docker, Network},
     endpoint::{Endpoint, FirstAnswers},
     filesystem::Filesystems,
@@ -46,9 +46,9 @@ pub struct ProbeCx {
     /// Responses of the name servers of this host.
     pub resolvers: Resolvers,
     /// The dependency graph, with the reachability of each dependency.
-    pub needs: needs::Known,
+    pub needs: needs::DependencyCache,
     /// Samples of the system at the start of the run and after the window.
-    pub watch: Watch,
+    pub watch: SystemSampler,
     /// The kernel log, read once.
     pub kernel_log: KernelLog,
     /// Samples of earlier runs.
@@ -56,12 +56,12 @@ pub struct ProbeCx {
     /// Registers secrets when they are read, so that they can be removed from all output.
     pub redactor: Arc<Redactor>,
     /// Options given by the user.
-    pub ask: Ask,
+    pub ask: ProbeOptions,
 }
 
 /// Options given by the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ask {
+pub struct ProbeOptions {
     /// Report disk usage also of filesystems without a finding.
     pub usage: bool,
     /// Report messages to be sent without sending them.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::http::{self, Answer, NoAnswer};
+use super::http::{self, HttpError, HttpResponse};
 use super::identity::may_serve_any;
-use super::netns::{self, NoConnection};
+use super::netns::{self, ConnectError};
 use super::servers::Stream;
 use super::servers::Trust;
 use super::servers::served_by;
@@ -86,7 +86,7 @@ pub struct Expect {
 /// Result of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
-pub enum Asked {
+pub enum EndpointResult {
     /// A response was received.
     Answered {
         /// Status code.
@@ -119,7 +119,7 @@ pub enum Asked {
     Unreachable(String),
 }
 
-impl Asked {
+impl EndpointResult {
     /// Whether the result is as expected.
     #[must_use]
     pub fn is_right(&self) -> bool {
@@ -128,15 +128,15 @@ impl Asked {
 }
 
 /// First results of a run, shared by all checks that compare endpoints.
-pub type FirstAnswers = Memo<String, Result<Asked, ProbeError>>;
+pub type FirstAnswers = Memo<String, Result<EndpointResult, ProbeError>>;
 
 /// The first result of this run; the request is sent once.
-pub async fn first(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
+pub async fn first(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<EndpointResult, ProbeError> {
     cx.first_answers.get(endpoint.id.clone(), || Box::pin(ask(cx, endpoint, connect, answer))).await
 }
 
 /// Sends a request and returns its result.
-pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<Asked, ProbeError> {
+pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<EndpointResult, ProbeError> {
     let pid = match &endpoint.from {
         Some(name) => Some(cx.pid_of(name).await?),
         None => None,
@@ -145,13 +145,13 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
     let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let address = match names::first_address(pid, endpoint.address.as_ref().unwrap_or(&endpoint.host), endpoint.port).await? {
         Ok(address) => address,
-        Err(why) => return Ok(Asked::Unreachable(why)),
+        Err(why) => return Ok(EndpointResult::Unreachable(why)),
     };
     let stream = match netns::connect_as(pid, address, connect).await? {
         Ok(stream) => stream,
-        Err(NoConnection::Refused) => return Ok(Asked::Refused),
-        Err(NoConnection::Timeout) => return Ok(Asked::Timeout),
-        Err(NoConnection::Other(why)) => return Ok(Asked::Unreachable(why)),
+        Err(ConnectError::Refused) => return Ok(EndpointResult::Refused),
+        Err(ConnectError::Timeout) => return Ok(EndpointResult::Timeout),
+        Err(ConnectError::Other(why)) => return Ok(EndpointResult::Unreachable(why)),
     };
     // headers may contain a token: over plain HTTP they are sent only to a service of this host or of a container, not to a
     // user's program
@@ -174,15 +174,15 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
         let secured = lag::timeout(answer, super::servers::over_tls(stream, &endpoint.host, &trust)).await;
         stream = match secured {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Ok(Asked::Tls(e.to_string())),
-            Err(_) => return Ok(Asked::Timeout),
+            Ok(Err(e)) => return Ok(EndpointResult::Tls(e.to_string())),
+            Err(_) => return Ok(EndpointResult::Timeout),
         };
     }
     Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, MAX_BODY_BYTES, answer).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };
-            Asked::Answered {
+            EndpointResult::Answered {
                 status: got.status,
                 wrong,
                 took_ms: took(),
@@ -190,20 +190,20 @@ pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: D
                 location: got.location.map(|l| without_query(&l)),
             }
         }
-        Err(NoAnswer::Timeout) => Asked::Timeout,
-        Err(NoAnswer::Closed(_)) => Asked::Closed,
-        Err(NoAnswer::NotHttp(_)) => Asked::NotHttp,
+        Err(HttpError::Timeout) => EndpointResult::Timeout,
+        Err(HttpError::Closed(_)) => EndpointResult::Closed,
+        Err(HttpError::NotHttp(_)) => EndpointResult::NotHttp,
     })
 }
 
 /// Whether a connection stays open: docker-proxy accepts connections to a port without a listener, and closes them immediately.
-async fn stays_open(mut stream: Stream, took_ms: u64) -> Asked {
+async fn stays_open(mut stream: Stream, took_ms: u64) -> EndpointResult {
     use tokio::io::AsyncReadExt;
     let mut byte = [0; 1];
     match tokio::time::timeout(Duration::from_millis(300), stream.read(&mut byte)).await {
-        Ok(Ok(0) | Err(_)) => Asked::Closed,
+        Ok(Ok(0) | Err(_)) => EndpointResult::Closed,
         // the server sends first, or waits for the client
-        Ok(Ok(_)) | Err(_) => Asked::Connected { took_ms },
+        Ok(Ok(_)) | Err(_) => EndpointResult::Connected { took_ms },
     }
 }
 
@@ -214,7 +214,7 @@ pub(super) fn without_query(url: &str) -> String {
 impl Expect {
     /// The difference between a response and the expected one.
     #[must_use]
-    pub fn wrong(&self, answer: &Answer) -> Option<String> {
+    pub fn wrong(&self, answer: &HttpResponse) -> Option<String> {
         let status = answer.status;
         if self.status.is_empty() {
             if !(200..400).contains(&status) {
@@ -270,9 +270,9 @@ impl Expect {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn answer(status: u16, body: &str) -> HttpResponse {
         let headers = vec![("content-type".to_owned(), "text/html; charset=utf-8".to_owned())];
-        Answer {
+        HttpResponse {
             status,
             body: body.to_owned(),
             location: None,

@@ -19,7 +19,7 @@ const MAX_SEARCH_BYTES: u64 = 4 << 20;
 /// Metadata of a file and the result of a content search.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Facts {
+pub struct FileInfo {
     /// Its path.
     pub path: String,
     /// Whether it is a regular file.
@@ -38,22 +38,22 @@ pub struct Facts {
 
 /// The file at `path`, or the newest file that matches it as a pattern; `None` if no file exists. `texts` are searched in its
 /// content.
-pub async fn look(path: &str, texts: &[String], timeout: Duration) -> Result<Option<Facts>, ProbeError> {
+pub async fn look(path: &str, texts: &[String], timeout: Duration) -> Result<Option<FileInfo>, ProbeError> {
     let (path, texts) = (path.to_owned(), texts.to_vec());
     let from = path.clone();
     blocking::run("a file", &from, timeout, move |io| read(io, &path, &texts)).await?
 }
 
-fn read(io: &Io, path: &str, texts: &[String]) -> Result<Option<Facts>, ProbeError> {
+fn read(io: &Io, path: &str, texts: &[String]) -> Result<Option<FileInfo>, ProbeError> {
     let Some((path, meta)) = newest(io, path)? else { return Ok(None) };
     let seconds = Timestamp::new(meta.mtime(), i32::try_from(meta.mtime_nsec()).unwrap_or(0));
-    let mut facts = Facts {
+    let mut facts = FileInfo {
         is_file: meta.is_file(),
         size: meta.len(),
         modified: seconds.ok(),
         owner: user_name(io, meta.uid()),
         path,
-        ..Facts::default()
+        ..FileInfo::default()
     };
     if !texts.is_empty() && facts.is_file {
         let denied = |e: &std::io::Error| ProbeError::io("a file", facts.path.clone(), e);

@@ -45,7 +45,7 @@ const TARGETS: &[Target] = &[
     Target::text("endpoint-answer", |text| {
         let (pointer, body) = text.split_once('\n').unwrap_or((text, text));
         let expect = endpoint::Expect { json: [(pointer.to_owned(), "x".to_owned())].into(), ..endpoint::Expect::default() };
-        let answer = http::Answer {
+        let answer = http::HttpResponse {
             status: 200,
             location: None,
             server: None,

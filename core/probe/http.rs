@@ -15,7 +15,7 @@ use super::lag;
 
 /// The response of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Status code.
     pub status: u16,
     /// `Location` of a redirect.
@@ -42,7 +42,7 @@ pub struct Answer {
 /// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "error")]
-pub enum NoAnswer {
+pub enum HttpError {
     /// No response within the timeout.
     Timeout,
     /// The peer closed or reset the connection.
@@ -52,7 +52,7 @@ pub enum NoAnswer {
 }
 
 /// Sends `GET path` and reads at most `keep` bytes of the body.
-pub async fn get<S>(stream: S, host: &str, path: &str, keep: usize, timeout: Duration) -> Result<Answer, NoAnswer>
+pub async fn get<S>(stream: S, host: &str, path: &str, keep: usize, timeout: Duration) -> Result<HttpResponse, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -67,11 +67,11 @@ pub async fn get_with<S>(
     headers: &[(String, String)],
     keep: usize,
     timeout: Duration,
-) -> Result<Answer, NoAnswer>
+) -> Result<HttpResponse, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    lag::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep)).await.unwrap_or(Err(NoAnswer::Timeout))
+    lag::timeout(timeout, exchange(stream, Method::GET, host, path, headers, keep)).await.unwrap_or(Err(HttpError::Timeout))
 }
 
 /// The header for basic authentication.
@@ -87,7 +87,7 @@ pub(super) async fn get_as<S>(
     login: (&str, &str),
     keep: usize,
     timeout: Duration,
-) -> Result<Answer, NoAnswer>
+) -> Result<HttpResponse, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -101,13 +101,13 @@ pub(super) async fn post<S>(
     path: &str,
     login: Option<(&str, &str)>,
     timeout: Duration,
-) -> Result<Answer, NoAnswer>
+) -> Result<HttpResponse, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let login: Vec<_> = login.map(|(user, password)| basic(user, password)).into_iter().collect();
     let sent = exchange(stream, Method::POST, host, path, &login, 4096);
-    lag::timeout(timeout, sent).await.unwrap_or(Err(NoAnswer::Timeout))
+    lag::timeout(timeout, sent).await.unwrap_or(Err(HttpError::Timeout))
 }
 
 async fn exchange<S>(
@@ -117,7 +117,7 @@ async fn exchange<S>(
     path: &str,
     headers: &[(String, String)],
     keep: usize,
-) -> Result<Answer, NoAnswer>
+) -> Result<HttpResponse, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -132,13 +132,13 @@ where
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|e| NoAnswer::NotHttp(e.to_string()))?;
+        .map_err(|e| HttpError::NotHttp(e.to_string()))?;
     let request_and_response = async {
         let response = sender.send_request(request).await.map_err(|e| classify(&e))?;
         let text = |name: header::HeaderName| {
             response.headers().get(name).and_then(|v| v.to_str().ok()).map(|v| v.chars().take(256).collect::<String>())
         };
-        let mut answer = Answer {
+        let mut answer = HttpResponse {
             status: response.status().as_u16(),
             location: text(header::LOCATION),
             server: text(header::SERVER),
@@ -190,12 +190,13 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
     let sent_at = super::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {
-        NoAnswer::Timeout => "no answer in time".to_owned(),
-        NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => why,
+        HttpError::Timeout => "no answer in time".to_owned(),
+        HttpError::Closed(why) | HttpError::NotHttp(why) => why,
     })?;
     let took = super::clock::now().duration_since(sent_at).as_secs_f64();
     let date = answer.date.ok_or("the response has no Date header")?;
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).map_err(|_| format!("`{date}` is not a valid date"))?;
+    let date =
+        jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).map_err(|_| format!("`{date}` is not a valid date"))?;
     // `Date` is truncated to a second: half of it has passed on average
     Ok(date.duration_since(sent_at).as_secs_f64() + 0.5 - took / 2.0)
 }
@@ -207,10 +208,10 @@ pub(super) fn split_url(url: &str) -> Option<(&str, &str)> {
     (!authority.is_empty() && !authority.contains('@')).then_some((authority, if path.is_empty() { "/" } else { path }))
 }
 
-fn classify(error: &hyper::Error) -> NoAnswer {
+fn classify(error: &hyper::Error) -> HttpError {
     use std::error::Error as _;
     let detail = error.source().map_or_else(|| error.to_string(), |s| format!("{error}: {s}"));
-    if error.is_parse() || error.is_parse_status() { NoAnswer::NotHttp(detail) } else { NoAnswer::Closed(detail) }
+    if error.is_parse() || error.is_parse_status() { HttpError::NotHttp(detail) } else { HttpError::Closed(detail) }
 }
 
 #[cfg(test)]

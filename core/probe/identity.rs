@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::docker::Docker;
 use super::home::Home;
 use super::io::{Ids, Root, ids_of};
-use super::servers::Found;
+use super::servers::FoundServer;
 use super::systemd::Systemd;
 use super::{Io, ProbeCx, ProbeError, blocking};
 use crate::model::Product;
@@ -41,7 +41,7 @@ enum Proof {
 
 /// Sets the proven homes of processes, and marks those that belong to a user that is not expected to run such a server. Reads no
 /// file that the processes name.
-pub async fn prove(found: &mut [Found], docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) {
+pub async fn prove(found: &mut [FoundServer], docker: Option<&Arc<Docker>>, systemd: Option<&Arc<Systemd>>) {
     let proving = found.iter_mut().map(|f| async move {
         let proof = prove_home(f.process.pid, &f.cgroups, docker, systemd).await;
         f.untrusted = untrusted(f, &proof).await;
@@ -176,7 +176,7 @@ fn parts(path: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Why a process is not trusted: its user is not expected to run such a server, or the engine contradicts its control group path.
-async fn untrusted(found: &Found, proof: &Proof) -> Option<String> {
+async fn untrusted(found: &FoundServer, proof: &Proof) -> Option<String> {
     let (pid, product, ids, proof) = (found.process.pid, found.product, found.ids, proof.clone());
     let from = format!("process {pid}");
     let reason = blocking::run("the user of a process", &from, READ_TIMEOUT, move |io| {
@@ -217,7 +217,9 @@ fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> 
         }
         // the password file in a user namespace is controlled by the user that created the namespace
         Proof::None if in_other_namespace(io, pid, "user") => false,
-        Proof::None if in_other_namespace(io, pid, "pid") => is_named(&Root::of(io, pid), uid, product) && uid < FIRST_REGULAR_UID,
+        Proof::None if in_other_namespace(io, pid, "pid") => {
+            is_named(&Root::of(io, pid), uid, product) && uid < FIRST_REGULAR_UID
+        }
         Proof::None => is_named(&Root::own(io), uid, product),
         Proof::Contradicted(_) => false,
     }

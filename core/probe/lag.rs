@@ -438,6 +438,9 @@ mod tests {
     async fn opsctl_late_twice_is_inconclusive() {
         let (result, late) = watched(timeout_by(LIMIT, std::future::pending::<()>(), |_| Some(SECOND / 2))).await;
         assert_eq!((result, late), (Err(Elapsed), Some(SECOND / 2)));
-        assert_eq!(too_busy(SECOND / 2), "this host was too busy for a reliable result (opsctl itself waited 0.5 s for a processor)");
+        assert_eq!(
+            too_busy(SECOND / 2),
+            "this host was too busy for a reliable result (opsctl itself waited 0.5 s for a processor)"
+        );
     }
 }

@@ -138,7 +138,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
 
 /// State of the connections to one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Talk {
+pub enum ConnectionState {
     /// One is established without retransmissions.
     Works,
     /// One is being established, or waits for an acknowledgement.
@@ -149,17 +149,17 @@ pub enum Talk {
 
 /// The current connections from the network namespace of `pid` to `to`.
 #[must_use]
-pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> Talk {
+pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> ConnectionState {
     talk_in(&tcp_table(io, pid).unwrap_or_default(), to)
 }
 
-pub(super) fn talk_in(table: &str, to: SocketAddr) -> Talk {
+pub(super) fn talk_in(table: &str, to: SocketAddr) -> ConnectionState {
     let rows: Vec<Row<'_>> = table.lines().filter_map(row).filter(|r| r.remote == to).collect();
     // SYN_SENT, or an established one with retransmissions
     if rows.iter().any(|r| r.state == "02" || (r.state == "01" && r.retransmits > 0)) {
-        return Talk::Tries;
+        return ConnectionState::Tries;
     }
-    if rows.iter().any(|r| r.state == "01") { Talk::Works } else { Talk::None }
+    if rows.iter().any(|r| r.state == "01") { ConnectionState::Works } else { ConnectionState::None }
 }
 
 /// Whether IPv6 wildcard sockets exclude IPv4 in the network namespace of `pid` (`net.ipv6.bindv6only`); `None` if the namespace
@@ -227,11 +227,11 @@ mod tests {
             )
         };
         let to = SocketAddr::from(([10, 0, 0, 2], 8080));
-        assert_eq!(talk_in(&line("01", "00000000"), to), Talk::Works);
-        assert_eq!(talk_in(&line("01", "00000003"), to), Talk::Tries);
-        assert_eq!(talk_in(&(line("01", "00000000") + &line("02", "00000001")), to), Talk::Tries);
-        assert_eq!(talk_in(&line("06", "00000000"), to), Talk::None);
-        assert_eq!(talk_in(&line("01", "00000000"), SocketAddr::from(([10, 0, 0, 2], 80))), Talk::None);
+        assert_eq!(talk_in(&line("01", "00000000"), to), ConnectionState::Works);
+        assert_eq!(talk_in(&line("01", "00000003"), to), ConnectionState::Tries);
+        assert_eq!(talk_in(&(line("01", "00000000") + &line("02", "00000001")), to), ConnectionState::Tries);
+        assert_eq!(talk_in(&line("06", "00000000"), to), ConnectionState::None);
+        assert_eq!(talk_in(&line("01", "00000000"), SocketAddr::from(([10, 0, 0, 2], 80))), ConnectionState::None);
     }
 
     proptest::proptest! {

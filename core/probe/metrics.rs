@@ -9,7 +9,7 @@ const MAX_SAMPLES: usize = 2000;
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Number {
+pub struct MetricSample {
     /// The metric name.
     pub name: String,
     /// Its labels; URLs in them are without credentials and query.
@@ -19,7 +19,7 @@ pub struct Number {
     pub value: f64,
 }
 
-impl Number {
+impl MetricSample {
     /// The value of a label, or an empty string.
     #[must_use]
     pub fn label(&self, name: &str) -> &str {
@@ -29,7 +29,7 @@ impl Number {
 
 /// The samples with one of these names; other lines are ignored.
 #[must_use]
-pub fn parse(text: &str, names: &[&str]) -> Vec<Number> {
+pub fn parse(text: &str, names: &[&str]) -> Vec<MetricSample> {
     let wanted = |line: &&str| {
         let name = &line[..line.find(['{', ' ']).unwrap_or(0)];
         !name.is_empty() && names.contains(&name)
@@ -37,7 +37,7 @@ pub fn parse(text: &str, names: &[&str]) -> Vec<Number> {
     text.lines().filter(wanted).filter_map(number).take(MAX_SAMPLES).collect()
 }
 
-fn number(line: &str) -> Option<Number> {
+fn number(line: &str) -> Option<MetricSample> {
     let end = line.find(['{', ' '])?;
     let (name, rest) = line.split_at(end);
     let (labels, rest) = match rest.strip_prefix('{') {
@@ -46,7 +46,7 @@ fn number(line: &str) -> Option<Number> {
     };
     // a timestamp may follow
     let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
-    value.is_finite().then(|| Number { name: name.to_owned(), labels, value })
+    value.is_finite().then(|| MetricSample { name: name.to_owned(), labels, value })
 }
 
 /// Parses `a="b",c="d"} 1` into the labels and the rest.
@@ -78,7 +78,7 @@ fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
 
 /// The sum of all samples with one name; `None` if there is none.
 #[must_use]
-pub fn sum(numbers: &[Number], name: &str) -> Option<f64> {
+pub fn sum(numbers: &[MetricSample], name: &str) -> Option<f64> {
     let mut all = numbers.iter().filter(|n| n.name == name).map(|n| n.value).peekable();
     all.peek()?;
     Some(all.sum())

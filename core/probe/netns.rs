@@ -11,7 +11,7 @@ use super::{Io, ProbeError, blocking, lag};
 /// A failed connection attempt.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NoConnection {
+pub enum ConnectError {
     /// Connection refused: no listener, or a firewall rejects the connection.
     Refused,
     /// The attempt timed out.
@@ -21,7 +21,7 @@ pub enum NoConnection {
 }
 
 /// Connects to `address` from the host's namespace.
-pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
     connect_from(None, address, timeout).await
 }
 
@@ -30,7 +30,7 @@ pub async fn connect_inside(
     pid: i64,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
     connect_from(Some(pid), address, timeout).await
 }
 
@@ -39,7 +39,7 @@ pub async fn connect_as(
     pid: Option<i32>,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
     if let Some(pid) = pid
         && !blocking::run("a namespace", &format!("process {pid}"), timeout, move |io| same_network(io, pid)).await?
     {
@@ -48,7 +48,7 @@ pub async fn connect_as(
     Ok(match lag::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(e)) => Err(classify(&e)),
-        Err(_) => Err(NoConnection::Timeout),
+        Err(_) => Err(ConnectError::Timeout),
     })
 }
 
@@ -62,15 +62,15 @@ async fn connect_from(
     pid: Option<i64>,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
-    lag::retried(|| connect_once(pid, address, timeout), |made| matches!(made, Ok(Err(NoConnection::Timeout)))).await
+) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
+    lag::retried(|| connect_once(pid, address, timeout), |made| matches!(made, Ok(Err(ConnectError::Timeout)))).await
 }
 
 async fn connect_once(
     pid: Option<i64>,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<Result<tokio::net::TcpStream, NoConnection>, ProbeError> {
+) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
     let from = pid.map_or_else(|| address.to_string(), |pid| format!("{address} inside the namespace of process {pid}"));
     // a separate thread enters the namespace and exits there
     let stream = blocking::run("a connection", &from, timeout + Duration::from_millis(200), move |io| {
@@ -83,13 +83,13 @@ async fn connect_once(
     .map_err(|e: std::io::Error| ProbeError::of_process("a connection", &from, &e))?;
     Ok(stream.map_err(|e| classify(&e)).and_then(|s| {
         let ready = s.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(s));
-        ready.map_err(|e| NoConnection::Other(e.to_string()))
+        ready.map_err(|e| ConnectError::Other(e.to_string()))
     }))
 }
 
 /// Whether the network namespace of `pid` has a default route of either address family. `None` if the process no longer exists.
 #[must_use]
-pub fn has_way_out(io: &Io, pid: i64) -> Option<bool> {
+pub fn has_default_route(io: &Io, pid: i64) -> Option<bool> {
     let v4 = io.read_lossy(format!("/proc/{pid}/net/route")).ok()?;
     let v6 = io.read_lossy(format!("/proc/{pid}/net/ipv6_route")).unwrap_or_default();
     Some(v4.lines().any(is_default_v4) || v6.lines().any(is_default_v6))
@@ -136,11 +136,11 @@ fn enter(io: &Io, pid: i64) -> std::io::Result<()> {
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-pub(super) fn classify(error: &std::io::Error) -> NoConnection {
+pub(super) fn classify(error: &std::io::Error) -> ConnectError {
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => NoConnection::Refused,
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => NoConnection::Timeout,
-        _ => NoConnection::Other(error.to_string()),
+        std::io::ErrorKind::ConnectionRefused => ConnectError::Refused,
+        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => ConnectError::Timeout,
+        _ => ConnectError::Other(error.to_string()),
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn written_fd(syscall: &str) -> Option<u8> {
 
 /// A process and its memory usage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct MemoryUsage {
     /// Process id.
     pub pid: i32,
     /// Command name.
@@ -106,8 +106,8 @@ pub struct Holder {
 
 /// The `n` processes of `pids` with the highest memory usage, largest first.
 #[must_use]
-pub fn largest(io: &Io, pids: &[i32], n: usize) -> Vec<Holder> {
-    let mut holders: Vec<Holder> = pids.iter().filter_map(|pid| holder(io, *pid)).collect();
+pub fn largest(io: &Io, pids: &[i32], n: usize) -> Vec<MemoryUsage> {
+    let mut holders: Vec<MemoryUsage> = pids.iter().filter_map(|pid| holder(io, *pid)).collect();
     holders.sort_by_key(|h| std::cmp::Reverse(h.rss));
     holders.truncate(n);
     holders
@@ -119,9 +119,9 @@ pub fn anonymous(io: &Io, pid: i32) -> Option<u64> {
     status_bytes(&io.read_lossy(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
 }
 
-fn holder(io: &Io, pid: i32) -> Option<Holder> {
+fn holder(io: &Io, pid: i32) -> Option<MemoryUsage> {
     let text = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
-    Some(Holder { pid, comm: status_field(&text, "Name:")?.to_owned(), rss: status_bytes(&text, "VmRSS:")? })
+    Some(MemoryUsage { pid, comm: status_field(&text, "Name:")?.to_owned(), rss: status_bytes(&text, "VmRSS:")? })
 }
 
 /// A field of `/proc/<pid>/status`.
@@ -185,7 +185,7 @@ pub(super) fn deleted_library(line: &str) -> Option<String> {
 
 /// A mount in the mount namespace of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenMount {
+pub struct ParsedMount {
     /// Root of the mount in its filesystem; ends in `//deleted` if that file was unlinked or replaced.
     pub root: String,
     /// Mount point.
@@ -194,14 +194,14 @@ pub struct SeenMount {
 
 /// The mounts in the mount namespace of `pid`, with octal escapes resolved.
 #[must_use]
-pub fn mounts_of(io: &Io, pid: i64) -> Vec<SeenMount> {
+pub fn mounts_of(io: &Io, pid: i64) -> Vec<ParsedMount> {
     let text = io.read_lossy(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     text.lines().filter_map(seen_mount).collect()
 }
 
-pub(super) fn seen_mount(line: &str) -> Option<SeenMount> {
+pub(super) fn seen_mount(line: &str) -> Option<ParsedMount> {
     let mut fields = line.split(' ').skip(3);
-    Some(SeenMount { root: unescape(fields.next()?), mountpoint: unescape(fields.next()?) })
+    Some(ParsedMount { root: unescape(fields.next()?), mountpoint: unescape(fields.next()?) })
 }
 
 /// Resolves octal escapes of mountinfo: `\040` is a space (proc(5)).

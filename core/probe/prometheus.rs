@@ -29,7 +29,7 @@ pub enum Health {
 /// A scrape target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Scraped {
+pub struct ScrapeTarget {
     /// Its scrape pool: the job name in the configuration.
     pub pool: String,
     /// URL without credentials and query, which may contain a token.
@@ -54,7 +54,7 @@ pub struct Scraped {
 /// Result of the configuration check of Prometheus.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Checked {
+pub struct ConfigCheck {
     /// Whether it passes.
     pub passes: bool,
     /// Errors as printed by `promtool`.
@@ -69,8 +69,13 @@ pub struct Checked {
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `promtool check config FILE` for a Prometheus: in its container, or on this host with its privileges.
-pub async fn check_config(docker: Option<&Docker>, container: Option<&str>, process: ServerProcess, argv: &[String]) -> Checked {
-    let mut checked = Checked { command: argv.join(" "), ..Checked::default() };
+pub async fn check_config(
+    docker: Option<&Docker>,
+    container: Option<&str>,
+    process: ServerProcess,
+    argv: &[String],
+) -> ConfigCheck {
+    let mut checked = ConfigCheck { command: argv.join(" "), ..ConfigCheck::default() };
     let ended = match run_for(docker, container, process, argv, &[], CHECK_TIMEOUT).await {
         // the engine could not start it
         Ok(e) if matches!(e.code, Some(126 | 127)) => {
@@ -112,7 +117,7 @@ impl Series {
 
 impl ProbeCx {
     /// The active scrape targets of a Prometheus.
-    pub async fn scraped(&self, target: &Target) -> Result<Vec<Scraped>, ProbeError> {
+    pub async fn scraped(&self, target: &Target) -> Result<Vec<ScrapeTarget>, ProbeError> {
         let json = self.json(target, "/api/v1/targets?state=active").await?;
         let unexpected = || ProbeError::failed("targets", target.to_string(), "the response is not a list of targets");
         parse_targets(&json).ok_or_else(unexpected)
@@ -134,13 +139,13 @@ fn texts(object: &Value) -> BTreeMap<String, String> {
     all.filter_map(|(k, v)| Some((k.clone(), without_secrets(v.as_str()?)))).collect()
 }
 
-pub(super) fn parse_targets(json: &Value) -> Option<Vec<Scraped>> {
+pub(super) fn parse_targets(json: &Value) -> Option<Vec<ScrapeTarget>> {
     let active = json.pointer("/data/activeTargets")?.as_array()?;
     let text = |v: &Value, name: &str| v.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let scraped = |v: &Value| {
         let scrape_url = text(v, "scrapeUrl");
         let url = url(&scrape_url)?;
-        Some(Scraped {
+        Some(ScrapeTarget {
             pool: text(v, "scrapePool"),
             path: url.path,
             host: url.place.host,

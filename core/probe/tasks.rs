@@ -133,8 +133,10 @@ impl Proc {
     pub(super) fn busiest_homes(&self, io: &Io, first: &Processes, later: &Processes, window_ms: u64) -> Vec<HomeUse> {
         let mut homes: HashMap<Home, f64> = HashMap::new();
         // a container with more busy processes than the limit is found by those within it
-        for consumer in
-            self.busiest(io, first, later, window_ms, MAX_HOME_LOOKUPS).into_iter().filter(|c| c.nice <= 0 && c.home != Home::Host)
+        for consumer in self
+            .busiest(io, first, later, window_ms, MAX_HOME_LOOKUPS)
+            .into_iter()
+            .filter(|c| c.nice <= 0 && c.home != Home::Host)
         {
             *homes.entry(consumer.home).or_default() += consumer.cpu_percent;
         }

@@ -205,7 +205,8 @@ impl Rules {
             }
             Purpose::Read => format!("chmod o-w {shown}, or use a file of your own"),
             Purpose::Write | Purpose::Collect => {
-                "write to a directory owned by root such as /var/lib/opsctl or /root, or to standard output (`FORMAT=-`)".to_owned()
+                "write to a directory owned by root such as /var/lib/opsctl or /root, or to standard output (`FORMAT=-`)"
+                    .to_owned()
             }
         };
         TrustError::Refused { component: component.to_owned(), cause, remedy }

@@ -44,7 +44,7 @@ pub(super) struct Consumer {
 /// One database of Redis or one virtual host of RabbitMQ.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Place {
+pub(super) struct BrokerAddress {
     /// `db 1`, `/`.
     pub(super) name: String,
     pub(super) queues: Vec<Queue>,

@@ -58,7 +58,12 @@ const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "celery.no-consumer", KeyKind::Unit, "the worker's unit failed"),
     Link::confirmed("container.paused", "celery.stalled", KeyKind::Container, "the worker's container is paused"),
     Link::confirmed("container.oom-killed", "celery.worker-oom", KeyKind::Container, "its container is at its memory limit"),
-    Link::likely("celery.worker-oom", "celery.stalled", KeyKind::Container, "its child processes are killed as fast as they take tasks"),
+    Link::likely(
+        "celery.worker-oom",
+        "celery.stalled",
+        KeyKind::Container,
+        "its child processes are killed as fast as they take tasks",
+    ),
     Link::confirmed("container.down", "celery.beat", KeyKind::Container, "its container is down"),
     Link::confirmed("redis.persistence", "celery.stalled", KeyKind::Writes, "the broker rejects writes"),
     Link::confirmed("redis.memory", "celery.stalled", KeyKind::Writes, "the broker rejects writes"),

@@ -10,12 +10,12 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::celery::{Connection, Process, processes};
 use opsctl_core::probe::home::Home;
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::broker::{Place, Queue};
+use super::broker::{BrokerAddress, Queue};
 use super::{rabbitmq, redis};
 use crate::broker_keys;
 use crate::processes::{Names, at_home};
@@ -77,7 +77,7 @@ pub(super) struct Queues {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    places: Vec<Place>,
+    places: Vec<BrokerAddress>,
     /// Workers on this host.
     workers: Vec<Process>,
     containers: Names,
@@ -210,16 +210,16 @@ fn stopped_units(inventory: &Inventory) -> Vec<String> {
 }
 
 /// The reason for an unavailable broker, as a predicate.
-fn unavailable(why: &NoSession) -> String {
+fn unavailable(why: &SessionError) -> String {
     match why {
-        NoSession::NotRunning => "does not run".to_owned(),
-        NoSession::Login { .. } => "requires credentials that opsctl does not have".to_owned(),
+        SessionError::NotRunning => "does not run".to_owned(),
+        SessionError::Login { .. } => "requires credentials that opsctl does not have".to_owned(),
         _ => "does not answer".to_owned(),
     }
 }
 
 /// Why a worker consumes nothing, if the cause is visible from this host.
-fn stuck(e: &Evidence, place: &Place, worker: &Process) -> Option<&'static str> {
+fn stuck(e: &Evidence, place: &BrokerAddress, worker: &Process) -> Option<&'static str> {
     if matches!(&worker.home, Home::Container(id) if e.paused.contains(id)) {
         return Some("its container is paused");
     }
@@ -242,7 +242,7 @@ fn connects_from(worker: &Process, address: &str) -> bool {
 
 impl Evidence {
     /// Keeps only conditions present in both samples: a connection may be slow, a worker may be between two tasks.
-    fn merge_second_sample(&mut self, later: Vec<Place>, processes: &[Process]) {
+    fn merge_second_sample(&mut self, later: Vec<BrokerAddress>, processes: &[Process]) {
         for (place, later) in self.places.iter_mut().zip(later) {
             for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
                 queue.later = later.queues.iter().find(|q| q.name == queue.name).map(|q| q.depth);
@@ -270,26 +270,26 @@ impl Evidence {
     }
 
     /// The workers of this host that are connected to this database or virtual host.
-    fn workers_of(&self, place: &Place) -> Vec<&Process> {
-    let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
-    self.workers.iter().filter(|w| clients().any(|a| connects_from(w, a))).collect()
+    fn workers_of(&self, place: &BrokerAddress) -> Vec<&Process> {
+        let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+        self.workers.iter().filter(|w| clients().any(|a| connects_from(w, a))).collect()
     }
 
     /// The workers that keep tasks waiting: the visibly stuck ones, or all of them if none is.
-    fn culprits(&self, place: &Place) -> Vec<&Process> {
+    fn culprits(&self, place: &BrokerAddress) -> Vec<&Process> {
         let workers = self.workers_of(place);
         let stuck: Vec<&Process> = workers.iter().copied().filter(|w| stuck(self, place, w).is_some()).collect();
         if stuck.is_empty() { workers } else { stuck }
     }
 
-    fn subject(&self, place: &Place, queue: &Queue) -> Subject {
+    fn subject(&self, place: &BrokerAddress, queue: &Queue) -> Subject {
         let server = self.server.get().map(opsctl_core::model::ServerRef::identity).unwrap_or_default();
         let workers: Vec<String> = self.culprits(place).iter().map(|w| format!("{}:{}", w.pid, w.start_ticks)).collect();
         let identity = format!("{server}/{}/{}@{}", place.name, queue.name, workers.join(","));
         Subject { kind: Kind::Queue, name: queue.name.clone(), identity }
     }
 
-    fn finding(&self, code: &'static Code, severity: Severity, place: &Place, queue: &Queue, message: String) -> Finding {
+    fn finding(&self, code: &'static Code, severity: Severity, place: &BrokerAddress, queue: &Queue, message: String) -> Finding {
         let server = self.server.get().map(|s| s.id.clone()).unwrap_or_default();
         let tasks: Vec<String> = queue.tasks.iter().map(|(name, n)| format!("{name} {n}")).collect();
         let mut finding = Finding::new(code, severity, self.subject(place, queue), message)
@@ -328,7 +328,7 @@ impl Queues {
 
     /// Whether a second sample is worth its time: tasks wait, and some connection or worker looks stuck.
     fn suspicious(&self, e: &Evidence) -> bool {
-        let place_is = |p: &Place| {
+        let place_is = |p: &BrokerAddress| {
             p.consumers.iter().all(|c| c.waits)
                 || p.consumers.iter().any(|c| c.dead)
                 || p.oldest_unacked_s.is_some_and(|s| s > self.settings.unacked_warn_s)
@@ -338,7 +338,7 @@ impl Queues {
     }
 
     /// Finds a non-empty queue without an effective consumer.
-    fn consumed(&self, e: &Evidence, place: &Place, queue: &Queue) -> Option<Finding> {
+    fn consumed(&self, e: &Evidence, place: &BrokerAddress, queue: &Queue) -> Option<Finding> {
         let waiting = format!("{} wait in {}", tasks(queue.now()), queue.name);
         let workers = e.workers_of(place);
         let nobody = queue.consumers.map_or(place.consumers.is_empty(), |n| n == 0);
@@ -361,8 +361,11 @@ impl Queues {
             let severity = if all && !queue.falls() { Severity::Crit } else { Severity::Warn };
             let labels: Vec<String> =
                 held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
-            let message =
-                format!("{waiting}, and {} consumes none: {}", if all { "its worker" } else { "one of its workers" }, held_up[0].1);
+            let message = format!(
+                "{waiting}, and {} consumes none: {}",
+                if all { "its worker" } else { "one of its workers" },
+                held_up[0].1
+            );
             return Some(
                 e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", labels.join("\n")),
             );
@@ -390,7 +393,7 @@ impl Queues {
         Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).likely())
     }
 
-    fn backlog(&self, e: &Evidence, place: &Place, queue: &Queue) -> Option<Finding> {
+    fn backlog(&self, e: &Evidence, place: &BrokerAddress, queue: &Queue) -> Option<Finding> {
         let (severity, limit) = match queue.now() {
             n if n >= self.settings.backlog_crit => (Severity::Crit, self.settings.backlog_crit),
             n if n >= self.settings.backlog_warn => (Severity::Warn, self.settings.backlog_warn),
@@ -406,9 +409,8 @@ impl Queues {
         let looked_at: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
         // a single name is a loop or a single sender, a mix is a lack of workers
         Some(match queue.tasks.first() {
-            Some((name, n)) if looked_at >= 20 && n.saturating_mul(10) >= looked_at.saturating_mul(9) => {
-                finding.hint(format!("nearly all waiting tasks are {name}: check the code that sends it, it may re-enqueue itself"))
-            }
+            Some((name, n)) if looked_at >= 20 && n.saturating_mul(10) >= looked_at.saturating_mul(9) => finding
+                .hint(format!("nearly all waiting tasks are {name}: check the code that sends it, it may re-enqueue itself")),
             _ => finding,
         })
     }
@@ -416,7 +418,7 @@ impl Queues {
 
 impl Evidence {
     /// Links a finding to the workers it concerns, and offers to restart them.
-    fn with_workers(&self, finding: Finding, place: &Place) -> Finding {
+    fn with_workers(&self, finding: Finding, place: &BrokerAddress) -> Finding {
         let culprits = self.culprits(place);
         let versions: Vec<&str> = culprits.iter().filter_map(|w| w.versions.as_deref()).take(1).collect();
         let finding = culprits.iter().fold(finding, |f, w| at_home(f, &w.home)).cite("versions", versions.join(", "));
@@ -424,7 +426,7 @@ impl Evidence {
     }
 }
 
-fn orphans(judged: &Judged<'_>, e: &Evidence, place: &Place) -> Option<Finding> {
+fn orphans(judged: &Judged<'_>, e: &Evidence, place: &BrokerAddress) -> Option<Finding> {
     let finding =
         |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
     if place.unacked > 0 && place.consumers.is_empty() && place.listening == 0 && e.workers_of(place).is_empty() {
@@ -437,11 +439,12 @@ fn orphans(judged: &Judged<'_>, e: &Evidence, place: &Place) -> Option<Finding> 
             "{} in a worker for an ETA beyond the visibility timeout (usually {limit}): they are redelivered before they run",
             if place.far == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", place.far) }
         );
-        finding(Severity::Info, message).hint("raise visibility_timeout above the longest countdown, or send such tasks closer to their ETA")
+        finding(Severity::Info, message)
+            .hint("raise visibility_timeout above the longest countdown, or send such tasks closer to their ETA")
     })
 }
 
-fn connected(place: &Place) -> String {
+fn connected(place: &BrokerAddress) -> String {
     match place.listening {
         0 | 1 => "one is".to_owned(),
         _ => "workers are".to_owned(),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use opsctl_core::probe::servers::rabbitmq::Facts;
 
-use super::broker::{Place, Queue};
+use super::broker::{BrokerAddress, Queue};
 
 /// The virtual hosts used by Celery: those with worker mailboxes and event queues.
-pub(super) fn places(facts: &Facts) -> Vec<Place> {
+pub(super) fn places(facts: &Facts) -> Vec<BrokerAddress> {
     let own = |name: &str| name.ends_with(".pidbox") || name.starts_with("celeryev");
-    let mut places: BTreeMap<&str, Place> = BTreeMap::new();
+    let mut places: BTreeMap<&str, BrokerAddress> = BTreeMap::new();
     for queue in facts.queues.iter().filter(|q| own(&q.name) || q.name == "celery") {
         let place = places.entry(&queue.vhost).or_default();
         place.name = format!("vhost {}", queue.vhost);

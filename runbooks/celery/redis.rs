@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use opsctl_core::model::Target;
 use opsctl_core::probe::celery::connections;
-use opsctl_core::probe::servers::redis::{NoAnswer, Session};
+use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
 use opsctl_core::probe::{ProbeCx, clock};
 
-use super::broker::{Consumer, Place, Queue};
+use super::broker::{BrokerAddress, Consumer, Queue};
 use crate::broker_keys::BrokerKeys;
 use crate::servers::Server;
 
@@ -30,7 +30,12 @@ const UNACKED_END: &str = "19";
 pub(super) const VISIBILITY_TIMEOUT: u64 = 3600;
 
 /// Reads every database with keys of Celery.
-pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys: &BrokerKeys) -> Result<Vec<Place>, NoAnswer> {
+pub(super) async fn read(
+    cx: &ProbeCx,
+    target: &Target,
+    session: &Session,
+    keys: &BrokerKeys,
+) -> Result<Vec<BrokerAddress>, RedisCommandError> {
     let clients: String = session.ask(&["CLIENT", "LIST"]).await?;
     let pid = Server::of(cx, target).ok().and_then(|s| s.get().and_then(|s| s.process)).map(|p| p.pid);
     let connections = match pid {
@@ -58,9 +63,9 @@ pub(super) async fn read(cx: &ProbeCx, target: &Target, session: &Session, keys:
     Ok(places)
 }
 
-async fn read_database(session: &Session, database: u32, prefix: &str) -> Result<Place, NoAnswer> {
+async fn read_database(session: &Session, database: u32, prefix: &str) -> Result<BrokerAddress, RedisCommandError> {
     let names = queue_names(session, database, prefix).await?;
-    let mut place = Place { name: format!("db {database}"), ..Place::default() };
+    let mut place = BrokerAddress { name: format!("db {database}"), ..BrokerAddress::default() };
     for name in names {
         let keys: Vec<String> = keys_of(prefix, &name);
         let commands = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
@@ -91,7 +96,7 @@ fn keys_of(prefix: &str, queue: &str) -> Vec<String> {
 }
 
 /// The queues that exchanges are bound to, and the default one.
-async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<BTreeSet<String>, NoAnswer> {
+async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<BTreeSet<String>, RedisCommandError> {
     let mut names = BTreeSet::from(["celery".to_owned()]);
     let mut cursor = "0".to_owned();
     let pattern = format!("{prefix}_kombu.binding.*");
@@ -118,7 +123,7 @@ pub(super) fn bound_queue(member: &str) -> Option<String> {
     (!own).then(|| queue.to_owned())
 }
 
-async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Place) -> Result<(), NoAnswer> {
+async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut BrokerAddress) -> Result<(), RedisCommandError> {
     let (hash, index) = (format!("{prefix}unacked"), format!("{prefix}unacked_index"));
     let count: Vec<Option<u64>> = session.ask_in(database, &[vec![b"HLEN", hash.as_bytes()]]).await?;
     place.unacked = count.into_iter().next().flatten().unwrap_or(0);
@@ -130,8 +135,7 @@ async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut Pla
     let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
     let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
     let commands = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
-    let bodies: Vec<Option<Vec<u8>>> =
-        if commands.is_empty() { Vec::new() } else { session.ask_in(database, &commands).await? };
+    let bodies: Vec<Option<Vec<u8>>> = if commands.is_empty() { Vec::new() } else { session.ask_in(database, &commands).await? };
     let now = clock::now();
     for ((_, taken), body) in tags.iter().zip(bodies) {
         let age = (now.as_second() as f64 - taken).max(0.0);

@@ -108,8 +108,13 @@ impl Check for Engine {
             EngineState::Answers { .. } if !evidence.held.is_empty() => {
                 let (held, all) = (evidence.held.len(), quantity::count(evidence.containers, "container"));
                 let named: Vec<&str> = evidence.held.iter().take(MAX_NAMED_CONTAINERS).map(|(name, _)| name.as_str()).collect();
-                let more = if held > MAX_NAMED_CONTAINERS { format!(" and {} more", held - MAX_NAMED_CONTAINERS) } else { String::new() };
-                let message = format!("{} responds, but not to requests about {held} of its {all}: {}{more}", e.name, named.join(", "));
+                let more = if held > MAX_NAMED_CONTAINERS {
+                    format!(" and {} more", held - MAX_NAMED_CONTAINERS)
+                } else {
+                    String::new()
+                };
+                let message =
+                    format!("{} responds, but not to requests about {held} of its {all}: {}{more}", e.name, named.join(", "));
                 let finding = finding(&HUNG, Severity::Crit, message).hint(
                     "they are locked by a `docker stop`, `rm` or `exec` that does not end, or by a containerd-shim that hangs (`ps -e \
                      -o pid,stat,etime,args | grep -e 'docker ' -e shim`); end that process before restarting the daemon",
@@ -132,7 +137,9 @@ impl Check for Engine {
             },
             EngineState::Unsupported { error } => Judgement { gaps: vec![error.clone()], ..Judgement::default() },
             EngineState::Missing => crit(format!("{} is expected on this host but its socket does not exist", e.name)),
-            EngineState::Refused => crit(format!("{}'s socket exists but refuses connections: the daemon is not running", e.name)),
+            EngineState::Refused => {
+                crit(format!("{}'s socket exists but refuses connections: the daemon is not running", e.name))
+            }
             EngineState::Garbage { error } => crit(format!("{}'s socket does not speak the Docker API: {error}", e.name)),
             EngineState::Hung { after_ms } => {
                 let waited = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(*after_ms).unwrap_or(i64::MAX)));

@@ -78,7 +78,7 @@ pub(super) struct Evidence {
     /// A thread blocked in a write to its output, seen twice in the same call.
     blocked: Option<BlockedWriter>,
     /// Data for a restart; only if a restart would help.
-    restart: restart_container::Around,
+    restart: restart_container::RestartContext,
 }
 
 impl Check for Logs {
@@ -118,7 +118,7 @@ impl Check for Logs {
             }
         }
         if e.blocked.is_some() {
-            e.restart = restart_container::Around::of(cx, &container).await;
+            e.restart = restart_container::RestartContext::of(cx, &container).await;
         }
         Ok(e)
     }

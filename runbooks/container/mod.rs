@@ -114,7 +114,12 @@ const LINKS: &[Link] = &[
         KeyKind::Container,
         "a file or directory that it needs is not mounted",
     ),
-    Link::likely("container.bind-broken", "container.down", KeyKind::Container, "a file or directory that it needs is not mounted"),
+    Link::likely(
+        "container.bind-broken",
+        "container.down",
+        KeyKind::Container,
+        "a file or directory that it needs is not mounted",
+    ),
     Link::likely(
         "container.bind-broken",
         "container.start-failed",

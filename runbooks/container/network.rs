@@ -7,8 +7,8 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
 };
-use opsctl_core::probe::names::Looked;
-use opsctl_core::probe::needs::How;
+use opsctl_core::probe::names::Lookup;
+use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,8 @@ impl Check for Network {
         let mut checked = BTreeSet::new();
         for need in known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())) {
             // nginx reports unresolved upstreams itself
-            let named = matches!(need.how, How::Scrape { .. } | How::Environment { .. }) && need.host.parse::<IpAddr>().is_err();
+            let named = matches!(need.how, DependencySource::Scrape { .. } | DependencySource::Environment { .. })
+                && need.host.parse::<IpAddr>().is_err();
             let Some(from) = need.consumer.container.as_deref().and_then(|id| all.get(id)) else { continue };
             let networks: Vec<String> = all.holder(from).networks.keys().cloned().collect();
             // a client without any network has a finding of its own; a name that resolves all the same is no finding
@@ -85,8 +86,8 @@ impl Check for Network {
                 continue;
             }
             match cx.looked_up(need.consumer.pid, &need.host).await {
-                Ok(Looked::Up(_)) => {}
-                Ok(Looked::NoSuchName | Looked::NoAnswer(_)) => {
+                Ok(Lookup::Up(_)) => {}
+                Ok(Lookup::NoSuchName | Lookup::NoAnswer(_)) => {
                     e.missed_by.push(Caller { by: need.label(), host: need.host.clone(), networks });
                 }
                 Err(why) => e.gaps.push(format!("whether {} resolves {}: {why}", need.consumer.name, need.host)),
@@ -109,8 +110,10 @@ impl Check for Network {
                     1 => format!("{} connects", caller.by),
                     n => format!("{} and {} more connect", caller.by, n - 1),
                 };
-                let message =
-                    format!("{name} is in network {mine}, and {clients} to it as {} from {theirs}: they share no network", caller.host);
+                let message = format!(
+                    "{name} is in network {mine}, and {clients} to it as {} from {theirs}: they share no network",
+                    caller.host
+                );
                 (Severity::Crit, message)
             }
             None if detached => (Severity::Warn, format!("{name} was created in network {} and is attached to none", e.mode)),

@@ -53,8 +53,11 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
     let name = &e.container.name;
     let when = kill.at.map(|at| format!(", {}", quantity::ago(now, at))).unwrap_or_default();
     let limit = u64::try_from(e.container.memory).unwrap_or(0);
-    let at_limit =
-        if limit > 0 { format!(" at its {} limit", quantity::bytes(limit)) } else { " at the memory limit of a parent control group".to_owned() };
+    let at_limit = if limit > 0 {
+        format!(" at its {} limit", quantity::bytes(limit))
+    } else {
+        " at the memory limit of a parent control group".to_owned()
+    };
     let last = e.oom.iter().filter(|k| k.limited_by.is_some()).max_by_key(|k| k.at);
     let child = e.container.is_up() && e.container.restart_count == 0;
     let message = if !kill.current {

@@ -229,8 +229,7 @@ impl Resources {
             }
         }
         (e.zombies >= self.settings.zombies_warn).then(|| {
-            let message =
-                format!("{name} has {} zombie processes, limit {}", e.zombies, self.settings.zombies_warn);
+            let message = format!("{name} has {} zombie processes, limit {}", e.zombies, self.settings.zombies_warn);
             let init = if e.container.init { "the container runs with --init" } else { "the container runs without --init" };
             Finding::new(&PIDS, Severity::Warn, subject, message).cite("init", init)
         })

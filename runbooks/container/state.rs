@@ -344,8 +344,13 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
 fn paused(e: &Evidence) -> Option<Finding> {
     let c = &e.container;
     c.state.paused.then(|| {
-        Finding::new(&PAUSED, Severity::Warn, c.subject(), format!("{} is paused: its status is up but its processes are frozen", c.name))
-            .key(KeyKind::Container, &c.id)
-            .fix(UNPAUSE.id)
+        Finding::new(
+            &PAUSED,
+            Severity::Warn,
+            c.subject(),
+            format!("{} is paused: its status is up but its processes are frozen", c.name),
+        )
+        .key(KeyKind::Container, &c.id)
+        .fix(UNPAUSE.id)
     })
 }

@@ -238,11 +238,17 @@ fn ephemeral(c: &Container) -> Option<Finding> {
     let (severity, message) = match covering {
         None => {
             let severity = if *database { Severity::Crit } else { Severity::Warn };
-            (severity, format!("{} stores its state in {path}, where nothing is mounted: recreating the container loses it", c.name))
+            (
+                severity,
+                format!("{} stores its state in {path}, where nothing is mounted: recreating the container loses it", c.name),
+            )
         }
         Some(m) if m.kind == "volume" && is_anonymous(&m.name) => {
             let severity = if *database { Severity::Warn } else { Severity::Info };
-            (severity, format!("{} stores its state in {path} on an anonymous volume: a recreated container starts empty", c.name))
+            (
+                severity,
+                format!("{} stores its state in {path} on an anonymous volume: a recreated container starts empty", c.name),
+            )
         }
         Some(_) => return None,
     };
@@ -269,7 +275,10 @@ fn count_by_directory(added: &[String]) -> Vec<(String, usize)> {
 
 fn own_layer(e: &Evidence) -> Option<Finding> {
     let (directory, files) = e.own_files.first().filter(|(_, n)| *n >= MIN_STATE_FILES)?;
-    let message = format!("{} has {files} files in {directory} in its writable layer: recreating the container loses them", e.container.name);
+    let message = format!(
+        "{} has {files} files in {directory} in its writable layer: recreating the container loses them",
+        e.container.name
+    );
     let all = e.own_files.iter().map(|(f, n)| format!("{f} {n}")).collect::<Vec<_>>().join(", ");
     Some(Finding::new(&EPHEMERAL, Severity::Info, e.container.subject(), message).cite("files added", all))
 }

@@ -149,7 +149,10 @@ impl Load {
 fn waits_for(wchan: &str) -> (&'static str, Option<&'static str>) {
     let any = |names: &[&str]| names.iter().any(|n| wchan.contains(n));
     if any(&["nfs", "rpc_"]) {
-        ("a network filesystem", Some("its server does not respond: restore the server, or unmount the filesystem with `umount -f -l`"))
+        (
+            "a network filesystem",
+            Some("its server does not respond: restore the server, or unmount the filesystem with `umount -f -l`"),
+        )
     } else if any(&["fuse", "request_wait_answer"]) {
         (
             "a FUSE filesystem",

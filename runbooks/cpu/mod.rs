@@ -63,12 +63,7 @@ const LINKS: &[Link] = &[
     Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a health test without CPU time ends late"),
     Link::likely("cpu.saturated", "healthcheck.slow", KeyKind::Host, "all processes wait for a processor"),
     Link::likely("cpu.steal", "healthcheck.slow", KeyKind::Host, "the hypervisor takes the CPU time needed for a response"),
-    Link::likely(
-        "disk.io-saturation",
-        "healthcheck.timeout",
-        KeyKind::Host,
-        "the files read by the test wait for the disk",
-    ),
+    Link::likely("disk.io-saturation", "healthcheck.timeout", KeyKind::Host, "the files read by the test wait for the disk"),
     Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the CPU time needed for the test"),
 ];
 

@@ -18,8 +18,11 @@ const DELETED_OPEN: Code = Code {
     when: "deleted files that a process still holds open take over 1 GiB and 5 % of a filesystem (warn), and it is nearly full and closing them would free enough space (crit)",
     hint: "reload or restart the process that has them open: deleting more files does not free this space",
 };
-const TRUNCATE: FixSpec =
-    FixSpec { id: "fd.truncate", risk: Risk::R3, title: "truncate the largest deleted log file to zero through its open descriptor" };
+const TRUNCATE: FixSpec = FixSpec {
+    id: "fd.truncate",
+    risk: Risk::R3,
+    title: "truncate the largest deleted log file to zero through its open descriptor",
+};
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.deleted-open",
@@ -79,7 +82,8 @@ impl Check for DeletedOpen {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let held = e.filesystems.iter().find(|h| subject(&h.mount) == finding.subject);
-        let file = held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("the file no longer exists".to_owned()))?;
+        let file =
+            held.and_then(|h| h.files.first()).ok_or_else(|| Refusal::Precondition("the file no longer exists".to_owned()))?;
         truncatable(file).map_err(Refusal::Precondition)?;
         let action =
             Action::TruncateDeletedFd { pid: file.pid, start_ticks: file.start_ticks, fd: file.fd, identity: file.identity };

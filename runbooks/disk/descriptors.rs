@@ -20,8 +20,13 @@ const FDS: Code = Code {
     hint: "list the files that the process has open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "disk.fds", title: "file descriptor usage is within limits", codes: &[FDS], fixes: &[], timeout: Duration::from_secs(5) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "disk.fds",
+    title: "file descriptor usage is within limits",
+    codes: &[FDS],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
 
 pub(super) struct Descriptors {
     pub(super) settings: Settings,

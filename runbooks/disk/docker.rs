@@ -129,7 +129,8 @@ impl Check for DockerReclaimable {
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         only_when_full(&e.filesystem)?;
-        let usage = e.usage.as_ref().ok_or_else(|| Refusal::Precondition("the disk usage of the engine was not read".to_owned()))?;
+        let usage =
+            e.usage.as_ref().ok_or_else(|| Refusal::Precondition("the disk usage of the engine was not read".to_owned()))?;
         let (spec, action, lost) = match fix {
             f if f == BUILD_CACHE.id => (
                 &BUILD_CACHE,

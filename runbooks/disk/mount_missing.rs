@@ -100,7 +100,7 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
     let users = containers.iter().filter(|c| c.mounts.iter().any(|m| is_in(&m.source)));
     let used_by = users.map(|c| (c.id.clone(), c.name.clone())).collect();
     // an empty directory uses no space of its disk
-    let takes = if filesystem::holds_something(&mountpoint).await {
+    let takes = if filesystem::is_not_empty(&mountpoint).await {
         cx.filesystems.of(mountpoint.as_ref()).await.ok().map(|f| f.dev)
     } else {
         None

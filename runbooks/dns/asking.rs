@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, Asked, HostAnswers, Patience, Question, ResolvConf, Transport, ask_all, ask_each, questions,
+    Answers, HostAnswers, Patience, QueryResult, Question, ResolvConf, Transport, ask_all, ask_each, questions,
 };
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, netns};
 
@@ -21,7 +21,7 @@ const MAX_SHORT_NAMES: usize = 4;
 /// Of the containers with the same networks and resolv.conf only the first is probed. Returns its name if it is another
 /// container, or the names of the others.
 pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>, Vec<String>) {
-    let groups = cx.asking_alike().await;
+    let groups = cx.resolver_groups().await;
     let Some(alike) = groups.iter().find(|group| group.iter().any(|c| c.id == container.id)) else { return (None, Vec::new()) };
     match &alike[0].name {
         first if *first != container.name => (Some(first.clone()), Vec::new()),
@@ -32,7 +32,7 @@ pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>
 /// Whether its queries can leave its networks: it has a default route, and not all of its networks are internal.
 pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
     let from = format!("/proc/{pid}/net/route");
-    let read = move |io: &Io| netns::has_way_out(io, i64::from(pid));
+    let read = move |io: &Io| netns::has_default_route(io, i64::from(pid));
     let route = blocking::run("routes", &from, READ_TIMEOUT, read).await?;
     if route != Some(true) {
         return Ok(route);
@@ -60,7 +60,7 @@ pub(super) async fn inside(
     container: &Container,
     conf: &ResolvConf,
     patience: Patience,
-) -> Result<Option<Asked>, ProbeError> {
+) -> Result<Option<QueryResult>, ProbeError> {
     let Some(own) = conf.used().into_iter().find(is_embedded) else { return Ok(None) };
     let jobs = vec![(own, Transport::Udp, Question::Address(container.name.clone()))];
     Ok(ask_each(Some(pid), jobs, patience).await?.into_iter().next())

@@ -6,7 +6,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
 };
 use opsctl_core::probe::docker::NAME_SERVER;
-use opsctl_core::probe::names::{Answers, Asked, FileState, NameServer, Question, ResolvFile};
+use opsctl_core::probe::names::{Answers, FileState, NameServer, QueryResult, Question, ResolvFile};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ pub(super) struct Evidence {
     /// Docker's embedded name server has its socket in this namespace.
     embedded_socket: bool,
     /// The query for its own name.
-    internal: Option<Asked>,
+    internal: Option<QueryResult>,
     /// Its servers, queried for external names.
     external: Vec<Answers>,
     /// Upstreams of Docker's embedded server, queried directly; only if that server did not respond.

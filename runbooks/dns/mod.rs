@@ -43,7 +43,12 @@ impl Settings {
 /// Causes and effects (catalogue §18).
 const LINKS: &[Link] = &[
     Link::confirmed("dns.stub", "dns.resolve", KeyKind::Host, "the name server of this machine does not run"),
-    Link::confirmed("dns.resolve", "dns.container", KeyKind::Host, "queries of the container are forwarded to the same name servers"),
+    Link::confirmed(
+        "dns.resolve",
+        "dns.container",
+        KeyKind::Host,
+        "queries of the container are forwarded to the same name servers",
+    ),
     Link::confirmed("systemd.unit-failed", "dns.stub", KeyKind::Unit, "the failed unit is the name server").treatable(),
     Link::likely("dns.resolve", "time.unsynced", KeyKind::Names, "time servers are configured by name"),
     Link::likely("dns.resolve", "nginx.config-test", KeyKind::Names, "names of upstreams cannot be resolved"),

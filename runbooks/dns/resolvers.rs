@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target};
 use opsctl_core::probe::command::{self, Argv};
-use opsctl_core::probe::names::{Answers, Asked, HostAnswers, Question, hosts_line};
+use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, hosts_line};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -146,12 +146,7 @@ fn standing_of_all(e: &Evidence) -> Option<Finding> {
             if all(Standing::Silent) || (queried_names && !all(Standing::Refusing)) { Severity::Crit } else { Severity::Warn };
         let message = match &bad[..] {
             [only] if e.host.file.conf.servers.is_empty() => {
-                format!(
-                    "no name server is configured, and the default {} {}: {}",
-                    only.server,
-                    does(only),
-                    standing::words(only)
-                )
+                format!("no name server is configured, and the default {} {}: {}", only.server, does(only), standing::words(only))
             }
             [only] => format!("the only name server, {}, {}: {}", only.server, does(only), standing::words(only)),
             _ => format!("none of the {} name servers resolves names: {}", bad.len(), list(&bad)),
@@ -190,7 +185,7 @@ fn standing_of_all(e: &Evidence) -> Option<Finding> {
 /// Names of the configuration that an otherwise working server cannot resolve.
 fn names_that_fail(servers: &[Answers]) -> Option<Finding> {
     let good = servers.iter().filter(|s| standing_of(s) == Standing::Good);
-    let fails = |a: &&Asked| a.question != Question::Root && !a.code().is_some_and(|c| SAYS_SOMETHING.contains(&c));
+    let fails = |a: &&QueryResult| a.question != Question::Root && !a.code().is_some_and(|c| SAYS_SOMETHING.contains(&c));
     let failed: Vec<String> = good
         .flat_map(|s| s.udp().filter(fails).map(move |a| format!("{} from {} ({})", a.question, s.server, a.words())))
         .collect();
@@ -203,7 +198,7 @@ fn names(servers: &[Answers]) -> Vec<Finding> {
     let questions = servers.first().into_iter().flat_map(Answers::udp).map(|a| &a.question).filter(|q| **q != Question::Root);
     let one = |question: &Question| {
         let reply = |s: &Answers| s.udp().find(|a| a.question == *question).cloned();
-        let servers_with = |wanted: &dyn Fn(&Asked) -> bool| -> Vec<String> {
+        let servers_with = |wanted: &dyn Fn(&QueryResult) -> bool| -> Vec<String> {
             servers.iter().filter(|s| reply(s).is_some_and(|a| wanted(&a))).map(|s| s.server.to_string()).collect()
         };
         let know = servers_with(&|a| !a.addresses().is_empty());
@@ -216,7 +211,8 @@ fn names(servers: &[Answers]) -> Vec<Finding> {
                 deny.join(", ")
             );
             return Some(
-                found(Severity::Warn, message).hint("all name servers of a resolv.conf must know the same names: remove the inconsistent one"),
+                found(Severity::Warn, message)
+                    .hint("all name servers of a resolv.conf must know the same names: remove the inconsistent one"),
             );
         }
         (know.is_empty() && !deny.is_empty())
@@ -233,7 +229,7 @@ fn no_tcp(servers: &[Answers]) -> Option<Finding> {
     let without_tcp: Vec<String> = servers
         .iter()
         .filter(over_udp_only)
-        .map(|s| format!("{} ({})", s.server, s.tcp().map(Asked::words).unwrap_or_default()))
+        .map(|s| format!("{} ({})", s.server, s.tcp().map(QueryResult::words).unwrap_or_default()))
         .collect();
     let message = format!("responses over UDP but not over TCP: {}", without_tcp.join(", "));
     (!without_tcp.is_empty()).then(|| {
@@ -249,9 +245,8 @@ fn libc_differs(libc: &Libc) -> Option<Finding> {
             "the name servers know {} but this machine's libc does not resolve it: nsswitch.conf has `hosts: {hosts}`",
             libc.name
         );
-        found(Severity::Warn, message).hint(
-            "the hosts line of /etc/nsswitch.conf needs `dns` (or `resolve`), and no entry before it may end the search",
-        )
+        found(Severity::Warn, message)
+            .hint("the hosts line of /etc/nsswitch.conf needs `dns` (or `resolve`), and no entry before it may end the search")
     })
 }
 

@@ -1,6 +1,6 @@
 //! State of a name server, derived from its responses.
 
-use opsctl_core::probe::names::{Answers, Asked, Question, Reply};
+use opsctl_core::probe::names::{Answers, QueryResult, Question, Reply};
 
 /// State of a name server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) const SAYS_SOMETHING: &[&str] = &["NOERROR", "NXDOMAIN"];
 
 /// State of this server.
 pub(super) fn standing(server: &Answers) -> Standing {
-    let codes: Vec<&str> = server.udp().filter_map(Asked::code).collect();
+    let codes: Vec<&str> = server.udp().filter_map(QueryResult::code).collect();
     if codes.is_empty() {
         return Standing::Silent;
     }
@@ -39,9 +39,9 @@ pub(super) fn standing(server: &Answers) -> Standing {
 pub(super) fn words(server: &Answers) -> String {
     match standing(server) {
         Standing::Good => "responds".to_owned(),
-        Standing::Silent => server.udp().next().map(Asked::words).unwrap_or_default(),
+        Standing::Silent => server.udp().next().map(QueryResult::words).unwrap_or_default(),
         Standing::Failing => "SERVFAIL".to_owned(),
-        Standing::Refusing => server.udp().find_map(Asked::code).unwrap_or_default().to_owned(),
+        Standing::Refusing => server.udp().find_map(QueryResult::code).unwrap_or_default().to_owned(),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn keeps_waiting(server: &Answers) -> bool {
 
 /// All its queries and responses, for the evidence.
 pub(super) fn all(server: &Answers) -> String {
-    let one = |a: &Asked| {
+    let one = |a: &QueryResult| {
         let over = if a.transport == opsctl_core::probe::names::Transport::Tcp { " over TCP" } else { "" };
         let took = if a.code().is_some() { format!(" in {} ms", a.ms) } else { String::new() };
         format!("{}{over}: {}{took}", a.question, a.words())

@@ -159,8 +159,11 @@ impl Check for Stub {
             .downtime("names do not resolve for a moment");
         let was_off = unit.active != "active";
         let undo = if was_off { vec![Action::StopUnit { unit: RESOLVED.to_owned() }] } else { Vec::new() };
-        let plan =
-            if unit.file_state == "disabled" { plan.recurs("the unit is not enabled: it is not started at the next boot") } else { plan };
+        let plan = if unit.file_state == "disabled" {
+            plan.recurs("the unit is not enabled: it is not started at the next boot")
+        } else {
+            plan
+        };
         Ok(plan.undo(undo))
     }
 }
@@ -184,7 +187,8 @@ fn found(severity: Severity, message: String) -> Finding {
 /// A resolv.conf that is not world-readable.
 fn not_world_readable(e: &Evidence) -> Option<Finding> {
     let mode = e.file.hidden_mode?;
-    let message = format!("{PATH} is only readable by its owner and group (mode {mode:04o}): programs of other users query 127.0.0.1");
+    let message =
+        format!("{PATH} is only readable by its owner and group (mode {mode:04o}): programs of other users query 127.0.0.1");
     Some(found(Severity::Warn, message).hint("chmod 644 /etc/resolv.conf, and correct the program that writes it with this mode"))
 }
 
@@ -257,7 +261,9 @@ fn unusual_settings(e: &Evidence) -> Vec<Finding> {
     if let Some(ndots) = conf.number("ndots").filter(|n| *n >= HIGH_NDOTS) {
         let message =
             format!("{PATH} has ndots:{ndots}: names with fewer dots are queried in {} search domains first", conf.search.len());
-        findings.push(found(Severity::Info, message).hint("every lookup sends several queries; a trailing dot, or ndots:1, avoids them"));
+        findings.push(
+            found(Severity::Info, message).hint("every lookup sends several queries; a trailing dot, or ndots:1, avoids them"),
+        );
     }
     let used: Vec<&NameServer> = conf.servers.iter().take(MAXNS).collect();
     if let Some(twice) = used.iter().enumerate().find_map(|(i, s)| used[..i].contains(s).then_some(s)) {
@@ -305,7 +311,10 @@ mod tests {
     fn wildcard_socket_receives_packets_for_any_address() {
         let receives = |open: &str, address: &str| super::receives(open.parse().unwrap(), address.parse().unwrap());
         assert!(
-            receives("127.0.0.53", "127.0.0.53") && receives("0.0.0.0", "127.0.0.1") && receives("::", "127.0.0.1") && receives("::", "::1")
+            receives("127.0.0.53", "127.0.0.53")
+                && receives("0.0.0.0", "127.0.0.1")
+                && receives("::", "127.0.0.1")
+                && receives("::", "::1")
         );
         assert!(!receives("127.0.0.53", "127.0.0.1") && !receives("0.0.0.0", "::1"));
     }

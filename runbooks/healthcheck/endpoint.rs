@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
 };
-use opsctl_core::probe::endpoint::{self, Asked, Endpoint};
+use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ pub(super) struct Evidence {
     endpoint: Option<EndpointRef>,
     from: Option<String>,
     latency_ms: Option<u64>,
-    tries: Vec<Asked>,
+    tries: Vec<EndpointResult>,
     /// Results of the other endpoints by `proves`: `(proves, passed, total)`. Only if this endpoint fails.
     others: Vec<(String, usize, usize)>,
     /// The nginx that serves it, by its name or port, and the databases, caches and brokers behind that.
@@ -82,7 +82,11 @@ impl Check for Endpoints {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let known = cx.endpoints.iter().find(|e| e.id == target.id).ok_or_else(|| ProbeError::Skip("no longer in the configuration".to_owned()))?;
+        let known = cx
+            .endpoints
+            .iter()
+            .find(|e| e.id == target.id)
+            .ok_or_else(|| ProbeError::Skip("no longer in the configuration".to_owned()))?;
         let mut e = Evidence {
             endpoint: cx.inventory.endpoints.iter().find(|r| r.id == target.id).cloned(),
             from: known.from.clone(),
@@ -120,7 +124,7 @@ impl Check for Endpoints {
             };
         }
         let proves = e.endpoint.as_ref().and_then(|r| r.proves.clone());
-        let wrong: Vec<&Asked> = e.tries.iter().filter(|t| !t.is_right()).collect();
+        let wrong: Vec<&EndpointResult> = e.tries.iter().filter(|t| !t.is_right()).collect();
         let finding = |code, severity, message: String| {
             let subject = Subject { kind: Kind::Endpoint, name: url.clone(), identity: judged.target.id.clone() };
             let mut f = Finding::new(code, severity, subject, message);
@@ -144,15 +148,15 @@ impl Check for Endpoints {
             let message = format!("{url} takes {fastest} ms to respond, limit {limit} ms");
             return vec![of_host(finding(&SLOW, Severity::Warn, message))].into();
         };
-        let client_error = |t: &&Asked| matches!(t, Asked::Answered { status: 400..=499, .. });
+        let client_error = |t: &&EndpointResult| matches!(t, EndpointResult::Answered { status: 400..=499, .. });
         let severity = match wrong.len() {
             _ if e.tries.iter().all(|t| client_error(&t)) => Severity::Warn,
             n if n >= 2 => Severity::Crit,
             _ => Severity::Warn,
         };
-        let content = matches!(last, Asked::Answered { status: 200..=399, .. });
+        let content = matches!(last, EndpointResult::Answered { status: 200..=399, .. });
         let code = match last {
-            Asked::Answered { .. } if content => &CONTENT,
+            EndpointResult::Answered { .. } if content => &CONTENT,
             _ if url.starts_with("tcp:") => &TCP,
             _ => &HTTP,
         };
@@ -161,12 +165,14 @@ impl Check for Endpoints {
             format!("{url}{scope} does not respond as expected: {} in {} of {} tries", words(last), wrong.len(), e.tries.len());
         let mut f = finding(code, severity, message);
         match last {
-            Asked::Answered { body, location, .. } => {
+            EndpointResult::Answered { body, location, .. } => {
                 f = f.cite("body", body.trim()).cite_opt("redirects to", location.as_ref());
             }
-            Asked::Tls(_) => f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at))),
+            EndpointResult::Tls(_) => {
+                f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at)))
+            }
             // a shortage of the host causes timeouts, not refusals
-            Asked::Timeout if e.container.is_some() || !e.servers.is_empty() || e.from.is_some() => f = of_host(f),
+            EndpointResult::Timeout if e.container.is_some() || !e.servers.is_empty() || e.from.is_some() => f = of_host(f),
             _ => {}
         }
         if let Some(comparison) = compared(proves.as_deref(), &e.others) {
@@ -177,13 +183,13 @@ impl Check for Endpoints {
 }
 
 impl Endpoints {
-    async fn request(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
+    async fn request(&self, cx: &ProbeCx, e: &Endpoint) -> Result<EndpointResult, ProbeError> {
         let (connect, response) = self.timeouts();
         Box::pin(endpoint::ask(cx, e, connect, response)).await
     }
 
     /// The first response of this run, shared with the comparison of the other endpoints.
-    async fn first(&self, cx: &ProbeCx, e: &Endpoint) -> Result<Asked, ProbeError> {
+    async fn first(&self, cx: &ProbeCx, e: &Endpoint) -> Result<EndpointResult, ProbeError> {
         let (connect, response) = self.timeouts();
         Box::pin(endpoint::first(cx, e, connect, response)).await
     }
@@ -254,28 +260,28 @@ fn authority(url: &str) -> Option<String> {
     }
 }
 
-fn took(outcome: &Asked) -> Option<u64> {
+fn took(outcome: &EndpointResult) -> Option<u64> {
     match outcome {
-        Asked::Answered { took_ms, .. } | Asked::Connected { took_ms } => Some(*took_ms),
+        EndpointResult::Answered { took_ms, .. } | EndpointResult::Connected { took_ms } => Some(*took_ms),
         _ => None,
     }
 }
 
-fn is_slow(outcome: &Asked, limit: Option<u64>) -> bool {
+fn is_slow(outcome: &EndpointResult, limit: Option<u64>) -> bool {
     matches!((took(outcome), limit), (Some(took), Some(limit)) if took > limit)
 }
 
-fn words(outcome: &Asked) -> String {
+fn words(outcome: &EndpointResult) -> String {
     match outcome {
-        Asked::Answered { wrong: Some(wrong), .. } => wrong.clone(),
-        Asked::Answered { status, .. } => format!("status {status}"),
-        Asked::Connected { .. } => "connected".to_owned(),
-        Asked::Refused => "connection refused".to_owned(),
-        Asked::Timeout => "timed out".to_owned(),
-        Asked::Closed => "connection closed without a response".to_owned(),
-        Asked::NotHttp => "a response that is not HTTP".to_owned(),
-        Asked::Tls(why) => format!("TLS handshake failed: {why}"),
-        Asked::Unreachable(why) => why.clone(),
+        EndpointResult::Answered { wrong: Some(wrong), .. } => wrong.clone(),
+        EndpointResult::Answered { status, .. } => format!("status {status}"),
+        EndpointResult::Connected { .. } => "connected".to_owned(),
+        EndpointResult::Refused => "connection refused".to_owned(),
+        EndpointResult::Timeout => "timed out".to_owned(),
+        EndpointResult::Closed => "connection closed without a response".to_owned(),
+        EndpointResult::NotHttp => "a response that is not HTTP".to_owned(),
+        EndpointResult::Tls(why) => format!("TLS handshake failed: {why}"),
+        EndpointResult::Unreachable(why) => why.clone(),
     }
 }
 

@@ -7,8 +7,8 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Severity, Target,
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::http::{self, NoAnswer};
-use opsctl_core::probe::netns::{self, NoConnection};
+use opsctl_core::probe::http::{self, HttpError};
+use opsctl_core::probe::netns::{self, ConnectError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ pub(super) struct Evidence {
     /// Address of the published port.
     published_at: Option<String>,
     /// Data for a restart; only if a restart would help.
-    restart: restart_container::Around,
+    restart: restart_container::RestartContext,
 }
 
 /// Result of one request.
@@ -146,7 +146,7 @@ impl Check for Http {
             }
         }
         if !e.inside.iter().all(Try::answers) {
-            e.restart = restart_container::Around::of(cx, &container).await;
+            e.restart = restart_container::RestartContext::of(cx, &container).await;
         }
         Ok(e)
     }
@@ -204,7 +204,10 @@ impl Check for Http {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
         if STATEFUL.iter().any(|s| c.image.contains(s)) {
-            return Err(Refusal::ByHand(format!("{} is the image of a database; restart it by hand when its state allows", c.image)));
+            return Err(Refusal::ByHand(format!(
+                "{} is the image of a database; restart it by hand when its state allows",
+                c.image
+            )));
         }
         restart_container::plan(c, &e.restart, &SPEC, finding, judged.target)
     }
@@ -236,18 +239,18 @@ impl Http {
         let host = format!("{}:{}", asks.host, asks.port);
         match http::get(stream, &host, &asks.path, MAX_BODY_BYTES, Duration::from_millis(self.settings.http_timeout_ms)).await {
             Ok(answer) => Try::Status(answer.status),
-            Err(NoAnswer::Timeout) => Try::Timeout,
-            Err(NoAnswer::Closed(_)) => Try::Closed,
-            Err(NoAnswer::NotHttp(_)) => Try::NotHttp,
+            Err(HttpError::Timeout) => Try::Timeout,
+            Err(HttpError::Closed(_)) => Try::Closed,
+            Err(HttpError::NotHttp(_)) => Try::NotHttp,
         }
     }
 }
 
-fn no_connection(e: NoConnection) -> Try {
+fn no_connection(e: ConnectError) -> Try {
     match e {
-        NoConnection::Refused => Try::Refused,
-        NoConnection::Timeout => Try::Timeout,
-        NoConnection::Other(why) => Try::Failed(why),
+        ConnectError::Refused => Try::Refused,
+        ConnectError::Timeout => Try::Timeout,
+        ConnectError::Other(why) => Try::Failed(why),
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> O
         let python = if has("python3") { "python3" } else { "python" };
         vec![python.into(), "-c".into(), format!("import urllib.request as u; u.urlopen('{url}', timeout=5)")]
     } else if has("node") {
-        let script = format!("require('http').get('{url}',r=>process.exit(r.statusCode<400?0:1)).on('error',()=>process.exit(1))");
+        let script =
+            format!("require('http').get('{url}',r=>process.exit(r.statusCode<400?0:1)).on('error',()=>process.exit(1))");
         vec!["node".into(), "-e".into(), script]
     } else if has("nc") {
         vec!["nc".into(), "-z".into(), "127.0.0.1".into(), port.to_string()]

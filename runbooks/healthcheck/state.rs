@@ -317,8 +317,10 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
     let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == asks.port).collect();
     let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
     if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
-        let message =
-            format!("{name}'s health test connects to localhost, which is ::1 there, but port {} is served on IPv4 only", asks.port);
+        let message = format!(
+            "{name}'s health test connects to localhost, which is ::1 there, but port {} is served on IPv4 only",
+            asks.port
+        );
         return Some((&LOCALHOST_IPV6, message));
     }
     let local = matches!(asks.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
@@ -327,7 +329,8 @@ fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
         ports.sort_unstable();
         ports.dedup();
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        let message = format!("{name}'s health test connects to port {}, but only {} is served there", asks.port, ports.join(", "));
+        let message =
+            format!("{name}'s health test connects to port {}, but only {} is served there", asks.port, ports.join(", "));
         return Some((&PORT_MISMATCH, message));
     }
     None

@@ -23,8 +23,11 @@ const BASELINE: Code = Code {
     hint: "add the setting to the image or the provisioning, so that the next machine has it too: `opsctl bootstrap --apply`",
 };
 
-const ENABLE_UNIT: FixSpec =
-    FixSpec { id: "host.enable-unit", risk: Risk::R1, title: "enable the unit, so that it starts at boot; it is not started now" };
+const ENABLE_UNIT: FixSpec = FixSpec {
+    id: "host.enable-unit",
+    risk: Risk::R1,
+    title: "enable the unit, so that it starts at boot; it is not started now",
+};
 const SET_SYSCTL: FixSpec =
     FixSpec { id: "host.set-sysctl", risk: Risk::R1, title: "raise kernel settings, now and at every boot" };
 const ADD_HOSTNAME: FixSpec = FixSpec { id: "host.add-hostname", risk: Risk::R1, title: "add the host's own name to /etc/hosts" };
@@ -163,7 +166,10 @@ fn own_name(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let finding = if n.nameservers == 0 {
-        warn(format!("the host cannot resolve its own name {}: it is not in /etc/hosts, and no name server is configured", n.hostname))
+        warn(format!(
+            "the host cannot resolve its own name {}: it is not in /etc/hosts, and no name server is configured",
+            n.hostname
+        ))
     } else {
         info(format!("the host's own name {} is not in /etc/hosts: programs that resolve it wait for a name server", n.hostname))
     };
@@ -229,9 +235,11 @@ impl Baseline {
         );
         let number: String = u.partition.chars().rev().take_while(char::is_ascii_digit).collect();
         let number: String = number.chars().rev().collect();
-        Some(info(message).hint(format!(
-            "growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk is larger than the image",
-            u.disk
-        )))
+        Some(
+            info(message).hint(format!(
+                "growpart /dev/{} {number}, then resize2fs or xfs_growfs: the disk is larger than the image",
+                u.disk
+            )),
+        )
     }
 }

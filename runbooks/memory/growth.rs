@@ -65,7 +65,7 @@ struct TrackedProcess {
     /// The oldest sample of the last 24 h.
     before: Option<Sample>,
     /// The container of a process that grew enough for a restart, with the facts a restart needs.
-    container: Option<(Container, restart_container::Around)>,
+    container: Option<(Container, restart_container::RestartContext)>,
 }
 
 impl Check for Growth {
@@ -89,14 +89,15 @@ impl Check for Growth {
             let started = i64::try_from(process.process.start_ticks / host::clock_ticks()).unwrap_or(0);
             let before = cx.history.oldest(&object(process, &boot_id), "anonymous_bytes", MAX_INTERVAL_S);
             let anonymous = anonymous.unwrap_or(process.rss);
-            let mut seen = TrackedProcess { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
+            let mut seen =
+                TrackedProcess { process: process.clone(), anonymous, age_s: since_boot - started, before, container: None };
             if self.growth(&seen, total, now).is_some()
                 && let Ok(docker) = cx.docker()
                 // a process can choose the name of its control group, and the fix restarts the container
                 && let Home::Container(id) = cx.proven_home(process.process.pid, process.home.clone()).await
             {
                 let container = docker.inspect(&id).await?;
-                let around = restart_container::Around::of(cx, &container).await;
+                let around = restart_container::RestartContext::of(cx, &container).await;
                 seen.container = Some(((*container).clone(), around));
             }
             largest.push(seen);
@@ -142,7 +143,8 @@ impl Growth {
         }
         let grown = s.anonymous as f64 - before.value;
         let per_hour = grown * 100.0 / before.value / (span.as_secs_f64() / 3600.0);
-        (per_hour > self.settings.growth_warn_percent && grown > total as f64 * MIN_GROWTH_SHARE).then_some((per_hour, grown, span))
+        (per_hour > self.settings.growth_warn_percent && grown > total as f64 * MIN_GROWTH_SHARE)
+            .then_some((per_hour, grown, span))
     }
 
     fn suspect(&self, judged: &Judged<'_>, e: &Evidence, s: &TrackedProcess) -> Option<Finding> {

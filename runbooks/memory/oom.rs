@@ -105,8 +105,7 @@ fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Findi
         e.containers.process(&k.task, pid, &Home::of_path(&k.victim_cgroup))
     };
     let rss = last.anon_rss_kib.map(|kib| format!(", RSS {}", bytes(kib.saturating_mul(1024)))).unwrap_or_default();
-    let message =
-        format!("the host ran out of memory {}: the kernel killed {}{rss}", ago(judged.taken_at, last.at), name(last));
+    let message = format!("the host ran out of memory {}: the kernel killed {}{rss}", ago(judged.taken_at, last.at), name(last));
     let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Subject::host(), message))
         .since(kills.iter().map(|k| k.at).min())
         .cite("kernel log", format!("{:.0} {}", last.at, last.line))

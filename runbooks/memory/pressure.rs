@@ -133,8 +133,13 @@ impl Pressure {
             s if s >= self.settings.swap_warn_percent => (Severity::Warn, self.settings.swap_warn_percent),
             _ => return None,
         };
-        let message =
-            format!("{} of {} swap is used, with paging, {}, limit {}", bytes(used), bytes(total), percent(share), percent(limit));
+        let message = format!(
+            "{} of {} swap is used, with paging, {}, limit {}",
+            bytes(used),
+            bytes(total),
+            percent(share),
+            percent(limit)
+        );
         let finding = Finding::new(&SWAP, severity, Subject::host(), message);
         Some(
             finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)),

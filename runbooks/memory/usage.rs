@@ -89,10 +89,7 @@ impl Check for Usage {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.memory.total == 0 {
-            return Judgement {
-                gaps: vec!["the kernel does not report the total memory".to_owned()],
-                ..Judgement::default()
-            };
+            return Judgement { gaps: vec!["the kernel does not report the total memory".to_owned()], ..Judgement::default() };
         }
         let findings = [self.available(e), self.overcommit(e), self.slab(e), self.shm(e), hardware(e)];
         let findings = findings.into_iter().flatten().map(of_host).collect();

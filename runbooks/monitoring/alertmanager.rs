@@ -10,7 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
-use super::standing::Standing;
+use super::standing::ServerState;
 use super::{Settings, some_of};
 use crate::restart_container::RESTART;
 
@@ -39,7 +39,7 @@ pub(super) struct Alertmanager {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    standing: Standing,
+    standing: ServerState,
     reload_ok: Option<bool>,
     counters: Counters,
     /// The receiver of the root route, and whether it has an integration.
@@ -61,7 +61,7 @@ impl Check for Alertmanager {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let standing = Standing::of(cx, target, "/-/ready").await?;
+        let standing = ServerState::of(cx, target, "/-/ready").await?;
         let mut e = Evidence { standing, ..Evidence::default() };
         if e.standing.status != 200 {
             return Ok(e);
@@ -71,7 +71,8 @@ impl Check for Alertmanager {
             e.reload_ok = sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0);
             e.counters = Counters::read(cx, target, &object, COUNTERS, "integration").await?.0;
             // another version may use another format: an unknown format is an error, not an OK
-            let strange = |part: &str| ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager");
+            let strange =
+                |part: &str| ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager");
             let status = cx.json(target, "/api/v2/status").await?;
             let config =
                 status.pointer("/config/original").and_then(|y| y.as_str()).ok_or_else(|| strange("its configuration"))?;
@@ -104,7 +105,8 @@ impl Check for Alertmanager {
             findings.push(e.standing.silent(finding(Severity::Crit, text)).cite("reply", &e.standing.says));
         }
         if e.reload_ok == Some(false) {
-            let text = format!("{name} could not load its configuration: it still runs with the previous one, and its next start fails");
+            let text =
+                format!("{name} could not load its configuration: it still runs with the previous one, and its next start fails");
             findings.push(
                 finding(Severity::Crit, text).hint("`amtool check-config FILE` reports the error; then reload it (SIGHUP)"),
             );
@@ -121,8 +123,9 @@ impl Check for Alertmanager {
                 );
                 findings.push(finding(Severity::Crit, text).hint("its log contains the error of the receiver"));
             } else {
-                let text =
-                    format!("{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none since the last run");
+                let text = format!(
+                    "{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none since the last run"
+                );
                 findings.push(finding(Severity::Info, text));
             }
         }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
-use opsctl_core::probe::metrics::Number;
+use opsctl_core::probe::metrics::MetricSample;
 use opsctl_core::probe::servers::may_write;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::standing::Standing;
+use super::standing::ServerState;
 use crate::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
@@ -19,8 +19,13 @@ const ALLOY: Code = Code {
     hint: "do not restart it: that may make it worse, and sends logs again if positions are not persisted; check the component in the web UI on port 12345",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "monitoring.alloy", title: "Alloy collects metrics and logs", codes: &[ALLOY], fixes: &[], timeout: Duration::from_secs(9) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "monitoring.alloy",
+    title: "Alloy collects metrics and logs",
+    codes: &[ALLOY],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
 
 const COMPONENTS: &str = "alloy_component_controller_running_components";
 
@@ -32,10 +37,10 @@ pub(super) struct Alloy;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    standing: Standing,
+    standing: ServerState,
     /// Status and body of `/-/healthy`.
     health: Option<(u16, String)>,
-    components: Vec<Number>,
+    components: Vec<MetricSample>,
     /// Why the metrics are unavailable.
     gap: Option<String>,
     /// The mounted Docker socket, and whether the process has permission to use it.
@@ -58,7 +63,7 @@ impl Check for Alloy {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let alloy = target.kind == Product::Alloy.kind();
         let mut e = Evidence {
-            standing: Standing::of(cx, target, if alloy { "/-/ready" } else { "/ready" }).await?,
+            standing: ServerState::of(cx, target, if alloy { "/-/ready" } else { "/ready" }).await?,
             ..Evidence::default()
         };
         if e.standing.silence.is_silent() {

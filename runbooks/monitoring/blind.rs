@@ -5,13 +5,13 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Subject, Target,
 };
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::alertmanager::ALERTMANAGER;
 use super::prometheus::PROMETHEUS;
-use super::standing::Standing;
+use super::standing::ServerState;
 
 const BLIND: Code = Code {
     id: "monitoring.blind",
@@ -34,7 +34,7 @@ pub(super) struct Blind;
 #[serde(default)]
 pub(super) struct Evidence {
     /// The state of every Prometheus and Alertmanager of this host.
-    servers: Vec<(Target, Standing)>,
+    servers: Vec<(Target, ServerState)>,
     gaps: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Check for Blind {
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let mut e = Evidence::default();
         for target in watched(&cx.inventory) {
-            match Standing::of(cx, &target, "/-/ready").await {
+            match ServerState::of(cx, &target, "/-/ready").await {
                 Ok(standing) => e.servers.push((target, standing)),
                 Err(why) => e.gaps.push(why.to_string()),
             }
@@ -78,8 +78,8 @@ impl Check for Blind {
                 continue;
             }
             let why = match standing.silence.why() {
-                Some(NoSession::NotRunning) => "does not run",
-                Some(NoSession::Hung { .. }) => "does not answer",
+                Some(SessionError::NotRunning) => "does not run",
+                Some(SessionError::Hung { .. }) => "does not answer",
                 _ => "is out of service",
             };
             let text = format!("{effect}: {} {why}", target.name);

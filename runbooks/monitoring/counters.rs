@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsctl_core::model::{Sample, Target};
-use opsctl_core::probe::metrics::Number;
+use opsctl_core::probe::metrics::MetricSample;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ impl Counters {
         object: &str,
         names: &[&str],
         label: &str,
-    ) -> Result<(Self, Vec<Number>), ProbeError> {
+    ) -> Result<(Self, Vec<MetricSample>), ProbeError> {
         let numbers = cx.metrics(target, names).await?;
         let mut counters = Self { now: by_label(&numbers, label), ..Self::default() };
         for key in counters.now.keys() {
@@ -77,7 +77,7 @@ impl Counters {
     }
 }
 
-fn by_label(numbers: &[Number], label: &str) -> BTreeMap<String, f64> {
+fn by_label(numbers: &[MetricSample], label: &str) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
     for n in numbers {
         *found.entry(format!("{} {}", n.name, n.label(label))).or_insert(0.0) += n.value;

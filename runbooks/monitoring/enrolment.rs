@@ -146,8 +146,12 @@ impl Check for Enrolled {
         for (name, health, error) in &e.seen {
             let text = match health {
                 Some(Health::Up) => continue,
-                Some(Health::Down) => format!("this host ({address}) is in its target file, but {name} cannot scrape it: {error}"),
-                Some(Health::Unknown) => format!("this host ({address}) is in its target file, but {name} has not scraped it yet"),
+                Some(Health::Down) => {
+                    format!("this host ({address}) is in its target file, but {name} cannot scrape it: {error}")
+                }
+                Some(Health::Unknown) => {
+                    format!("this host ({address}) is in its target file, but {name} has not scraped it yet")
+                }
                 None => format!("this host ({address}) is in {}, but {name} has not loaded it", shown(found)),
             };
             let f = finding(text).hint("check the path from there with `opsctl network`, and the firewall; a new file is loaded within the refresh_interval of its job");
@@ -186,9 +190,7 @@ impl Check for Enrolled {
             }
         };
         if before.as_ref() == Some(&new) {
-            return Err(Refusal::Precondition(
-                "the entry is correct: the fault is between Prometheus and this host".to_owned(),
-            ));
+            return Err(Refusal::Precondition("the entry is correct: the fault is between Prometheus and this host".to_owned()));
         }
         let undo = match before {
             Some(text) => Action::WriteFile { path: path.clone(), text, executable: false },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
-use opsctl_core::probe::needs::How;
+use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +79,9 @@ impl Check for Exporters {
             for s in &mut stale {
                 let host = s.instance.rsplit_once(':').map_or(s.instance.as_str(), |(host, _)| host);
                 let Some(exporter) = needs.neighbours.meant(own, host).map(|m| m.container.id.clone()) else { continue };
-                let asks = needs
-                    .list
-                    .iter()
-                    .filter(|n| n.consumer.container.as_ref() == Some(&exporter) && matches!(n.how, How::Environment { .. }));
+                let asks = needs.list.iter().filter(|n| {
+                    n.consumer.container.as_ref() == Some(&exporter) && matches!(n.how, DependencySource::Environment { .. })
+                });
                 s.containers.extend(asks.filter_map(|n| n.target.clone()));
                 s.containers.push(exporter);
             }

@@ -6,7 +6,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, K
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::standing::Standing;
+use super::standing::ServerState;
 use crate::around_nginx::needs_of;
 
 const GRAFANA: Code = Code {
@@ -29,7 +29,7 @@ pub(super) struct Grafana;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    standing: Standing,
+    standing: ServerState,
     /// `ok` or `failing`; `None` if not reported.
     database: Option<String>,
     /// Ids of the servers in its environment, if its database is failing.
@@ -49,7 +49,7 @@ impl Check for Grafana {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         const HEALTH: &str = "/api/health";
-        let standing = Standing::of(cx, target, HEALTH).await?;
+        let standing = ServerState::of(cx, target, HEALTH).await?;
         let database = match cx.page(target, HEALTH).await? {
             Ok(answer) => serde_json::from_str::<serde_json::Value>(&answer.body)
                 .ok()

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
-use super::standing::Standing;
+use super::standing::ServerState;
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, filesystem_at};
 
@@ -44,7 +44,7 @@ pub(super) struct Loki {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    standing: Standing,
+    standing: ServerState,
     /// Rejected lines by reason, and write failures because of a full disk.
     counters: Counters,
     /// Usage of the disk of its write-ahead log in percent.
@@ -66,7 +66,7 @@ impl Check for Loki {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { standing: Standing::of(cx, target, "/ready").await?, ..Evidence::default() };
+        let mut e = Evidence { standing: ServerState::of(cx, target, "/ready").await?, ..Evidence::default() };
         if e.standing.silence.is_silent() {
             return Ok(e);
         }
@@ -150,7 +150,9 @@ impl Check for Loki {
             } else {
                 (
                     Severity::Info,
-                    format!("{name} could not write {all:.0} entries to its write-ahead log since its start (disk full), none since the last run"),
+                    format!(
+                        "{name} could not write {all:.0} entries to its write-ahead log since its start (disk full), none since the last run"
+                    ),
                 )
             };
             judgement.findings.push(on_disk(finding(severity, text)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
-use opsctl_core::probe::needs::{Answered, Consumer, Reached};
+use opsctl_core::probe::needs::{ConnectResult, Consumer, ScrapeResult};
 use opsctl_core::probe::prometheus::without_secrets;
 use opsctl_core::probe::{ProbeCx, ProbeError, names};
 use serde::{Deserialize, Serialize};
@@ -203,7 +203,9 @@ impl Check for Notify {
                 } else {
                     (
                         Severity::Info,
-                        format!("{name}: {all:.0} alerts could not be {action} {receiver} since its start, none since the last run"),
+                        format!(
+                            "{name}: {all:.0} alerts could not be {action} {receiver} since its start, none since the last run"
+                        ),
                     )
                 };
                 judgement.findings.push(finding(severity, text));
@@ -233,8 +235,8 @@ async fn check_receiver(
         Err(why) => return Ok(Some(why)),
     };
     match cx.reach(Some(consumer.pid), at).await? {
-        Reached::Connected if secured => return Ok(None),
-        Reached::Connected => {}
+        ConnectResult::Connected if secured => return Ok(None),
+        ConnectResult::Connected => {}
         other => return Ok(Some(other.words())),
     }
     let path = url.split_once("/api/").and_then(|(before, _)| before.split_once("://")).map(|(_, rest)| rest);
@@ -242,11 +244,11 @@ async fn check_receiver(
     let answered =
         cx.scrape(consumer, at, &format!("{host}:{port}"), &format!("{}/-/healthy", prefix.trim_end_matches('/'))).await?;
     Ok(match answered {
-        Answered::Status(status, _) if status >= 500 => Some(format!("status {status}")),
-        Answered::Status(..) => None,
-        Answered::Timeout => Some("connection accepted, no response".to_owned()),
-        Answered::Closed => Some("connection closed without a response".to_owned()),
-        Answered::NotHttp => Some("response is not HTTP".to_owned()),
+        ScrapeResult::Status(status, _) if status >= 500 => Some(format!("status {status}")),
+        ScrapeResult::Status(..) => None,
+        ScrapeResult::Timeout => Some("connection accepted, no response".to_owned()),
+        ScrapeResult::Closed => Some("connection closed without a response".to_owned()),
+        ScrapeResult::NotHttp => Some("response is not HTTP".to_owned()),
     })
 }
 

@@ -7,12 +7,12 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Product, Refusal, Risk, Severity,
     Target, quantity,
 };
-use opsctl_core::probe::prometheus::{Checked, check_config};
+use opsctl_core::probe::prometheus::{ConfigCheck, check_config};
 use opsctl_core::probe::servers::{files_of, modified_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::standing::Standing;
+use super::standing::ServerState;
 use super::{Settings, some_of};
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, working_directory};
@@ -48,7 +48,7 @@ pub(super) struct Prometheus {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Evidence {
-    standing: Standing,
+    standing: ServerState,
     /// `None` while not reported.
     reload_ok: Option<bool>,
     loaded_at: Option<Timestamp>,
@@ -56,7 +56,7 @@ pub(super) struct Evidence {
     /// Files of the configuration that changed after it was loaded, and their modification times.
     newer: Vec<(String, Timestamp)>,
     /// Result of `promtool check config`; only run on suspicion.
-    checked: Option<Checked>,
+    checked: Option<ConfigCheck>,
     test: Vec<String>,
     /// Whether `POST /-/reload` is enabled.
     lifecycle: bool,
@@ -75,7 +75,7 @@ impl Check for Prometheus {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { standing: Standing::of(cx, target, "/-/ready").await?, ..Evidence::default() };
+        let mut e = Evidence { standing: ServerState::of(cx, target, "/-/ready").await?, ..Evidence::default() };
         let process = e.standing.server.get().and_then(|s| s.process);
         let flags = cx.flags(target).await;
         e.lifecycle = flags.has("web.enable-lifecycle");
@@ -142,7 +142,8 @@ impl Check for Prometheus {
             let since = e.standing.age(now).map_or_else(String::new, |a| format!(" {} after its start", quantity::duration(a)));
             let text = format!("{name} is not ready{since}, limit {}: status {}", quantity::duration(limit), e.standing.status);
             let found = e.standing.silent(finding(Severity::Crit, text)).cite("reply", &e.standing.says);
-            let found = found.hint("check its log: it replays its write-ahead log or cannot read it; a restart starts the replay again");
+            let found =
+                found.hint("check its log: it replays its write-ahead log or cannot read it; a restart starts the replay again");
             return Judgement { findings: vec![found], pending, ..Judgement::default() };
         }
         Judgement {
@@ -192,12 +193,12 @@ fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, S
     if e.reload_ok == Some(false) {
         let right = e.checked.as_ref().is_some_and(|c| c.passes);
         let next = if right { "the file is now valid but not loaded" } else { "its next start fails" };
-        let text = format!(
-            "{name} could not load its configuration: it still runs with {loaded}, its /-/ready returns 200, and {next}"
-        );
+        let text =
+            format!("{name} could not load its configuration: it still runs with {loaded}, its /-/ready returns 200, and {next}");
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
-    let settled: Vec<String> = e.newer.iter().filter(|(_, t)| now.duration_since(*t) > MIN_FILE_AGE).map(|(f, _)| f.clone()).collect();
+    let settled: Vec<String> =
+        e.newer.iter().filter(|(_, t)| now.duration_since(*t) > MIN_FILE_AGE).map(|(f, _)| f.clone()).collect();
     if settled.is_empty() {
         return None;
     }

@@ -88,7 +88,10 @@ impl Check for RemoteWrite {
             let (severity, text) = if grown > 0.0 {
                 (Severity::Warn, format!("{url} permanently rejected {grown:.0} samples of {name} since the last run"))
             } else {
-                (Severity::Info, format!("{url} permanently rejected {all:.0} samples of {name} since its start, none since the last run"))
+                (
+                    Severity::Info,
+                    format!("{url} permanently rejected {all:.0} samples of {name} since its start, none since the last run"),
+                )
             };
             findings.push(finding(severity, text));
         }

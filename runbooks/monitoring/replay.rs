@@ -39,7 +39,8 @@ const PROMTAIL: &str = "/tmp";
 const MAX_LOG_LINES: u32 = 500;
 
 /// Log lines of a collector after a rejection by Loki.
-const REJECTION_PATTERNS: &[&str] = &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
+const REJECTION_PATTERNS: &[&str] =
+    &["entry too far behind", "429 Too Many Requests", "ingestion rate limit exceeded", "timestamp too old"];
 
 pub(super) struct Replay {
     pub(super) settings: Settings,

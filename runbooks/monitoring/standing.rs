@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Plan, Refusal, ServerProcess, Target, quantity};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError, clock, tasks};
 use serde::{Deserialize, Serialize};
 
-use crate::restart_container::{self, Around, RESTART};
+use crate::restart_container::{self, RESTART, RestartContext};
 use crate::servers::{Server, Silence, without_room};
 
 /// Time after the start in which a missing listener is no finding.
@@ -19,7 +19,7 @@ const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// The state of one server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Standing {
+pub(super) struct ServerState {
     pub(super) server: Server,
     pub(super) silence: Silence,
     /// Status of the readiness endpoint, and the start of its body.
@@ -29,7 +29,7 @@ pub(super) struct Standing {
     pub(super) started_at: Option<Timestamp>,
     /// Its container, if it hangs in one.
     pub(super) hung_in: Option<Container>,
-    pub(super) around: Around,
+    pub(super) around: RestartContext,
     /// Full filesystems of its container, if it is not running.
     pub(super) no_room: Vec<FsUsage>,
 }
@@ -44,7 +44,7 @@ pub(super) async fn engine_of_names(cx: &ProbeCx, process: Option<ServerProcess>
     file.conf.used().iter().any(|s| s.address == EMBEDDED_DNS).then(|| engine.endpoint.clone())
 }
 
-impl Standing {
+impl ServerState {
     /// Requests `path`.
     pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
         let server = Server::of(cx, target)?;
@@ -57,10 +57,10 @@ impl Standing {
             }
             Err(why) => {
                 let id = server.get().and_then(|s| s.container.clone());
-                if let (NoSession::Hung { .. }, Some(id), Some(docker)) = (&why, id, &cx.docker)
+                if let (SessionError::Hung { .. }, Some(id), Some(docker)) = (&why, id, &cx.docker)
                     && let Ok(container) = docker.inspect(&id).await
                 {
-                    standing.around = Around::of(cx, &container).await;
+                    standing.around = RestartContext::of(cx, &container).await;
                     standing.hung_in = Some((*container).clone());
                 }
                 standing.silence = Silence::about(cx, &server, why).await;
@@ -86,7 +86,7 @@ impl Standing {
     /// The finding for a server that does not answer. A restart is offered if the server hangs and was not stopped.
     pub(super) fn judge_silence(&self, code: &'static Code, judged: &Judged<'_>, word: &str, restart: bool) -> Judgement {
         let name = &judged.target.name;
-        let closed = matches!(self.silence.why(), Some(NoSession::NotListening | NoSession::Refused { .. }));
+        let closed = matches!(self.silence.why(), Some(SessionError::NotListening | SessionError::Refused { .. }));
         if closed && self.is_younger(judged.taken_at, STARTUP_GRACE) {
             let ago = quantity::duration(self.age(judged.taken_at).unwrap_or_default());
             return Judgement {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity,
 };
-use opsctl_core::probe::prometheus::{Health, Scraped};
+use opsctl_core::probe::prometheus::{Health, ScrapeTarget};
 use opsctl_core::probe::servers::files_of;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,7 @@ impl Check for Targets {
             pool.0 += 1;
             pool.1 += usize::from(s.health == Health::Down);
         }
-        let lost: Vec<&Scraped> = scraped.iter().filter(|s| s.health == Health::Down).take(MAX_TARGETS).collect();
+        let lost: Vec<&ScrapeTarget> = scraped.iter().filter(|s| s.health == Health::Down).take(MAX_TARGETS).collect();
         if !lost.is_empty() {
             e.names_by = engine_of_names(cx, process).await;
             let needs = cx.needs().await?;
@@ -189,11 +189,7 @@ fn reason(error: &str) -> (&'static str, &'static str) {
             "name not resolved",
             "the target no longer exists or is in another network, or the DNS server fails: see `opsctl dns`",
         ),
-        (
-            &["no route to host", "network is unreachable"],
-            "no route",
-            "check routes and firewalls from where Prometheus runs",
-        ),
+        (&["no route to host", "network is unreachable"], "no route", "check routes and firewalls from where Prometheus runs"),
         (
             &["deadline exceeded", "i/o timeout", "Client.Timeout"],
             "timeout",
@@ -208,11 +204,7 @@ fn reason(error: &str) -> (&'static str, &'static str) {
             "response is not metrics",
             "a web page is at this path: check metrics_path and the port",
         ),
-        (
-            &["sample limit exceeded"],
-            "sample limit exceeded",
-            "find the cause of the growth before raising sample_limit",
-        ),
+        (&["sample limit exceeded"], "sample limit exceeded", "find the cause of the growth before raising sample_limit"),
         (&["connection reset", "EOF"], "connection closed", "check its log"),
     ];
     let known = REASONS.iter().find(|(words, ..)| words.iter().any(|w| error.contains(w)));
@@ -271,8 +263,7 @@ fn empty(judged: &Judged<'_>, e: &Evidence, x: &Empty) -> Finding {
         () if !missing.is_empty() => format!(": file {} does not exist", some_of(&missing)),
         () => String::new(),
     };
-    let message =
-        format!("{}: the job {} has no target{why}; no alert fires when its service fails", judged.target.name, x.job);
+    let message = format!("{}: the job {} has no target{why}; no alert fires when its service fails", judged.target.name, x.job);
     let f = e.server.finding(&EMPTY, Severity::Warn, judged.target, message);
     f.cite("files of its targets", x.files.iter().map(|(f, n)| format!("{f} ({n})")).collect::<Vec<_>>().join(", "))
 }

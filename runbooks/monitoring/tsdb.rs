@@ -22,13 +22,8 @@ const TSDB: Code = Code {
     hint: "check its log and the filesystem of its data; do not remove files there by hand",
 };
 
-static SPEC: CheckSpec = CheckSpec {
-    id: "monitoring.tsdb",
-    title: "Samples are stored",
-    codes: &[TSDB],
-    fixes: &[],
-    timeout: Duration::from_secs(9),
-};
+static SPEC: CheckSpec =
+    CheckSpec { id: "monitoring.tsdb", title: "Samples are stored", codes: &[TSDB], fixes: &[], timeout: Duration::from_secs(9) };
 
 const FAILURES: &[&str] = &[
     "prometheus_tsdb_compactions_failed_total",

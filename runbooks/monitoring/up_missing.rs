@@ -128,8 +128,7 @@ impl Check for UpMissing {
             );
             let f = e.server.finding(&UP_MISSING, Severity::Warn, judged.target, message);
             findings.push(
-                f.cite("jobs with `up`", e.jobs.join(", "))
-                    .hint("correct the job in the rule: it was renamed, or has no target"),
+                f.cite("jobs with `up`", e.jobs.join(", ")).hint("correct the job in the rule: it was renamed, or has no target"),
             );
         }
         findings.into()

@@ -1,8 +1,8 @@
 //! Location of a path MTU bottleneck: the egress interface of this host, or a hop behind it.
 
-use opsctl_core::probe::path::Fate;
+use opsctl_core::probe::path::PathResult;
 
-use super::evidence::Look;
+use super::evidence::PathProbe;
 
 /// IPv4 and TCP headers in bytes: the difference between packet size and MSS.
 pub(super) const HEADERS: u32 = 40;
@@ -20,15 +20,17 @@ pub(super) enum Bottleneck {
 }
 
 /// The bottleneck of a path with lost packets.
-pub(super) fn of(look: &Look) -> Option<Bottleneck> {
+pub(super) fn of(look: &PathProbe) -> Option<Bottleneck> {
     let here = look.way.limit();
     let lost = [&look.tried.out, &look.tried.back].into_iter().find_map(|fate| match fate {
-        Fate::Vanishes { lost, arrived } => Some((*lost, *arrived)),
+        PathResult::Vanishes { lost, arrived } => Some((*lost, *arrived)),
         _ => None,
     })?;
     Some(match lost {
         // packets up to the MTU of this host's interface arrive, larger ones do not
-        (lost, arrived) if look.from.is_some() && lost > here && arrived.is_none_or(|a| a + STEP_BYTES >= here) => Bottleneck::Here,
+        (lost, arrived) if look.from.is_some() && lost > here && arrived.is_none_or(|a| a + STEP_BYTES >= here) => {
+            Bottleneck::Here
+        }
         (_, arrived) => Bottleneck::Beyond { arrived },
     })
 }

@@ -2,10 +2,10 @@
 
 use opsctl_core::model::{Action, Finding, FixSpec, Judged, Plan, Refusal};
 use opsctl_core::probe::firewall::{Backend, Effect};
-use opsctl_core::probe::path::{BUDGET, Fate};
+use opsctl_core::probe::path::{MAX_SENT_BYTES, PathResult};
 
 use super::bottleneck::{self, Bottleneck, HEADERS};
-use super::evidence::{Evidence, Look};
+use super::evidence::{Evidence, PathProbe};
 use super::findings::arrived;
 use super::path::{FIX, SPEC};
 
@@ -27,11 +27,9 @@ struct Wanted {
 
 pub(super) fn plan(finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let interface = &finding.subject.name;
-    let lost: Vec<&Look> = e.looks.iter().filter(|l| l.is_lost() && l.way.interface == *interface).collect();
+    let lost: Vec<&PathProbe> = e.looks.iter().filter(|l| l.is_lost() && l.way.interface == *interface).collect();
     if lost.is_empty() {
-        return Err(Refusal::Precondition(
-            "no probed path drops full packets; name a peer that uses HTTP or TLS".to_owned(),
-        ));
+        return Err(Refusal::Precondition("no probed path drops full packets; name a peer that uses HTTP or TLS".to_owned()));
     }
     if let Some(v6) = lost.iter().find(|l| l.peer.address.is_ipv6()) {
         return Err(Refusal::ByHand(format!(
@@ -52,7 +50,7 @@ pub(super) fn plan(finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Resu
     let peers: Vec<&str> = lost.iter().map(|l| l.peer.name.as_str()).collect();
     Ok(build(&FIX, finding, judged, actions, undo).affects([
         "new TCP connections through this host; open connections and UDP are not changed".to_owned(),
-        format!("verified by new connections to {}: at most {} KiB to each, as before", peers.join(", "), BUDGET >> 10),
+        format!("verified by new connections to {}: at most {} KiB to each, as before", peers.join(", "), MAX_SENT_BYTES >> 10),
     ]))
 }
 
@@ -78,7 +76,7 @@ fn backend(e: &Evidence) -> Result<Backend, Refusal> {
 }
 
 /// The rules that limit packets to the measured size.
-fn wanted(lost: &[&Look], e: &Evidence) -> Result<Vec<Wanted>, Refusal> {
+fn wanted(lost: &[&PathProbe], e: &Evidence) -> Result<Vec<Wanted>, Refusal> {
     if lost.iter().all(|l| bottleneck::of(l) == Some(Bottleneck::Here)) {
         // the smaller MTU of both interfaces is used (net/netfilter/xt_TCPMSS.c): it clamps SYN and SYN-ACK
         return Ok(vec![Wanted { hook: "FORWARD", effect: Effect::ClampMss }]);
@@ -90,16 +88,16 @@ fn wanted(lost: &[&Look], e: &Evidence) -> Result<Vec<Wanted>, Refusal> {
     })?;
     let mss = size.saturating_sub(HEADERS);
     if mss < MIN_MSS {
-        return Err(Refusal::Precondition(format!(
-            "only packets of {size} bytes arrive: MSS clamping cannot fix that"
-        )));
+        return Err(Refusal::Precondition(format!("only packets of {size} bytes arrive: MSS clamping cannot fix that")));
     }
     let effect = Effect::SetMss(mss);
     let own = lost.iter().any(|l| l.from.is_none());
     let forwarded = lost.iter().any(|l| l.from.is_some());
     let containers = e.bridges.iter().any(|b| !b.containers.is_empty());
-    let fine =
-        e.looks.iter().any(|l| l.from.is_some() && l.way.interface == lost[0].way.interface && l.tried.out == Fate::Arrives);
+    let fine = e
+        .looks
+        .iter()
+        .any(|l| l.from.is_some() && l.way.interface == lost[0].way.interface && l.tried.out == PathResult::Arrives);
     let mut all = Vec::new();
     // containers and host share the egress
     if forwarded || (containers && !fine) {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use opsctl_core::probe::firewall::{Backend, Effect, Firewall, Rule};
-use opsctl_core::probe::network::Way;
-use opsctl_core::probe::path::{Peer, Tried};
+use opsctl_core::probe::network::NetworkRoute;
+use opsctl_core::probe::path::{PathTest, Peer};
 use serde::{Deserialize, Serialize};
 
 /// The evidence of `mtu.path`.
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub(super) struct Evidence {
     /// The default route; `None` without one.
-    pub(super) egress: Option<Way>,
+    pub(super) egress: Option<NetworkRoute>,
     /// Engine networks that this host forwards packets of.
     pub(super) bridges: Vec<Bridge>,
     /// Probed paths.
-    pub(super) looks: Vec<Look>,
+    pub(super) looks: Vec<PathProbe>,
     /// Connections that retransmit the same full packet while smaller ones arrive.
     pub(super) stuck: Vec<Stuck>,
     /// MSS rules, and whether an earlier rule shadows them.
@@ -66,7 +66,7 @@ impl Bridge {
 
 /// One path from one source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Look {
+pub(super) struct PathProbe {
     /// The source container, or `None` for this host.
     pub(super) from: Option<String>,
     /// The container's network.
@@ -76,12 +76,12 @@ pub(super) struct Look {
     /// Named on the command line or in the configuration.
     pub(super) asked: bool,
     /// The route from this host to the peer.
-    pub(super) way: Way,
+    pub(super) way: NetworkRoute,
     /// The result.
-    pub(super) tried: Tried,
+    pub(super) tried: PathTest,
 }
 
-impl Look {
+impl PathProbe {
     /// `web` or `this host`.
     pub(super) fn place(&self) -> String {
         self.from.clone().unwrap_or_else(|| "this host".to_owned())
@@ -106,7 +106,7 @@ pub(super) struct Stuck {
     /// Consecutive retransmission timeouts of the same packet.
     pub(super) backoff: u8,
     /// The route from this host to the peer.
-    pub(super) way: Way,
+    pub(super) way: NetworkRoute,
 }
 
 /// An MSS rule.

@@ -2,11 +2,11 @@
 
 use opsctl_core::model::{Finding, KeyKind, Kind, Severity, Subject, quantity};
 use opsctl_core::probe::firewall::{Backend, Effect};
-use opsctl_core::probe::network::Way;
-use opsctl_core::probe::path::Fate;
+use opsctl_core::probe::network::NetworkRoute;
+use opsctl_core::probe::path::PathResult;
 
 use super::bottleneck::{self, Bottleneck, HEADERS};
-use super::evidence::{Bridge, Evidence, IcmpRule, Look, MssRule, Stuck};
+use super::evidence::{Bridge, Evidence, IcmpRule, MssRule, PathProbe, Stuck};
 use super::path::{BLACKHOLE, CLAMP, EXCEEDS, FIX, ICMP, MISSING, NETWORK};
 
 /// The egress interface.
@@ -24,8 +24,8 @@ pub(super) fn bridges(e: &Evidence) -> Vec<Finding> {
     let limit = egress.limit();
     let mut findings = Vec::new();
     for bridge in e.bridges.iter().filter(|b| b.sends() > limit && !b.containers.is_empty()) {
-        let from = |l: &&Look| l.network.as_ref() == Some(&bridge.network) && l.way.interface == egress.interface;
-        let works = e.looks.iter().filter(from).any(|l| l.tried.out == Fate::Arrives);
+        let from = |l: &&PathProbe| l.network.as_ref() == Some(&bridge.network) && l.way.interface == egress.interface;
+        let works = e.looks.iter().filter(from).any(|l| l.tried.out == PathResult::Arrives);
         let fine = (works && !e.looks.iter().any(|l| from(&l) && l.is_lost())) || lowers(e);
         let how = if lowers(e) { "a rule clamps the MSS" } else { "full packets arrived" };
         findings.push(
@@ -59,7 +59,7 @@ fn some(names: &[String]) -> String {
 
 pub(super) fn by_hand(finding: &Finding, e: &Evidence) -> String {
     let bridge = e.bridges.iter().find(|b| b.interface == finding.subject.name);
-    let limit = e.egress.as_ref().map_or(1450, Way::limit);
+    let limit = e.egress.as_ref().map_or(1450, NetworkRoute::limit);
     match bridge {
         Some(Bridge { network, .. }) if network == "bridge" => {
             format!(
@@ -75,8 +75,8 @@ pub(super) fn by_hand(finding: &Finding, e: &Evidence) -> String {
 }
 
 /// Lost paths by egress interface: one bottleneck is one finding, for any number of affected containers.
-pub(super) fn lost_by_interface(e: &Evidence) -> Vec<(String, Vec<&Look>)> {
-    let mut groups: Vec<(String, Vec<&Look>)> = Vec::new();
+pub(super) fn lost_by_interface(e: &Evidence) -> Vec<(String, Vec<&PathProbe>)> {
+    let mut groups: Vec<(String, Vec<&PathProbe>)> = Vec::new();
     for look in e.looks.iter().filter(|l| l.is_lost()) {
         match groups.iter_mut().find(|(name, _)| *name == look.way.interface) {
             Some((_, group)) => group.push(look),
@@ -119,7 +119,10 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
         f = f.cite(
             "bottleneck",
             if here {
-                format!("{interface} itself, MTU {}: this host should send ICMP type 3 code 4 to the sender", looks[0].way.limit())
+                format!(
+                    "{interface} itself, MTU {}: this host should send ICMP type 3 code 4 to the sender",
+                    looks[0].way.limit()
+                )
             } else {
                 format!(
                     "behind {interface}, MTU {}: a router drops packets without ICMP, or its ICMP messages are dropped",
@@ -127,7 +130,7 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
                 )
             },
         );
-        let fine = e.looks.iter().filter(|l| l.way.interface == interface && l.tried.out == Fate::Arrives && !l.is_lost());
+        let fine = e.looks.iter().filter(|l| l.way.interface == interface && l.tried.out == PathResult::Arrives && !l.is_lost());
         let fine = distinct(fine.map(|l| format!("{} to {}", l.place(), l.peer.name)));
         findings.push(f.cite("full packets arrive", some(&fine)).fix(FIX.id));
     }
@@ -142,7 +145,10 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
                 subject(&way.interface),
                 format!("full packets of {full} bytes from {place} to {peer} are dropped, smaller ones arrive"),
             )
-            .cite("connections", format!("{count}, the same packet retransmitted {backoff} times in a row and never acknowledged"))
+            .cite(
+                "connections",
+                format!("{count}, the same packet retransmitted {backoff} times in a row and never acknowledged"),
+            )
             .hint("measure the size: `opsctl mtu HOST:PORT` with a peer on the same route that uses HTTP or TLS")
             .key(KeyKind::Interface, &way.interface)
             .key(KeyKind::Address, peer)
@@ -157,10 +163,10 @@ fn known(stuck: &Stuck, e: &Evidence) -> bool {
     e.looks.iter().any(|l| l.is_lost() && l.way.interface == stuck.way.interface)
 }
 
-fn loss_summary(look: &Look) -> String {
-    let direction = |name: &str, fate: &Fate| match fate {
-        Fate::Vanishes { lost, arrived: Some(a) } => Some(format!("{name}: {lost} bytes dropped, {a} arrive")),
-        Fate::Vanishes { lost, arrived: None } => Some(format!("{name}: {lost} bytes dropped")),
+fn loss_summary(look: &PathProbe) -> String {
+    let direction = |name: &str, fate: &PathResult| match fate {
+        PathResult::Vanishes { lost, arrived: Some(a) } => Some(format!("{name}: {lost} bytes dropped, {a} arrive")),
+        PathResult::Vanishes { lost, arrived: None } => Some(format!("{name}: {lost} bytes dropped")),
         _ => None,
     };
     let t = &look.tried;
@@ -169,17 +175,17 @@ fn loss_summary(look: &Look) -> String {
     format!("{}; {again} retransmitted, {} bytes in {} connections", both.join("; "), t.sent, t.connections)
 }
 
-pub(super) fn arrived(look: &Look) -> Option<u32> {
+pub(super) fn arrived(look: &PathProbe) -> Option<u32> {
     [&look.tried.out, &look.tried.back]
         .into_iter()
-        .filter_map(|f| if let Fate::Vanishes { arrived, .. } = f { *arrived } else { None })
+        .filter_map(|f| if let PathResult::Vanishes { arrived, .. } = f { *arrived } else { None })
         .min()
 }
 
-fn lost(look: &Look) -> Option<u32> {
+fn lost(look: &PathProbe) -> Option<u32> {
     [&look.tried.out, &look.tried.back]
         .into_iter()
-        .filter_map(|f| if let Fate::Vanishes { lost, .. } = f { Some(*lost) } else { None })
+        .filter_map(|f| if let PathResult::Vanishes { lost, .. } = f { Some(*lost) } else { None })
         .min()
 }
 
@@ -213,9 +219,7 @@ pub(super) fn filters(e: &Evidence) -> Vec<Finding> {
             Subject::host(),
             match rule {
                 Some(r) => format!("this host drops ICMP type 3 code 4 (fragmentation needed): {}", r.rule.text),
-                None => {
-                    "ICMP type 3 code 4 (fragmentation needed) of this host does not reach the sender".to_owned()
-                }
+                None => "ICMP type 3 code 4 (fragmentation needed) of this host does not reach the sender".to_owned(),
             },
         )
         .key(KeyKind::Interface, interface)
@@ -226,9 +230,7 @@ pub(super) fn filters(e: &Evidence) -> Vec<Finding> {
                 .cite("rule", format!("{} {}, chain {}", rule.backend.program(), rule.table, rule.chain))
                 .cite("matched during the probes", quantity::count(usize::try_from(meanwhile).unwrap_or(0), "packet"));
         } else {
-            f = f
-                .likely()
-                .hint("find the rule that drops ICMP: in nftables, on the bridge (ebtables), or inside the container");
+            f = f.likely().hint("find the rule that drops ICMP: in nftables, on the bridge (ebtables), or inside the container");
         }
         findings.push(
             f.cite("packets not forwarded during the probes", if here { not_forwarded.to_string() } else { String::new() }),
@@ -294,7 +296,7 @@ fn rule_text(rule: &MssRule) -> String {
 }
 
 /// Why an existing rule has no effect.
-fn why_ineffective(rule: &MssRule, looks: &[&Look]) -> String {
+fn why_ineffective(rule: &MssRule, looks: &[&PathProbe]) -> String {
     let r = &rule.rule;
     let small_enough = looks.iter().filter_map(|l| arrived(l)).min().map(|a| a.saturating_sub(HEADERS));
     if let Some(shadow) = &rule.shadow {
@@ -304,10 +306,7 @@ fn why_ineffective(rule: &MssRule, looks: &[&Look]) -> String {
         return format!("the MSS rule in {} has matched no packet", r.chain);
     }
     if r.output.is_some() || r.input.is_some() {
-        return format!(
-            "the MSS rule in {} matches one interface, and so only one end of a connection",
-            r.chain
-        );
+        return format!("the MSS rule in {} matches one interface, and so only one end of a connection", r.chain);
     }
     match (&r.effect, small_enough) {
         (Effect::SetMss(n), Some(fits)) if *n > fits => {
@@ -328,7 +327,7 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
     let finding = |severity, message: String| {
         Finding::new(&CLAMP, severity, subject(name), message).cite("rule", rule_text(rule)).key(KeyKind::Interface, name)
     };
-    let limit = e.egress.as_ref().map(Way::limit);
+    let limit = e.egress.as_ref().map(NetworkRoute::limit);
     let exceeds = e.bridges.iter().any(|b| Some(b.sends()) > limit && !b.containers.is_empty());
     // connections that reached it: of containers at FORWARD, of this host at OUTPUT
     let hook = rule.hook.as_deref().unwrap_or_default();
@@ -344,10 +343,7 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
             && r.output.as_ref().is_none_or(|o| *o == l.way.interface)
     });
     if let Some(shadow) = &rule.shadow {
-        return Some(finding(
-            Severity::Warn,
-            format!("no packet reaches the MSS rule in {}: `{shadow}` precedes it", r.chain),
-        ));
+        return Some(finding(Severity::Warn, format!("no packet reaches the MSS rule in {}: `{shadow}` precedes it", r.chain)));
     }
     if tried && r.packets.is_some() && r.packets == rule.before {
         let severity = if rule.is_ours() { Severity::Crit } else { Severity::Warn };
@@ -367,7 +363,8 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
     if e.engine.is_some_and(|engine| engine != r.backend) && r.backend == Backend::Legacy {
         return Some(finding(
             Severity::Warn,
-            "the MSS rule is in legacy iptables, but the engine uses nftables: neither tool lists the rules of the other".to_owned(),
+            "the MSS rule is in legacy iptables, but the engine uses nftables: neither tool lists the rules of the other"
+                .to_owned(),
         ));
     }
     match (&r.effect, limit) {

@@ -50,8 +50,7 @@ const LINKS: &[Link] = &[
         "no rule limits the packet size, and no ICMP message reports it",
     )
     .treatable(),
-    Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the MSS rule has no effect")
-        .treatable(),
+    Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the MSS rule has no effect").treatable(),
     Link::likely("mtu.blackhole", "healthcheck.http", KeyKind::Address, "full packets are dropped"),
     Link::likely("mtu.blackhole", "healthcheck.content", KeyKind::Address, "full packets are dropped"),
     Link::likely("mtu.blackhole", "healthcheck.slow", KeyKind::Address, "full packets are dropped"),

@@ -8,11 +8,11 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::firewall::{self, Effect};
 use opsctl_core::probe::network::counters;
-use opsctl_core::probe::path::{self, BUDGET, CONNECTIONS, Fate, Speech};
+use opsctl_core::probe::path::{self, MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, Protocol};
 use opsctl_core::probe::setup::Tree;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 
-use super::evidence::{Evidence, Look, Would};
+use super::evidence::{Evidence, PathProbe, Would};
 use super::{Settings, clamp, findings, peers};
 use crate::servers::READ_TIMEOUT;
 
@@ -60,8 +60,7 @@ const PROBING: Code = Code {
 
 pub(super) const FIX: FixSpec =
     FixSpec { id: "mtu.clamp", risk: Risk::R1, title: "clamp the MSS of new TCP connections to the measured size" };
-pub(super) const NETWORK: FixSpec =
-    FixSpec { id: "mtu.network", risk: Risk::R4, title: "recreate a network with a smaller MTU" };
+pub(super) const NETWORK: FixSpec = FixSpec { id: "mtu.network", risk: Risk::R4, title: "recreate a network with a smaller MTU" };
 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "mtu.path",
@@ -103,12 +102,12 @@ impl Check for Path {
         let before = cx.firewall().await;
         e.frag_fails.0 = frag_fails().await?;
         let tried = join_all(
-            around.plans.iter().map(|plan| path::try_path(plan.from.pid, plan.peer.clone(), Some(plan.way.limit()), plan.asked)),
+            around.plans.iter().map(|plan| path::test_path(plan.from.pid, plan.peer.clone(), Some(plan.way.limit()), plan.asked)),
         )
         .await;
         for (plan, tried) in around.plans.into_iter().zip(tried) {
             match tried {
-                Ok(tried) => e.looks.push(Look {
+                Ok(tried) => e.looks.push(PathProbe {
                     from: plan.from.container,
                     network: plan.from.network,
                     peer: plan.peer,
@@ -123,7 +122,7 @@ impl Check for Path {
         e.frag_fails.1 = frag_fails().await?;
         match before {
             // the counters of the rules are read again only on a loss or with an MSS rule
-            Ok(before) if e.looks.iter().any(Look::is_lost) || has_mss_rule(&before) => match firewall::read().await {
+            Ok(before) if e.looks.iter().any(PathProbe::is_lost) || has_mss_rule(&before) => match firewall::read().await {
                 Ok(after) => e.keep(&before, &after),
                 Err(error) => e.gaps.push(error.to_string()),
             },
@@ -140,9 +139,9 @@ impl Check for Path {
         if !e.would.is_empty() {
             judgement.skip = Some(format!(
                 "a dry run: nothing was sent. It would make up to {} connections for each of {}, and send at most {} KiB each",
-                CONNECTIONS,
+                MAX_CONNECTIONS,
                 quantity::count(e.would.len(), "path"),
-                BUDGET >> 10
+                MAX_SENT_BYTES >> 10
             ));
             judgement.tables.push(would_table(&e.would));
             return judgement;
@@ -185,9 +184,9 @@ fn has_mss_rule(firewall: &firewall::Firewall) -> bool {
 
 fn would(plan: &peers::Plan) -> Would {
     let says = match &plan.peer.speech {
-        Speech::Http { .. } => "an HTTP request with padding",
-        Speech::Tls { .. } => "a TLS ClientHello",
-        Speech::Silence => "a connection without data",
+        Protocol::Http { .. } => "an HTTP request with padding",
+        Protocol::Tls { .. } => "a TLS ClientHello",
+        Protocol::Silence => "a connection without data",
     };
     let from = plan.from.container.clone().unwrap_or_else(|| "this host".to_owned());
     Would { from, to: plan.peer.name.clone(), says: says.to_owned() }
@@ -198,19 +197,19 @@ fn would_table(all: &[Would]) -> Table {
         title: "Planned probes".to_owned(),
         columns: ["from", "to", "data"].map(str::to_owned).to_vec(),
         rows: all.iter().map(|w| vec![w.from.clone(), w.to.clone(), w.says.clone()]).collect(),
-        note: Some(format!("at most {} KiB each, in at most {CONNECTIONS} connections", BUDGET >> 10)),
+        note: Some(format!("at most {} KiB each, in at most {CONNECTIONS} connections", MAX_SENT_BYTES >> 10)),
     }
 }
 
 fn table(e: &Evidence) -> Table {
-    let said = |fate: &Fate| match fate {
-        Fate::Arrives => "arrive".to_owned(),
-        Fate::Vanishes { lost, arrived: Some(arrived) } => format!("{lost} dropped, {arrived} arrive"),
-        Fate::Vanishes { lost, arrived: None } => format!("{lost} dropped"),
-        Fate::Unclear { why } => why.clone(),
-        Fate::Untried => String::new(),
+    let said = |fate: &PathResult| match fate {
+        PathResult::Arrives => "arrive".to_owned(),
+        PathResult::Vanishes { lost, arrived: Some(arrived) } => format!("{lost} dropped, {arrived} arrive"),
+        PathResult::Vanishes { lost, arrived: None } => format!("{lost} dropped"),
+        PathResult::Unclear { why } => why.clone(),
+        PathResult::Untried => String::new(),
     };
-    let out = |l: &Look| match &l.tried.no_connection {
+    let out = |l: &PathProbe| match &l.tried.no_connection {
         Some(_) => "no connection".to_owned(),
         None => said(&l.tried.out),
     };

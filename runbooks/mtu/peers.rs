@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::{Container, Network};
-use opsctl_core::probe::network::{self, Connection, Interface, View, Way};
-use opsctl_core::probe::path::{Peer, Speech, speech_of};
+use opsctl_core::probe::network::{self, Connection, Interface, NetworkRoute, View};
+use opsctl_core::probe::path::{Peer, Protocol, protocol_of};
 use opsctl_core::probe::{ProbeCx, ProbeError, names};
 
 use super::evidence::{Bridge, Stuck};
@@ -18,7 +18,7 @@ const MAX_PATHS: usize = 16;
 
 /// The source of a path.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ProbeSource {
     /// The container, or `None` for this host.
     pub(super) container: Option<String>,
     /// Its first process.
@@ -30,16 +30,16 @@ pub(super) struct Place {
 /// A path to probe.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    pub(super) from: Place,
+    pub(super) from: ProbeSource,
     pub(super) peer: Peer,
     pub(super) asked: bool,
-    pub(super) way: Way,
+    pub(super) way: NetworkRoute,
 }
 
 /// The networks of this host, and the paths to probe.
 #[derive(Debug, Default)]
-pub(super) struct Around {
-    pub(super) egress: Option<Way>,
+pub(super) struct ProbePlan {
+    pub(super) egress: Option<NetworkRoute>,
     pub(super) bridges: Vec<Bridge>,
     pub(super) plans: Vec<Plan>,
     pub(super) stuck: Vec<Stuck>,
@@ -48,12 +48,12 @@ pub(super) struct Around {
 
 /// The connections of one source.
 struct SourceConnections {
-    place: Place,
+    place: ProbeSource,
     connections: Vec<Connection>,
 }
 
-pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, ProbeError> {
-    let mut around = Around::default();
+pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<ProbePlan, ProbeError> {
+    let mut around = ProbePlan::default();
     let here = network::look(None, vec![network::WORLD]).await?;
     around.egress = here.ways.first().cloned().flatten();
     let running = running(cx, &mut around.gaps).await;
@@ -66,7 +66,7 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
     addresses.extend(seen.iter().flat_map(|s| &s.connections).map(|c| c.remote.ip()));
     addresses.sort_unstable();
     addresses.dedup();
-    let ways: BTreeMap<IpAddr, Way> = {
+    let ways: BTreeMap<IpAddr, NetworkRoute> = {
         let view = network::look(None, addresses.clone()).await?;
         addresses
             .into_iter()
@@ -75,14 +75,14 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
             .collect()
     };
     around.stuck = stuck(&seen, &ways);
-    let host = Place { container: None, pid: None, network: None };
+    let host = ProbeSource { container: None, pid: None, network: None };
     for (peer, from) in asked {
         let Some(way) = ways.get(&peer.address.ip()) else {
             around.gaps.push(format!("{} is on this host or has no route: its path is not probed", peer.name));
             continue;
         };
         // probed from one container, or from this host and a container of every network
-        let from: Vec<Place> = match &from {
+        let from: Vec<ProbeSource> = match &from {
             Some(name) => running.iter().filter(|c| c.name == *name).filter_map(|c| place(c, None)).collect(),
             None => std::iter::once(host.clone()).chain(places.iter().cloned()).collect(),
         };
@@ -94,16 +94,16 @@ pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<Around, Pr
 }
 
 /// Peers of open connections, the first few of each network and of this host.
-fn add_seen(plans: &mut Vec<Plan>, seen: &[SourceConnections], ways: &BTreeMap<IpAddr, Way>, most: usize) {
+fn add_seen(plans: &mut Vec<Plan>, seen: &[SourceConnections], ways: &BTreeMap<IpAddr, NetworkRoute>, most: usize) {
     for s in seen {
         let mut taken = plans.iter().filter(|p| !p.asked && p.from.network == s.place.network).count();
         // stalled connections first
         let mut connections: Vec<&Connection> = s.connections.iter().filter(|c| ways.contains_key(&c.remote.ip())).collect();
         connections.sort_by_key(|c| (!c.info.is_stuck(), c.remote));
         for c in connections {
-            let speech = speech_of(None, &c.remote.ip().to_string(), c.remote.port(), "/", false);
+            let speech = protocol_of(None, &c.remote.ip().to_string(), c.remote.port(), "/", false);
             let known = plans.iter().any(|p| p.peer.address == c.remote && p.from.network == s.place.network);
-            if taken >= most || speech == Speech::Silence || known {
+            if taken >= most || speech == Protocol::Silence || known {
                 continue;
             }
             taken += 1;
@@ -115,7 +115,7 @@ fn add_seen(plans: &mut Vec<Plan>, seen: &[SourceConnections], ways: &BTreeMap<I
 }
 
 /// Connections with undelivered full packets, by source and peer.
-fn stuck(seen: &[SourceConnections], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck> {
+fn stuck(seen: &[SourceConnections], ways: &BTreeMap<IpAddr, NetworkRoute>) -> Vec<Stuck> {
     let mut all: Vec<Stuck> = Vec::new();
     for s in seen {
         for c in s.connections.iter().filter(|c| c.info.is_stuck()) {
@@ -135,7 +135,7 @@ fn stuck(seen: &[SourceConnections], ways: &BTreeMap<IpAddr, Way>) -> Vec<Stuck>
 }
 
 /// Whether the route leaves this host: not loopback, and not a container or machine behind one of its bridges.
-fn leaves(way: &Way, interfaces: &[Interface]) -> bool {
+fn leaves(way: &NetworkRoute, interfaces: &[Interface]) -> bool {
     let interface = interfaces.iter().find(|i| i.name == way.interface);
     way.interface != "lo" && (way.gateway.is_some() || interface.is_some_and(|i| i.kind != "bridge"))
 }
@@ -149,14 +149,18 @@ async fn running(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<Arc<Container>> {
 }
 
 /// The container as a source; `None` without a network namespace of its own.
-fn place(container: &Container, network: Option<&str>) -> Option<Place> {
+fn place(container: &Container, network: Option<&str>) -> Option<ProbeSource> {
     let pid = container.pid()?;
     let network = network.map(str::to_owned).or_else(|| container.networks.keys().next().cloned());
-    has_own_network(&container.network_mode).then(|| Place { container: Some(container.name.clone()), pid: Some(pid), network })
+    has_own_network(&container.network_mode).then(|| ProbeSource {
+        container: Some(container.name.clone()),
+        pid: Some(pid),
+        network,
+    })
 }
 
 /// The bridges of the engine, and for each a container to probe from.
-async fn bridges(cx: &ProbeCx, here: &View, gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<Place>) {
+async fn bridges(cx: &ProbeCx, here: &View, gaps: &mut Vec<String>) -> (Vec<Bridge>, Vec<ProbeSource>) {
     if cx.docker().is_err() {
         return (Vec::new(), Vec::new());
     }
@@ -188,7 +192,7 @@ async fn bridges(cx: &ProbeCx, here: &View, gaps: &mut Vec<String>) -> (Vec<Brid
 }
 
 /// The MTU of a container's interface in that network.
-async fn inside(place: &Place, network: &Network, members: &[Arc<Container>]) -> Option<u32> {
+async fn inside(place: &ProbeSource, network: &Network, members: &[Arc<Container>]) -> Option<u32> {
     let container = members.iter().find(|c| Some(&c.name) == place.container.as_ref())?;
     let ip: IpAddr = container.networks.get(&network.name)?.parse().ok()?;
     let view = network::look(place.pid, Vec::new()).await.ok()?;
@@ -196,8 +200,8 @@ async fn inside(place: &Place, network: &Network, members: &[Arc<Container>]) ->
 }
 
 /// Open connections of this host, and of all its containers.
-async fn seen(running: &[Arc<Container>], places: &[Place], gaps: &mut Vec<String>) -> Vec<SourceConnections> {
-    let host = Place { container: None, pid: None, network: None };
+async fn seen(running: &[Arc<Container>], places: &[ProbeSource], gaps: &mut Vec<String>) -> Vec<SourceConnections> {
+    let host = ProbeSource { container: None, pid: None, network: None };
     // the sources of a network first: paths are probed from them anyway
     let mut all = vec![host];
     all.extend(places.iter().cloned());
@@ -247,7 +251,7 @@ async fn named_peers(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<(Peer, Option<
                 continue;
             }
         };
-        let speech = speech_of(Some(e.scheme.as_str()), &e.host, e.port, &e.path, true);
+        let speech = protocol_of(Some(e.scheme.as_str()), &e.host, e.port, &e.path, true);
         if !address.ip().is_loopback() && !peers.iter().any(|(p, from)| p.address == address && *from == e.from) {
             peers.push((Peer { address, name, speech }, e.from.clone()));
         }

@@ -42,7 +42,7 @@ pub(super) struct Backlog {
 }
 
 /// A process in the namespace, and its container with the full id, or `None` for this host.
-type Place = (Option<i32>, Option<(String, String)>);
+type ListenerKey = (Option<i32>, Option<(String, String)>);
 
 /// A queue that was full in both samples.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Check for Backlog {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut places: Vec<Place> = vec![(None, None)];
+        let mut places: Vec<ListenerKey> = vec![(None, None)];
         let mut gaps = Vec::new();
         let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
         for container in cx.inspected(cx.inventory.running().filter(own)).await {
@@ -130,7 +130,7 @@ impl Check for Backlog {
 }
 
 /// Queues that are full now. A queue of length 0 is full with one connection, and works.
-async fn full(places: &[Place], gaps: &mut Vec<String>) -> Vec<Full> {
+async fn full(places: &[ListenerKey], gaps: &mut Vec<String>) -> Vec<Full> {
     let read = join_all(places.iter().map(|(pid, _)| network::queues(*pid))).await;
     let mut all = Vec::new();
     for ((_, container), queues) in places.iter().zip(read) {

@@ -19,11 +19,8 @@ const CHAINS: Code = Code {
     hint: "Docker writes its rules at its start: `opsctl fix docker.rebuild-chains`; then find the program that flushes them, usually a restarted firewall",
 };
 
-const REBUILD: FixSpec = FixSpec {
-    id: "docker.rebuild-chains",
-    risk: Risk::R3,
-    title: "restart the Docker daemon so that it writes its rules again",
-};
+const REBUILD: FixSpec =
+    FixSpec { id: "docker.rebuild-chains", risk: Risk::R3, title: "restart the Docker daemon so that it writes its rules again" };
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.chains",
@@ -172,16 +169,15 @@ impl Check for Chains {
                 .verified(Duration::from_secs(120), Duration::from_secs(2));
         if e.engine.live_restore {
             plan.risk = Risk::R2;
-            return Ok(plan.affects(["containers keep running (live-restore); the API does not answer for some seconds".to_owned()]));
+            return Ok(
+                plan.affects(["containers keep running (live-restore); the API does not answer for some seconds".to_owned()])
+            );
         }
         plan = plan
             .affects([format!("{} will be restarted: {}", quantity::count(all.len(), "container"), all.join(", "))])
             .downtime("until the daemon and all containers have started again");
         if !e.no_policy.is_empty() {
-            plan = plan.affects([format!(
-                "without a restart policy, down until started by hand: {}",
-                e.no_policy.join(", ")
-            )]);
+            plan = plan.affects([format!("without a restart policy, down until started by hand: {}", e.no_policy.join(", "))]);
         }
         Ok(plan)
     }

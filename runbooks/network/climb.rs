@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::listeners::{Talk, talk};
-use opsctl_core::probe::names::Looked;
-use opsctl_core::probe::needs::{self, How, Need, Needs, Reached};
+use opsctl_core::probe::listeners::{ConnectionState, talk};
+use opsctl_core::probe::names::Lookup;
+use opsctl_core::probe::needs::{self, ConnectResult, Dependency, DependencyGraph, DependencySource};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, network};
 
 use super::DATABASES;
@@ -13,7 +13,7 @@ use super::ladder::{Aim, Ladder, Owner};
 use crate::servers::READ_TIMEOUT;
 
 /// The steps of the path; `None` if it works, or if the service is not on this host.
-pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Option<Ladder>, ProbeError> {
+pub(super) async fn climb(cx: &ProbeCx, known: &DependencyGraph, need: &Dependency) -> Result<Option<Ladder>, ProbeError> {
     let all = &known.neighbours;
     let from = need.consumer.container.as_deref().and_then(|id| all.get(id));
     let meant = need.target.as_deref().and_then(|id| all.get(id));
@@ -27,7 +27,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
         shared: meant.map(|c| all.shared(from, c)).unwrap_or_default(),
         ..Ladder::default()
     };
-    let scraped = matches!(need.how, How::Scrape { .. });
+    let scraped = matches!(need.how, DependencySource::Scrape { .. });
     if let Some(meant) = meant {
         if !meant.is_up() {
             return Ok(Some(ladder));
@@ -39,12 +39,13 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
 
     let looked = cx.looked_up(need.consumer.pid, &need.host).await?;
     let addresses = match &looked {
-        Looked::Up(addresses) => addresses.clone(),
+        Lookup::Up(addresses) => addresses.clone(),
         _ => Vec::new(),
     };
     ladder.looked = Some(looked);
     let Some(first) = addresses.first() else { return Ok(Some(ladder)) };
-    let is_meant = |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| is_equivalent(known, from, o, m, &need.host)));
+    let is_meant =
+        |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| is_equivalent(known, from, o, m, &need.host)));
     let address = addresses.iter().find(is_meant).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
     ladder.address = Some(*address);
     let Some((owner, pid, aimed)) = owner_of(known, need, from, meant, *address).await else { return Ok(None) };
@@ -56,7 +57,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
 
     let at = SocketAddr::new(*address, need.port);
     let reached = cx.reach(Some(need.consumer.pid), at).await?;
-    let connected = reached == Reached::Connected;
+    let connected = reached == ConnectResult::Connected;
     ladder.reached = Some(reached);
     if connected && !scraped {
         return Ok(None);
@@ -66,7 +67,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
         None => None,
     };
     if connected {
-        if let How::Scrape { url, path, .. } = &need.how
+        if let DependencySource::Scrape { url, path, .. } = &need.how
             && url.starts_with("http:")
         {
             ladder.answered = Some(cx.scrape(&need.consumer, at, &ladder.place(), path).await?);
@@ -80,8 +81,8 @@ pub(super) async fn climb(cx: &ProbeCx, known: &Needs, need: &Need) -> Result<Op
 /// Whether a need is met, by kernel state first: established connections, then listeners; only then by a probe connection.
 async fn works(
     cx: &ProbeCx,
-    known: &Needs,
-    need: &Need,
+    known: &DependencyGraph,
+    need: &Dependency,
     from: Option<&Container>,
     meant: &Container,
 ) -> Result<bool, ProbeError> {
@@ -94,7 +95,7 @@ async fn works(
     let consumer = i64::from(need.consumer.pid);
     let read = move |io: &Io| talk(io, consumer, at);
     let talk = blocking::run("connections", &format!("/proc/{consumer}/net/tcp"), READ_TIMEOUT, read).await?;
-    if talk == Talk::Works {
+    if talk == ConnectionState::Works {
         return Ok(true);
     }
     if let Some(pid) = meant.pid()
@@ -104,23 +105,23 @@ async fn works(
         if !open {
             return Ok(false);
         }
-        if DATABASES.contains(&need.port) && talk == Talk::None {
+        if DATABASES.contains(&need.port) && talk == ConnectionState::None {
             return Ok(true);
         }
     }
-    Ok(cx.reach(Some(need.consumer.pid), at).await? == Reached::Connected)
+    Ok(cx.reach(Some(need.consumer.pid), at).await? == ConnectResult::Connected)
 }
 
 /// Whether `other` is equivalent to the target: one of several containers with the same name.
-fn is_equivalent(known: &Needs, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
+fn is_equivalent(known: &DependencyGraph, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
     let holder = |c| &known.neighbours.holder(c).id;
     holder(other) == holder(meant) || known.neighbours.answers(from, other, host)
 }
 
 /// The owner of an address, a process in its network namespace, and its description; `None` for another host.
 async fn owner_of(
-    known: &Needs,
-    need: &Need,
+    known: &DependencyGraph,
+    need: &Dependency,
     from: Option<&Container>,
     meant: Option<&Container>,
     address: IpAddr,

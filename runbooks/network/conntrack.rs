@@ -21,8 +21,11 @@ const CONNTRACK: Code = Code {
     hint: "find the clients with the most connections: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
 };
 
-const RAISE: FixSpec =
-    FixSpec { id: "network.raise-conntrack", risk: Risk::R1, title: "double the limit of the conntrack table, now and at every boot" };
+const RAISE: FixSpec = FixSpec {
+    id: "network.raise-conntrack",
+    risk: Risk::R1,
+    title: "double the limit of the conntrack table, now and at every boot",
+};
 
 static SPEC: CheckSpec = CheckSpec {
     id: "network.conntrack",

@@ -140,9 +140,9 @@ impl Check for Forwarding {
                 undo.insert(0, Action::SetSysctl { key: key.clone(), value: "0".to_owned() });
             }
         }
-        let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions)
-            .undo(undo)
-            .affects(["this host forwards packets between all its interfaces, as far as the packet filter accepts them".to_owned()]);
+        let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions).undo(undo).affects([
+            "this host forwards packets between all its interfaces, as far as the packet filter accepts them".to_owned(),
+        ]);
         // the file read last takes effect
         let later =
             e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > sysctl::FILE || file == "/etc/sysctl.conf"));

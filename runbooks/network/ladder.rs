@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use opsctl_core::probe::names::Looked;
-use opsctl_core::probe::needs::{Answered, Health, How, Listening, Reached};
+use opsctl_core::probe::names::Lookup;
+use opsctl_core::probe::needs::{ConnectResult, DependencySource, Health, Listening, ScrapeResult};
 use serde::{Deserialize, Serialize};
 
 /// Number of steps. Packet sizes are checked by the mtu runbook.
@@ -16,14 +16,14 @@ pub(super) const STEPS: u8 = 8;
 pub(super) struct Ladder {
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) how: Option<How>,
+    pub(super) how: Option<DependencySource>,
     /// Whether the client is in the network namespace of the host.
     pub(super) on_host: bool,
     /// Networks of the client.
     pub(super) networks: Vec<String>,
     pub(super) target: Option<Aim>,
     /// Step 1.
-    pub(super) looked: Option<Looked>,
+    pub(super) looked: Option<Lookup>,
     /// The probed address.
     pub(super) address: Option<IpAddr>,
     /// Step 2.
@@ -33,13 +33,13 @@ pub(super) struct Ladder {
     /// Step 5; `None` if unknown.
     pub(super) listening: Option<Vec<Listening>>,
     /// Steps 4 and 6: the connection from the client.
-    pub(super) reached: Option<Reached>,
+    pub(super) reached: Option<ConnectResult>,
     /// Step 7: the same connection from the host, and inside the target to its loopback and its own address.
-    pub(super) from_host: Option<Reached>,
-    pub(super) inside_loopback: Option<Reached>,
-    pub(super) inside_own: Option<Reached>,
+    pub(super) from_host: Option<ConnectResult>,
+    pub(super) inside_loopback: Option<ConnectResult>,
+    pub(super) inside_own: Option<ConnectResult>,
     /// Step 8.
-    pub(super) answered: Option<Answered>,
+    pub(super) answered: Option<ScrapeResult>,
 }
 
 /// The target.
@@ -104,12 +104,12 @@ impl Ladder {
             return at(0, format!("{name} is not running: state {}", target.state));
         }
         match self.looked.as_ref()? {
-            Looked::Up(_) => {}
+            Lookup::Up(_) => {}
             _ if self.no_network() => return at(1, format!("its name does not resolve there: {}", self.apart())),
-            Looked::NoSuchName => return at(1, format!("{} does not exist in DNS", self.host)),
+            Lookup::NoSuchName => return at(1, format!("{} does not exist in DNS", self.host)),
             // whether the name exists is not known
-            Looked::NoAnswer(_) if self.target.is_none() => return None,
-            Looked::NoAnswer(why) => return at(1, format!("no DNS server returns the address of {}: {why}", self.host)),
+            Lookup::NoAnswer(_) if self.target.is_none() => return None,
+            Lookup::NoAnswer(why) => return at(1, format!("no DNS server returns the address of {}: {why}", self.host)),
         }
         let address = self.address?;
         match self.owner.as_ref()? {
@@ -118,11 +118,11 @@ impl Ladder {
             Owner::Nobody => return at(2, format!("{address} belongs to no container on this host, not to {name} either")),
         }
         let reached = self.reached.as_ref()?;
-        if *reached != Reached::Connected {
+        if *reached != ConnectResult::Connected {
             if self.no_network() {
                 return at(3, self.apart());
             }
-            if let Reached::NoRoute(why) = reached {
+            if let ConnectResult::NoRoute(why) = reached {
                 return at(4, format!("no route to {address}: {why}"));
             }
             if let Some(on) = self.on_port() {
@@ -141,24 +141,26 @@ impl Ladder {
             return at(6, format!("{}{more}", reached.words()));
         }
         let error = match &self.how {
-            Some(How::Scrape { error, .. }) => error.as_str(),
+            Some(DependencySource::Scrape { error, .. }) => error.as_str(),
             _ => "",
         };
         let Some(answered) = &self.answered else {
             // HTTPS targets are not requested: their clients may have certificates that opsctl lacks
-            let secured = matches!(&self.how, Some(How::Scrape { url, health: Health::Down, .. }) if url.starts_with("https:"));
+            let secured = matches!(&self.how, Some(DependencySource::Scrape { url, health: Health::Down, .. }) if url.starts_with("https:"));
             return if secured && !error.is_empty() { at(8, format!("Prometheus reports: {error}")) } else { None };
         };
         match answered {
             // Prometheus may have credentials that opsctl lacks
-            Answered::Status(401 | 403, _) if !error.contains("40") => None,
-            Answered::Status(status, _) if !(200..300).contains(status) => at(8, format!("it returns status {status}")),
-            Answered::Status(_, true) => at(8, "it returns a web page instead of metrics".to_owned()),
-            Answered::Status(..) if is_content_error(error) => at(8, format!("the client cannot parse the response: {error}")),
-            Answered::Status(..) => None,
-            Answered::Timeout => at(8, "it accepts the connection, but does not respond within 3 s".to_owned()),
-            Answered::Closed => at(8, "it accepts the connection and closes it without a response".to_owned()),
-            Answered::NotHttp => at(8, "its response is not HTTP".to_owned()),
+            ScrapeResult::Status(401 | 403, _) if !error.contains("40") => None,
+            ScrapeResult::Status(status, _) if !(200..300).contains(status) => at(8, format!("it returns status {status}")),
+            ScrapeResult::Status(_, true) => at(8, "it returns a web page instead of metrics".to_owned()),
+            ScrapeResult::Status(..) if is_content_error(error) => {
+                at(8, format!("the client cannot parse the response: {error}"))
+            }
+            ScrapeResult::Status(..) => None,
+            ScrapeResult::Timeout => at(8, "it accepts the connection, but does not respond within 3 s".to_owned()),
+            ScrapeResult::Closed => at(8, "it accepts the connection and closes it without a response".to_owned()),
+            ScrapeResult::NotHttp => at(8, "its response is not HTTP".to_owned()),
         }
     }
 
@@ -170,24 +172,34 @@ impl Ladder {
     fn apart(&self) -> String {
         let theirs = self.target.as_ref().map(|t| t.networks.join(", ")).filter(|n| !n.is_empty());
         let mine = if self.networks.is_empty() { "none".to_owned() } else { self.networks.join(", ") };
-        format!("they share no network: {} is in {}, the client in {mine}", self.name(), theirs.unwrap_or_else(|| "none".to_owned()))
+        format!(
+            "they share no network: {} is in {}, the client in {mine}",
+            self.name(),
+            theirs.unwrap_or_else(|| "none".to_owned())
+        )
     }
 
     /// Conclusion from the same connection from elsewhere.
     fn diagnosis(&self) -> String {
-        let connected = |r: &Option<Reached>| *r == Some(Reached::Connected);
+        let connected = |r: &Option<ConnectResult>| *r == Some(ConnectResult::Connected);
         let (own, lo, host) = (connected(&self.inside_own), connected(&self.inside_loopback), connected(&self.from_host));
         let name = self.name();
         match self.reached.as_ref() {
-            Some(Reached::Refused) if own => format!("it answers inside {name}: a firewall between them rejects the connection"),
-            Some(Reached::Refused) if lo => format!("it answers on the loopback of {name} only"),
+            Some(ConnectResult::Refused) if own => {
+                format!("it answers inside {name}: a firewall between them rejects the connection")
+            }
+            Some(ConnectResult::Refused) if lo => format!("it answers on the loopback of {name} only"),
             // no connection from elsewhere was made
             _ if self.inside_own.is_none() && self.inside_loopback.is_none() => String::new(),
-            Some(Reached::Refused) => "it is refused everywhere".to_owned(),
-            _ if own && host => format!("it answers inside {name} and from the host: a firewall or network isolation separates them"),
+            Some(ConnectResult::Refused) => "it is refused everywhere".to_owned(),
+            _ if own && host => {
+                format!("it answers inside {name} and from the host: a firewall or network isolation separates them")
+            }
             _ if own => format!("it answers inside {name}: a firewall or network isolation separates them"),
             _ if lo => format!("it answers on the loopback of {name}, but not on its own address"),
-            _ => format!("it does not answer inside {name} either: it does not accept connections, or a firewall in it drops them"),
+            _ => {
+                format!("it does not answer inside {name} either: it does not accept connections, or a firewall in it drops them")
+            }
         }
     }
 
@@ -208,7 +220,7 @@ impl Ladder {
         pass(3, "3 network", if self.on_host { "network of the host".to_owned() } else { self.shared.join(", ") });
         pass(4, "4 route", self.reached.as_ref().map(|_| "exists".to_owned()).unwrap_or_default());
         pass(5, "5 listener", self.on_port().map(|on| places(&on)).unwrap_or_default());
-        pass(6, "6 connection", self.reached.as_ref().map(Reached::words).unwrap_or_default());
+        pass(6, "6 connection", self.reached.as_ref().map(ConnectResult::words).unwrap_or_default());
         if let Some(stop) = stop.filter(|s| s.step > 0) {
             seen.push((TITLES[usize::from(stop.step) - 1], stop.why));
         }

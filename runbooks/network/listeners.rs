@@ -9,7 +9,7 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::v6_only;
-use opsctl_core::probe::needs::{self, Binding, Listening, Reached};
+use opsctl_core::probe::needs::{self, Binding, ConnectResult, Listening};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -96,11 +96,12 @@ impl Check for Listeners {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let known = cx.needs().await?;
-        let mine: Vec<&needs::Need> = known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())).collect();
+        let mine: Vec<&needs::Dependency> =
+            known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())).collect();
         if mine.is_empty() && container.ports.is_empty() && container.exposed.is_empty() {
             return Err(ProbeError::Skip("it has no known client".to_owned()));
         }
-        let wanted = |n: &&needs::Need| Wanted { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
+        let wanted = |n: &&needs::Dependency| Wanted { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
         let pid = container.process()?;
         let mut e = Evidence {
             listening: needs::listening(cx, pid, false).await?,
@@ -120,7 +121,7 @@ impl Check for Listeners {
             let from = need.consumer.container.as_deref().and_then(|id| known.neighbours.get(id));
             let Some(ip) = known.neighbours.address(from, &container) else { continue };
             // the triage uses the same connection: it is made once
-            if let Ok(Reached::Refused) = cx.reach(Some(need.consumer.pid), SocketAddr::new(ip, need.port)).await {
+            if let Ok(ConnectResult::Refused) = cx.reach(Some(need.consumer.pid), SocketAddr::new(ip, need.port)).await {
                 e.refused_v4.push(need.port);
             }
         }

@@ -75,7 +75,12 @@ const LINKS: &[Link] = &[
     Link::confirmed("network.missing", "healthcheck.tcp", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "healthcheck.tcp", KeyKind::Port, "it listens on another port"),
     Link::confirmed("network.family", "healthcheck.tcp", KeyKind::Port, "it listens for the other address family only"),
-    Link::confirmed("network.loopback-only", "healthcheck.http", KeyKind::Port, "it listens on the loopback address of its container only"),
+    Link::confirmed(
+        "network.loopback-only",
+        "healthcheck.http",
+        KeyKind::Port,
+        "it listens on the loopback address of its container only",
+    ),
     Link::confirmed("network.missing", "healthcheck.http", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "healthcheck.http", KeyKind::Port, "it listens on another port"),
     Link::confirmed(
@@ -92,7 +97,12 @@ const LINKS: &[Link] = &[
         KeyKind::Port,
         "it listens for the other address family only",
     ),
-    Link::confirmed("network.loopback-only", "network.docker-proxy-dead", KeyKind::Port, "it listens on the loopback address of its container only"),
+    Link::confirmed(
+        "network.loopback-only",
+        "network.docker-proxy-dead",
+        KeyKind::Port,
+        "it listens on the loopback address of its container only",
+    ),
     Link::confirmed("network.missing", "network.docker-proxy-dead", KeyKind::Port, "the port has no listener"),
     Link::confirmed("network.wrong-port", "network.docker-proxy-dead", KeyKind::Port, "it listens on another port"),
     Link::confirmed(

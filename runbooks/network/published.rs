@@ -236,9 +236,10 @@ impl Published {
             if ports.len() == 1 { "" } else { "s" },
             ports.join(", ")
         );
-        let mut finding = Finding::new(&EXPOSED, Severity::Warn, c.subject.clone(), message)
-            .key(KeyKind::Container, &c.id)
-            .cite("firewall", "published ports pass FORWARD, not INPUT: rules of ufw or firewalld for incoming packets do not apply");
+        let mut finding = Finding::new(&EXPOSED, Severity::Warn, c.subject.clone(), message).key(KeyKind::Container, &c.id).cite(
+            "firewall",
+            "published ports pass FORWARD, not INPUT: rules of ufw or firewalld for incoming packets do not apply",
+        );
         for (_, port, _) in &open {
             finding = finding.key(KeyKind::Port, port_key(&c.id, *port));
         }

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
-use opsctl_core::probe::names::Looked;
-use opsctl_core::probe::needs::{Health, How, Need, Reached};
+use opsctl_core::probe::names::Lookup;
+use opsctl_core::probe::needs::{ConnectResult, Dependency, DependencySource, Health};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -75,10 +75,13 @@ impl Check for Triage {
         let its = |container: &Option<String>| container.as_deref().unwrap_or_default() == id;
         let mut seen = BTreeSet::new();
         // needs of a proxy and of an endpoint have their own findings
-        let mine: Vec<&Need> = known
+        let mine: Vec<&Dependency> = known
             .list
             .iter()
-            .filter(|n| its(&n.consumer.container) && matches!(n.how, How::Scrape { .. } | How::Environment { .. }))
+            .filter(|n| {
+                its(&n.consumer.container)
+                    && matches!(n.how, DependencySource::Scrape { .. } | DependencySource::Environment { .. })
+            })
             .filter(|n| seen.insert((n.host.clone(), n.port)))
             .collect();
         let mut gaps: Vec<String> = known.blind.iter().filter(|(c, _)| its(&c.container)).map(|(_, why)| why.clone()).collect();
@@ -113,7 +116,7 @@ impl Check for Triage {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
         for ladder in &e.ladders {
             let Some(stop) = ladder.stop() else {
-                if let Some(Looked::NoAnswer(why)) = &ladder.looked {
+                if let Some(Lookup::NoAnswer(why)) = &ladder.looked {
                     judgement.gaps.push(format!("the address of {} for {}: {why}", ladder.host, e.subject.name));
                 }
                 continue;
@@ -133,7 +136,7 @@ impl Evidence {
     fn finding(&self, ladder: &Ladder, stop: &Stop) -> Finding {
         let name = &self.subject.name;
         // whether the variable is used is not known; its target was stopped on purpose
-        let by_variable = matches!(ladder.how, Some(How::Environment { .. }));
+        let by_variable = matches!(ladder.how, Some(DependencySource::Environment { .. }));
         let severity = if stop.step == 0 && by_variable { Severity::Warn } else { Severity::Crit };
         let message = match stop.step {
             0 => format!("{name} cannot reach {}: {}", ladder.place(), stop.why),
@@ -141,8 +144,10 @@ impl Evidence {
         };
         let mut finding = Finding::new(&TRIAGE, severity, self.subject.clone(), message);
         finding = match &ladder.how {
-            Some(How::Environment { variable }) => finding.cite("needed for", format!("{variable} in its environment")),
-            Some(How::Scrape { url, health, error, .. }) => {
+            Some(DependencySource::Environment { variable }) => {
+                finding.cite("needed for", format!("{variable} in its environment"))
+            }
+            Some(DependencySource::Scrape { url, health, error, .. }) => {
                 let reported = if error.is_empty() { String::new() } else { format!(": {error}") };
                 let health = if *health == Health::Down { "down" } else { "not scraped yet" };
                 finding.cite("needed for", format!("it scrapes {url}")).cite("Prometheus reports", format!("{health}{reported}"))
@@ -156,12 +161,11 @@ impl Evidence {
             finding = finding.cite("7 elsewhere", ladder.elsewhere());
         }
         if stop.step == 8 {
-            finding = finding.hint(
-                "the path is open: check the response of the service; for truncated responses run `opsctl mtu`",
-            );
+            finding =
+                finding.hint("the path is open: check the response of the service; for truncated responses run `opsctl mtu`");
         }
         // packets are dropped although the listener exists: packet filter rules of the host
-        if stop.step == 6 && ladder.reached == Some(Reached::Timeout) {
+        if stop.step == 6 && ladder.reached == Some(ConnectResult::Timeout) {
             finding = of_host(finding);
         }
         match &ladder.target {

@@ -179,7 +179,7 @@ fn unknown_host(line: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::probe::nginx::Tested;
+    use opsctl_core::probe::nginx::ConfigTest;
 
     use super::*;
 
@@ -187,10 +187,10 @@ mod tests {
     fn message_and_place_of_failed_test() {
         let line = r#"[emerg] host not found in upstream "b2:8080" in /etc/nginx/conf.d/shop.conf:3"#.to_owned();
         assert_eq!(unknown_host(&line).as_deref(), Some("b2"));
-        let tested = Tested { says: vec!["[warn] x".to_owned(), line], ..Tested::default() };
+        let tested = ConfigTest { says: vec!["[warn] x".to_owned(), line], ..ConfigTest::default() };
         let (why, at) = message_and_place(tested.complaint());
         assert_eq!((why, at.as_str()), (r#"host not found in upstream "b2:8080""#, "/etc/nginx/conf.d/shop.conf:3"));
-        assert_eq!(message_and_place(Tested::default().complaint()).0, "`nginx -t` fails without a message");
+        assert_eq!(message_and_place(ConfigTest::default().complaint()).0, "`nginx -t` fails without a message");
         assert_eq!(unknown_host("nothing"), None);
     }
 }

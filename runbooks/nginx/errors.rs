@@ -115,12 +115,9 @@ fn meaning(kind: &str) -> Option<(Severity, &'static str, &'static str, bool)> {
             (Severity::Crit, "ran out of open files", "raise worker_rlimit_nofile, or its unit's LimitNOFILE", false)
         }
         "no-space" => (Severity::Crit, "found no space left on the device", "see `opsctl disk`", false),
-        "no-live-upstreams" => (
-            Severity::Warn,
-            "had no live upstreams",
-            "all servers of the group failed; see nginx.upstream-unreachable",
-            true,
-        ),
+        "no-live-upstreams" => {
+            (Severity::Warn, "had no live upstreams", "all servers of the group failed; see nginx.upstream-unreachable", true)
+        }
         "refused" => {
             (Severity::Warn, "was refused by an upstream", "the port has no listener; see nginx.upstream-unreachable", true)
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
 use opsctl_core::probe::nginx::Worker;
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ impl Check for Processes {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if server.get().is_some_and(|s| s.process.is_none()) {
-            let silence = Silence::about(cx, &server, NoSession::NotRunning).await;
+            let silence = Silence::about(cx, &server, SessionError::NotRunning).await;
             return Ok(Evidence { server, silence, ..Evidence::default() });
         }
         let nginx = cx.nginx(target)?;

@@ -13,15 +13,15 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::{Container, NAME_SERVER};
 use opsctl_core::probe::listeners::{Listener, listeners_of};
-use opsctl_core::probe::names::{Looked, look_up};
-use opsctl_core::probe::netns::{self, NoConnection};
+use opsctl_core::probe::names::{Lookup, look_up};
+use opsctl_core::probe::netns::{self, ConnectError};
 use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
-use opsctl_core::probe::servers::{Socket, Way, open_way};
+use opsctl_core::probe::servers::{ConnectAddr, Socket, open_connection};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::around_nginx::Around;
+use crate::around_nginx::ProxyContext;
 use crate::processes::of_host;
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::{READ_TIMEOUT, Server};
@@ -78,7 +78,7 @@ pub(super) struct Evidence {
 struct UpstreamState {
     backend: Backend,
     /// Its addresses now.
-    looked: Looked,
+    looked: Lookup,
     /// The container of that name.
     container: Option<Named>,
     /// A connection to each address, from the network namespace of nginx.
@@ -140,7 +140,7 @@ impl Check for Upstreams {
         if nginx.config.backends.is_empty() {
             return Err(ProbeError::Skip("it has no upstreams, or resolves them at run time".to_owned()));
         }
-        let around = Around::of(cx, known).await;
+        let around = ProxyContext::of(cx, known).await;
         let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
         e.seen = self.look(&nginx, &around).await?;
         self.compare(&nginx, &around, &mut e).await;
@@ -148,7 +148,7 @@ impl Check for Upstreams {
         e.object = nginx.serving().next().map_or_else(String::new, |w| format!("{}@{}", known.identity(), w.pid));
         remembered(cx, &around, &mut e);
         // a name that only NSS resolves (LDAP, mDNS) is resolved by `nginx -t`
-        let unknown = |s: &UpstreamState| s.looked == Looked::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
+        let unknown = |s: &UpstreamState| s.looked == Lookup::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
         if e.seen.iter().any(|s| stale(s) != Stale::No || unknown(s)) {
             e.reload = Some(Reload::of(cx, &server, &nginx).await);
         }
@@ -161,7 +161,7 @@ impl Check for Upstreams {
         for seen in &e.seen {
             match stale(seen) {
                 Stale::No => {
-                    if let Looked::NoAnswer(why) = &seen.looked {
+                    if let Lookup::NoAnswer(why) = &seen.looked {
                         judgement.gaps.push(format!("the address of {}: {why}", seen.backend.host));
                     }
                     self.unreachable(judged, e, seen, &mut judgement);
@@ -172,7 +172,7 @@ impl Check for Upstreams {
         judgement.gaps.extend(e.blind.clone());
         // two containers may have swapped addresses: then both addresses are known, but for the other one
         for seen in e.seen.iter().filter(|s| is_resolved_at_load(s) && stale(s) == Stale::No) {
-            if let (Looked::Up(addresses), false) = (&seen.looked, e.object.is_empty())
+            if let (Lookup::Up(addresses), false) = (&seen.looked, e.object.is_empty())
                 && let [IpAddr::V4(address)] = addresses.as_slice()
             {
                 let address = u64::from(u32::from(*address));
@@ -192,7 +192,7 @@ impl Check for Upstreams {
 }
 
 impl Upstreams {
-    async fn look(&self, nginx: &Nginx, around: &Around) -> Result<Vec<UpstreamState>, ProbeError> {
+    async fn look(&self, nginx: &Nginx, around: &ProxyContext) -> Result<Vec<UpstreamState>, ProbeError> {
         let backends: Vec<Backend> = nginx.config.backends.iter().take(MAX_UPSTREAMS).cloned().collect();
         let to_ask: BTreeSet<String> = backends
             .iter()
@@ -203,20 +203,20 @@ impl Upstreams {
             .collect();
         let to_ask: Vec<String> = to_ask.into_iter().collect();
         let answers = look_up(nginx.master, to_ask.clone()).await?;
-        let looked: BTreeMap<String, Looked> = to_ask.into_iter().zip(answers).collect();
+        let looked: BTreeMap<String, Lookup> = to_ask.into_iter().zip(answers).collect();
         let look = |backend: Backend| {
             let looked = &looked;
             async move {
                 let called = around.called(&backend.host);
                 let (found, mut owner) = if called.is_empty() {
-                    (looked.get(&backend.host).cloned().unwrap_or(Looked::NoSuchName), around.named(&backend.host))
+                    (looked.get(&backend.host).cloned().unwrap_or(Lookup::NoSuchName), around.named(&backend.host))
                 } else {
-                    (Looked::Up(called.iter().map(|(_, ip)| *ip).collect()), called.first().map(|(c, _)| *c))
+                    (Lookup::Up(called.iter().map(|(_, ip)| *ip).collect()), called.first().map(|(c, _)| *c))
                 };
                 let mut tried = Vec::new();
                 if let Some(path) = &backend.unix {
                     tried.push((backend.label(), self.unix(nginx.master, path).await?));
-                } else if let Looked::Up(addresses) = &found {
+                } else if let Lookup::Up(addresses) = &found {
                     for ip in addresses.iter().take(8) {
                         let at = SocketAddr::new(*ip, backend.port);
                         let (outcome, behind) = self.connect(nginx.master, at, around).await?;
@@ -246,14 +246,14 @@ impl Upstreams {
         &self,
         pid: i32,
         at: SocketAddr,
-        around: &'a Around,
+        around: &'a ProxyContext,
     ) -> Result<(ConnectOutcome, Option<&'a Container>), ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         let outcome = match netns::connect_inside(i64::from(pid), at, timeout).await? {
             Ok(_) => ConnectOutcome::Connected,
-            Err(NoConnection::Refused) => ConnectOutcome::Refused,
-            Err(NoConnection::Timeout) => ConnectOutcome::Timeout,
-            Err(NoConnection::Other(why)) => ConnectOutcome::Failed(why),
+            Err(ConnectError::Refused) => ConnectOutcome::Refused,
+            Err(ConnectError::Timeout) => ConnectOutcome::Timeout,
+            Err(ConnectError::Other(why)) => ConnectOutcome::Failed(why),
         };
         // docker-proxy accepts connections for a dead port too
         if outcome == ConnectOutcome::Connected
@@ -268,18 +268,18 @@ impl Upstreams {
     }
 
     async fn unix(&self, pid: i32, path: &str) -> Result<ConnectOutcome, ProbeError> {
-        let way = Way { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
+        let way = ConnectAddr { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
-        Ok(match open_way(&way, timeout).await? {
+        Ok(match open_connection(&way, timeout).await? {
             Ok(_) => ConnectOutcome::Connected,
-            Err(NoConnection::Refused) => ConnectOutcome::Refused,
-            Err(NoConnection::Timeout) => ConnectOutcome::Timeout,
-            Err(NoConnection::Other(why)) => ConnectOutcome::Failed(why),
+            Err(ConnectError::Refused) => ConnectOutcome::Refused,
+            Err(ConnectError::Timeout) => ConnectOutcome::Timeout,
+            Err(ConnectError::Other(why)) => ConnectOutcome::Failed(why),
         })
     }
 
     /// Finds the addresses that nginx uses, for names of containers.
-    async fn compare(&self, nginx: &Nginx, around: &Around, e: &mut Evidence) {
+    async fn compare(&self, nginx: &Nginx, around: &ProxyContext, e: &mut Evidence) {
         let ports: BTreeSet<u16> = e.seen.iter().filter(|s| is_resolved_at_load(s)).map(|s| s.backend.port).collect();
         let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| !ports.is_empty()) else { return };
         let ports: Vec<u16> = ports.into_iter().collect();
@@ -305,7 +305,7 @@ impl Upstreams {
             .seen
             .iter()
             .flat_map(|s| match &s.looked {
-                Looked::Up(addresses) => addresses.iter().map(|a| (*a, s.backend.port)).collect(),
+                Lookup::Up(addresses) => addresses.iter().map(|a| (*a, s.backend.port)).collect(),
                 _ => Vec::new(),
             })
             .collect();
@@ -327,7 +327,7 @@ impl Upstreams {
         };
         for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s)) {
             let port = seen.backend.port;
-            let Looked::Up(addresses) = &seen.looked else { continue };
+            let Lookup::Up(addresses) = &seen.looked else { continue };
             let mine = |ip: &IpAddr| match ip {
                 IpAddr::V4(v4) if known.contains(&(*v4, port)) => Some(*v4),
                 _ => None,
@@ -402,7 +402,7 @@ impl Upstreams {
         }
         let Some((_, tried)) = seen.tried.first() else {
             let known_to_nginx = seen.container.is_none() && e.reload.as_ref().is_some_and(|r| r.tested.passes);
-            if seen.looked != Looked::NoSuchName || known_to_nginx {
+            if seen.looked != Lookup::NoSuchName || known_to_nginx {
                 return None;
             }
             return Some(match &seen.container {
@@ -451,10 +451,10 @@ fn metric(backend: &Backend) -> String {
 }
 
 /// Upstreams with another address at an earlier run, since which nginx has not resolved again.
-fn remembered(cx: &ProbeCx, around: &Around, e: &mut Evidence) {
+fn remembered(cx: &ProbeCx, around: &ProxyContext, e: &mut Evidence) {
     let object = e.object.clone();
     for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s) && stale(s) == Stale::No) {
-        let Looked::Up(addresses) = &seen.looked else { continue };
+        let Lookup::Up(addresses) = &seen.looked else { continue };
         let Some(before) = cx.history.oldest(&object, &metric(&seen.backend), RETENTION_S) else { continue };
         let Ok(before) = u32::try_from(before.as_count()).map(Ipv4Addr::from) else { continue };
         if addresses.iter().all(|a| *a != IpAddr::V4(before)) {
@@ -484,7 +484,7 @@ enum Stale {
 }
 
 fn stale(seen: &UpstreamState) -> Stale {
-    let (Some(known), Looked::Up(addresses)) = (&seen.known, &seen.looked) else { return Stale::No };
+    let (Some(known), Lookup::Up(addresses)) = (&seen.known, &seen.looked) else { return Stale::No };
     let v4: Vec<&IpAddr> = addresses.iter().filter(|a| a.is_ipv4()).collect();
     if v4.is_empty() || known.len() >= v4.len() {
         return Stale::No;
@@ -501,7 +501,7 @@ fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &UpstreamState, how: S
     let name = &judged.target.name;
     let label = seen.backend.label();
     let now = match &seen.looked {
-        Looked::Up(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Lookup::Up(addresses) => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         _ => String::new(),
     };
     // an address with connections is the best evidence
@@ -511,7 +511,10 @@ fn finding_stale(judged: &Judged<'_>, e: &Evidence, seen: &UpstreamState, how: S
     });
     let message = match old {
         Some(Other { address, owner: Some(owner), .. }) => {
-            format!("{name} sends requests for {label} to {address}, now the address of {owner}; {} is at {now}", seen.backend.host)
+            format!(
+                "{name} sends requests for {label} to {address}, now the address of {owner}; {} is at {now}",
+                seen.backend.host
+            )
         }
         Some(Other { address, .. }) => {
             format!("{name} sends requests for {label} to {address}, now unused; {} is at {now}", seen.backend.host)

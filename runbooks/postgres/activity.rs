@@ -238,7 +238,7 @@ impl Backend {
 
     /// `app (web, pid 812) from 10.0.0.3`.
     fn label(&self) -> String {
-    let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
+        let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
         format!("{} ({app}pid {}) from {}", self.role.as_deref().unwrap_or("?"), self.pid, self.client)
     }
 }
@@ -467,7 +467,7 @@ fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
     let mut lines = vec![e.session(root).map_or_else(|| format!("pid {root}"), |b| format!("{} {}", b.label(), activity(b)))];
     branch(e, tree, root, 1, &mut BTreeSet::from([root]), &mut lines);
     if lines.len() > MAX_TREE_LINES {
-    lines.truncate(MAX_TREE_LINES);
+        lines.truncate(MAX_TREE_LINES);
         lines.push("and more".to_owned());
     }
     lines.join("\n")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Measure, Product, Severity, Target, Unit, quantity::percent,
 };
-use opsctl_core::probe::servers::{NoSession, children_titles};
+use opsctl_core::probe::servers::{SessionError, children_titles};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +111,7 @@ impl Check for Connections {
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
         let session = match cx.postgres(target).await? {
             Ok(session) => session,
-            Err(NoSession::Rejected { code, message, .. }) if code == "53300" => {
+            Err(SessionError::Rejected { code, message, .. }) if code == "53300" => {
                 e.rejected = Some(message);
                 let pid = e.server.get().and_then(|s| s.process).map(|p| p.pid);
                 let read = move |io: &Io| pid.map(|pid| children_titles(io, pid)).unwrap_or_default();
@@ -173,8 +173,13 @@ impl Check for Connections {
             // open transactions that hold most of the connections are the cause
             let idle: u64 = e.groups.iter().fold(0, |sum, g| u64::saturating_add(sum, g.idle_in_tx));
             if idle.saturating_mul(2) >= used.used {
-                let app =
-                    e.groups.iter().filter(|g| g.idle_in_tx > 0).max_by_key(|g| g.idle_in_tx).map(Group::label).unwrap_or_default();
+                let app = e
+                    .groups
+                    .iter()
+                    .filter(|g| g.idle_in_tx > 0)
+                    .max_by_key(|g| g.idle_in_tx)
+                    .map(Group::label)
+                    .unwrap_or_default();
                 findings.push(leak(judged, e, idle, used.used, &app));
             }
         }
@@ -213,9 +218,9 @@ fn leak(judged: &Judged<'_>, e: &Evidence, idle: u64, all: u64, app: &str) -> Fi
         "{idle} of the {all} connections of {} are idle in a transaction{most}: they are occupied without doing work",
         judged.target.name
     );
-    e.server.finding(&IDLE_IN_TX, Severity::Crit, judged.target, message).hint(
-        "find the code that leaves a transaction open (an exception without rollback, a network call inside it)",
-    )
+    e.server
+        .finding(&IDLE_IN_TX, Severity::Crit, judged.target, message)
+        .hint("find the code that leaves a transaction open (an exception without rollback, a network call inside it)")
 }
 
 impl Group {

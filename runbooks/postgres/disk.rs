@@ -8,7 +8,7 @@ use opsctl_core::model::{
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::folders_of;
+use opsctl_core::probe::servers::entries_of;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub(super) struct Disk {
 /// A directory of the server and its filesystem.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Place {
+pub(super) struct DataDirectory {
     what: String,
     path: String,
     space: FsUsage,
@@ -53,7 +53,7 @@ pub(super) struct Place {
 #[serde(default)]
 pub(super) struct Evidence {
     server: Server,
-    places: Vec<Place>,
+    places: Vec<DataDirectory>,
 }
 
 impl Check for Disk {
@@ -111,11 +111,11 @@ impl Check for Disk {
 }
 
 /// The server's directories. The data directory is the working directory of the postmaster, which changes to it at startup.
-async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
+async fn places(cx: &ProbeCx, server: &Server) -> Vec<DataDirectory> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
     let read = move |io: &Io| {
         let data = io.working_directory(process.pid)?;
-        let tablespaces = folders_of(io, process.pid, &format!("{data}/pg_tblspc"), MAX_TABLESPACES);
+        let tablespaces = entries_of(io, process.pid, &format!("{data}/pg_tblspc"), MAX_TABLESPACES);
         Some((data, tablespaces))
     };
     let read = blocking::run("its directories", &format!("process {}", process.pid), READ_TIMEOUT, read).await;
@@ -126,7 +126,7 @@ async fn places(cx: &ProbeCx, server: &Server) -> Vec<Place> {
     for (what, path) in directories {
         // the trailing `/.` follows a link to its target, as the server does
         if let Some(space) = filesystem_at(cx, server, &format!("{path}/.")).await {
-            places.push(Place { what, path, space });
+            places.push(DataDirectory { what, path, space });
         }
     }
     places

@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target,
     quantity::{percent, seconds},
 };
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Check for Pgbouncer {
         let name = &judged.target.name;
         match e.silence.why() {
             None => {}
-            Some(NoSession::Rejected { message, .. }) if message.contains("max_client_conn") => {
+            Some(SessionError::Rejected { message, .. }) if message.contains("max_client_conn") => {
                 let message = format!("{name} accepts no more clients: {message}");
                 return vec![e.server.finding(&PGBOUNCER, Severity::Crit, judged.target, message)].into();
             }

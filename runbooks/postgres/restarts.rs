@@ -107,7 +107,8 @@ impl Check for Restarts {
             None if e.log.iter().any(|l| l.contains("PANIC")) => ": it panicked",
             None => "",
         };
-        let message = format!("{} terminated all sessions {} (crash recovery){why}", judged.target.name, ago(judged.taken_at, at));
+        let message =
+            format!("{} terminated all sessions {} (crash recovery){why}", judged.target.name, ago(judged.taken_at, at));
         let finding = e
             .server
             .finding(&CRASH_RESTART, severity, judged.target, message)

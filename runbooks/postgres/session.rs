@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use opsctl_core::model::Target;
-use opsctl_core::probe::servers::postgres::{NoAnswer, Session};
+use opsctl_core::probe::servers::postgres::{PostgresError, Session};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::de::DeserializeOwned;
 
@@ -31,10 +31,10 @@ pub(super) async fn row<T: DeserializeOwned>(session: &Session, subject: &str, s
     }
 }
 
-fn gap(session: &Session, subject: &str, why: &NoAnswer) -> String {
+fn gap(session: &Session, subject: &str, why: &PostgresError) -> String {
     match why {
         // insufficient_privilege
-        NoAnswer::Said { sqlstate, .. } if sqlstate == "42501" => {
+        PostgresError::Said { sqlstate, .. } if sqlstate == "42501" => {
             format!("role {0} may not read {subject}: `GRANT pg_monitor TO {0}`", session.user)
         }
         other => format!("{subject} could not be read: {other}"),

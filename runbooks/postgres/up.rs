@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
-use opsctl_core::probe::servers::NoSession;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,13 @@ const UP: Code = Code {
     hint: "check its log and the disk of its data directory first; a restart during recovery starts the recovery from the beginning",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "postgres.up", title: "PostgreSQL accepts queries", codes: &[UP], fixes: &[], timeout: Duration::from_secs(9) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "postgres.up",
+    title: "PostgreSQL accepts queries",
+    codes: &[UP],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
 
 pub(super) struct Up;
 
@@ -63,8 +68,8 @@ impl Check for Up {
         let name = &judged.target.name;
         let mut judgement = match e.silence.why() {
             // the server is up: the connections check reports the holders
-            Some(NoSession::Rejected { code, .. }) if code == "53300" => return Judgement::default(),
-            Some(NoSession::Rejected { address, code, message }) if code == "57P03" => {
+            Some(SessionError::Rejected { code, .. }) if code == "53300" => return Judgement::default(),
+            Some(SessionError::Rejected { address, code, message }) if code == "57P03" => {
                 let message = message.trim_start_matches("the database system is ");
                 let finding = e.server.finding(
                     &UP,

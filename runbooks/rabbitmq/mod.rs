@@ -10,7 +10,7 @@ mod up;
 use std::sync::Arc;
 
 use opsctl_core::model::{KeyKind, Link, Runbook, Target};
-use opsctl_core::probe::servers::rabbitmq::{Facts, NoFacts};
+use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ const LINKS: &[Link] = &[
 ];
 
 /// The state that the node reports; without a session the check is skipped.
-async fn facts(cx: &ProbeCx, target: &Target) -> Result<Result<Arc<Facts>, NoFacts>, ProbeError> {
+async fn facts(cx: &ProbeCx, target: &Target) -> Result<Result<Arc<Facts>, FactsError>, ProbeError> {
     let session = cx.rabbitmq(target).await?.map_err(|why| why.skip("rabbitmq.up"))?;
     Ok(session.facts(cx.servers.known(target)?, cx).await)
 }

@@ -7,7 +7,7 @@ use opsctl_core::model::{
     quantity::{bytes, count, percent},
 };
 use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::rabbitmq::{Facts, NoFacts, Node};
+use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError, Node};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -85,12 +85,12 @@ impl Check for NodeCheck {
                 };
                 Ok(Evidence { server, facts: (*facts).clone(), space, ..Evidence::default() })
             }
-            Err(NoFacts::Login(why)) => {
+            Err(FactsError::Login(why)) => {
                 let line = format!("[[server]] name = \"{}\" user = \"…\" password = \"${{RABBITMQ_PASSWORD}}\"", target.name);
                 let gap = Some(format!("{why}; add to the configuration (the user needs the tag monitoring): {line}"));
                 Ok(Evidence { server, gap, ..Evidence::default() })
             }
-            Err(NoFacts::Unavailable(why)) => Ok(Evidence { server, gap: Some(why), ..Evidence::default() }),
+            Err(FactsError::Unavailable(why)) => Ok(Evidence { server, gap: Some(why), ..Evidence::default() }),
         }
     }
 

@@ -20,8 +20,13 @@ const QUEUE: Code = Code {
     hint: "check its consumers: too few, too slow, or they do not acknowledge",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "rabbitmq.queues", title: "RabbitMQ queues are consumed", codes: &[QUEUE], fixes: &[], timeout: Duration::from_secs(9) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "rabbitmq.queues",
+    title: "RabbitMQ queues are consumed",
+    codes: &[QUEUE],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
 
 pub(super) struct Queues {
     pub(super) settings: Settings,

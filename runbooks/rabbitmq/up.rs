@@ -15,8 +15,13 @@ const UP: Code = Code {
     hint: "check its log; a node that was not stopped cleanly may wait for the other nodes of its cluster",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "rabbitmq.up", title: "RabbitMQ accepts AMQP connections", codes: &[UP], fixes: &[], timeout: Duration::from_secs(8) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "rabbitmq.up",
+    title: "RabbitMQ accepts AMQP connections",
+    codes: &[UP],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
 
 pub(super) struct Up;
 

@@ -82,7 +82,7 @@ impl Check for Clients {
             let (connected, max) = (e.info.number("connected_clients").unwrap_or(0), e.maxclients.unwrap_or(0));
             let since = rejected_since(e);
             let rejections =
-            if since > 0 { format!(", and {} were rejected since the last run", count_of(since)) } else { String::new() };
+                if since > 0 { format!(", and {} were rejected since the last run", count_of(since)) } else { String::new() };
             let share = connected as f64 * 100.0 / max.max(1) as f64;
             let message =
                 format!("{name} has {connected} of {max} connections, {}, limit {}{rejections}", percent(share), percent(limit));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use opsctl_core::model::Target;
-use opsctl_core::probe::servers::redis::{NoAnswer, Session};
+use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,14 +44,14 @@ pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session
     cx.redis(target).await?.map_err(|why| why.skip("redis.up"))
 }
 
-fn no_info(why: NoAnswer) -> ProbeError {
+fn no_info(why: RedisCommandError) -> ProbeError {
     match why {
         // a script blocks the server, or this user lacks the permission
-        NoAnswer::Said(said) if said.code == "BUSY" => {
+        RedisCommandError::Said(said) if said.code == "BUSY" => {
             ProbeError::Skip("it accepts no other command while a script runs: see redis.up".to_owned())
         }
-        NoAnswer::Said(said) => ProbeError::failed("INFO", "the server", &format!("{} {}", said.code, said.message)),
+        RedisCommandError::Said(said) => ProbeError::failed("INFO", "the server", &format!("{} {}", said.code, said.message)),
         // the server answered a moment ago: this is a gap, not an outage
-        NoAnswer::Lost(why) => ProbeError::failed("INFO", "the server", &why.words()),
+        RedisCommandError::Lost(why) => ProbeError::failed("INFO", "the server", &why.words()),
     }
 }

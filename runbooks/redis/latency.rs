@@ -21,8 +21,13 @@ const LATENCY: Code = Code {
     hint: "check the slow log, large keys (`redis-cli --bigkeys`) and the other load on the disk and the processors",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "redis.latency", title: "Redis latency is within limits", codes: &[LATENCY], fixes: &[], timeout: Duration::from_secs(8) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "redis.latency",
+    title: "Redis latency is within limits",
+    codes: &[LATENCY],
+    fixes: &[],
+    timeout: Duration::from_secs(8),
+};
 
 /// Number of PINGs per run (catalogue §8).
 const PINGS: usize = 20;

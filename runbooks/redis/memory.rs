@@ -244,8 +244,8 @@ impl Memory {
         }
         let rss = e.info.number("used_memory_rss").unwrap_or(used);
         let (have, limit_of) = match (e.limit, e.total) {
-        (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
-        (_, Some(total)) => (total, "the host"),
+            (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
+            (_, Some(total)) => (total, "the host"),
             _ => return None,
         };
         let share = rss as f64 * 100.0 / have.max(1) as f64;
@@ -328,7 +328,8 @@ fn fork_risk(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     }
     // [always] madvise never; small servers are not affected
     (e.huge_pages.as_deref().is_some_and(|t| t.contains("[always]")) && rss > 1 << 30).then(|| {
-        let message = format!("transparent huge pages are set to always: snapshots of {name} increase its latency and memory use");
+        let message =
+            format!("transparent huge pages are set to always: snapshots of {name} increase its latency and memory use");
         e.server
             .finding(&FORK_RISK, Severity::Info, judged.target, message)
             .hint("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and at boot")

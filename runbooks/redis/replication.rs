@@ -88,10 +88,7 @@ impl Check for Replication {
                         .info
                         .number("master_link_down_since_seconds")
                         .map_or_else(String::new, |s| format!(" for {}", seconds(s)));
-                    Some(finding(
-                        Severity::Crit,
-                        format!("{name} has no link to its master {master}{since}: its data is stale"),
-                    ))
+                    Some(finding(Severity::Crit, format!("{name} has no link to its master {master}{since}: its data is stale")))
                 } else if silent > self.settings.replica_silent_s {
                     Some(finding(
                         Severity::Warn,

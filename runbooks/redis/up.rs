@@ -79,7 +79,11 @@ impl Check for Up {
                 let share = e.info.text("loading_loaded_perc").map_or_else(String::new, |p| format!(", {p} % done"));
                 let finding = finding(severity, format!("{name} is loading its dataset and rejects commands{share}{left}"))
                     .hint("wait: a restart starts the loading from the beginning");
-                Judgement { findings: vec![finding], pending: vec![format!("{name} to load its dataset")], ..Judgement::default() }
+                Judgement {
+                    findings: vec![finding],
+                    pending: vec![format!("{name} to load its dataset")],
+                    ..Judgement::default()
+                }
             }
             "BUSY" => vec![
                 finding(Severity::Crit, format!("{name} is blocked by a script and rejects every command"))

@@ -74,7 +74,9 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
         return refuse(format!("{program} does not exist: restore it first"));
     }
     if u.need_reload {
-        return refuse("its unit file was changed since systemd loaded it: run `opsctl fix systemd.daemon-reload` first".to_owned());
+        return refuse(
+            "its unit file was changed since systemd loaded it: run `opsctl fix systemd.daemon-reload` first".to_owned(),
+        );
     }
     let required = u.requires.iter().filter_map(|r| e.others.get_key_value(r));
     if let Some((name, state)) = required.into_iter().find(|(_, state)| !matches!(state.as_str(), "active" | "reloading")) {

@@ -20,8 +20,13 @@ const STATE: Code = Code {
     hint: "list the pending jobs: `systemctl list-jobs`",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.state", title: "systemd has finished startup", codes: &[STATE], fixes: &[], timeout: Duration::from_secs(9) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "systemd.state",
+    title: "systemd has finished startup",
+    codes: &[STATE],
+    fixes: &[],
+    timeout: Duration::from_secs(9),
+};
 
 pub(super) struct State {
     pub(super) settings: Settings,

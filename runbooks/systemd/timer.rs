@@ -21,8 +21,13 @@ const LATE: Code = Code {
     hint: "`systemctl list-timers --all` lists the last activations; a job that never finishes keeps its timer from firing",
 };
 
-static SPEC: CheckSpec =
-    CheckSpec { id: "systemd.timer", title: "systemd timers fire on schedule", codes: &[LATE], fixes: &[START], timeout: Duration::from_secs(9) };
+static SPEC: CheckSpec = CheckSpec {
+    id: "systemd.timer",
+    title: "systemd timers fire on schedule",
+    codes: &[LATE],
+    fixes: &[START],
+    timeout: Duration::from_secs(9),
+};
 
 /// Minimum delay that is reported, also for timers that fire every minute.
 const MIN_DELAY: SignedDuration = SignedDuration::from_mins(10);

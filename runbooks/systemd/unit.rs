@@ -63,8 +63,7 @@ pub(super) const RESTART: FixSpec = FixSpec { id: "systemd.restart", risk: Risk:
 pub(super) const RESET_FAILED: FixSpec =
     FixSpec { id: "systemd.reset-failed", risk: Risk::R1, title: "clear the failed state of the unit; nothing is started" };
 pub(super) const START: FixSpec = FixSpec { id: "systemd.start-enabled", risk: Risk::R2, title: "start the unit" };
-pub(super) const RELOAD: FixSpec =
-    FixSpec { id: "systemd.daemon-reload", risk: Risk::R1, title: "reload all unit files" };
+pub(super) const RELOAD: FixSpec = FixSpec { id: "systemd.daemon-reload", risk: Risk::R1, title: "reload all unit files" };
 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "systemd.unit",

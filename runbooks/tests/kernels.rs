@@ -13,7 +13,7 @@ use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
 use opsctl_core::probe::activity::Watch;
 use opsctl_core::probe::kernel::Proc;
 use opsctl_core::probe::kmsg::KernelLog;
-use opsctl_core::probe::{Ask, NoHistory, ProbeCx};
+use opsctl_core::probe::{NoHistory, ProbeCx, ProbeOptions};
 use serde::{Deserialize, Serialize};
 
 /// The checks that read nothing but these trees.
@@ -51,13 +51,13 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         rules: opsctl_core::probe::Memo::default(),
         filesystems: opsctl_core::probe::filesystem::Filesystems::default(),
         resolvers: opsctl_core::probe::names::Resolvers::default(),
-        needs: opsctl_core::probe::needs::Known::default(),
+        needs: opsctl_core::probe::needs::DependencyCache::default(),
         watch: Watch::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
         process_table: opsctl_core::probe::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
         history: Arc::new(NoHistory),
         redactor: Arc::default(),
-        ask: Ask::default(),
+        ask: ProbeOptions::default(),
     }
 }
 
@@ -70,7 +70,7 @@ async fn procfs_of_every_kernel_gives_the_expected_findings() {
     assert!(trees.len() >= 6);
     let mut problems = Vec::new();
     for directory in trees {
-    let file = directory.join("tree.json");
+        let file = directory.join("tree.json");
         let mut tree: Tree = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let cx = context(&directory, &tree).await;
         let target = Target::host();

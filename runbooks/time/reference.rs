@@ -61,7 +61,7 @@ impl Check for Reference {
         let offsets: Vec<(&str, f64)> =
             e.answers.iter().filter_map(|(url, a)| a.as_ref().ok().map(|s| (url.as_str(), *s))).collect();
         let Some(offset) = agreed(&offsets) else {
-        let mut gaps = failed;
+            let mut gaps = failed;
             gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", offsets.len()));
             return Judgement { gaps, ..Judgement::default() };
         };
@@ -79,8 +79,7 @@ impl Check for Reference {
 
 /// The mean of the first two references that agree: a single one may be wrong.
 fn agreed(offsets: &[(&str, f64)]) -> Option<f64> {
-offsets
-.iter()
-        .enumerate()
-        .find_map(|(i, (_, a))| offsets[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b)))
+    offsets.iter().enumerate().find_map(|(i, (_, a))| {
+        offsets[i + 1..].iter().find(|(_, b)| (a - b).abs() <= AGREE_S).map(|(_, b)| f64::midpoint(*a, *b))
+    })
 }

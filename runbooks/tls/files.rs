@@ -117,7 +117,11 @@ impl Check for Files {
                 );
             }
             (None, Some(key), Some(why)) if why == "it is not there" => {
-                judgement.findings.push(finding(&FILE, Severity::Crit, format!("{key}, the key of {}, does not exist", file.path)));
+                judgement.findings.push(finding(
+                    &FILE,
+                    Severity::Crit,
+                    format!("{key}, the key of {}, does not exist", file.path),
+                ));
             }
             (None, Some(key), Some(why)) if why == "it holds no private key" => {
                 judgement.findings.push(finding(

@@ -40,13 +40,8 @@ impl Default for Settings {
 
 /// Causal links between findings (catalogue §18).
 const LINKS: &[Link] = &[
-    Link::confirmed(
-        "tls.renewal-hook",
-        "tls.stale-served",
-        KeyKind::Certificate,
-        "the server is not reloaded after a renewal",
-    )
-    .treatable(),
+    Link::confirmed("tls.renewal-hook", "tls.stale-served", KeyKind::Certificate, "the server is not reloaded after a renewal")
+        .treatable(),
     Link::confirmed("tls.stale-served", "tls.expiry", KeyKind::Certificate, "a newer certificate is on disk and not loaded"),
     Link::confirmed("tls.renewal-timer", "tls.expiry", KeyKind::Certificate, "no renewal is scheduled").treatable(),
     Link::confirmed("tls.renewal-failing", "tls.expiry", KeyKind::Certificate, "its renewal fails"),
@@ -56,7 +51,12 @@ const LINKS: &[Link] = &[
         KeyKind::Container,
         "the container sees the file from before it was replaced",
     ),
-    Link::confirmed("nginx.config-test", "tls.stale-served", KeyKind::Server, "nginx does not load a configuration that fails its test"),
+    Link::confirmed(
+        "nginx.config-test",
+        "tls.stale-served",
+        KeyKind::Server,
+        "nginx does not load a configuration that fails its test",
+    ),
     Link::confirmed(
         "tls.stale-served",
         "nginx.config-not-loaded",

@@ -143,7 +143,8 @@ impl Check for Renewal {
             dry_run.extend(["--server", server]);
         }
         let plan = Plan::new(&RENEW, &SPEC, finding, judged.target, vec![run(&dry_run), run(&[])])
-            .affects(["the certificate authority counts renewals; the certificate is renewed only if it is due, never forced".to_owned()])
+            .affects(["the certificate authority counts renewals; the certificate is renewed only if it is due, never forced"
+                .to_owned()])
             .affects(e.lineage.hooks.iter().map(|h| format!("runs {h} afterwards")))
             .downtime(if e.lineage.authenticator == "standalone" { "port 80 for some seconds" } else { "none" })
             .verified(Duration::from_secs(20), Duration::ZERO);

@@ -7,7 +7,7 @@ use opsctl_core::model::{
     CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
     Refusal, Severity, Subject, Target, quantity,
 };
-use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, Looked, NoHandshake, lineage_of};
+use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, HandshakeError, ServedCertificates, lineage_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,7 @@ pub(super) struct Served {
 pub(super) struct Evidence {
     reference: Option<CertificateRef>,
     server: Server,
-    looked: Looked,
+    looked: ServedCertificates,
     /// The configured certificate files.
     files: Vec<CertificateFile>,
     /// Set only if a newer certificate is on disk.
@@ -183,7 +183,7 @@ impl Check for Served {
         judgement.findings.extend(about.protocols());
         judgement.findings.extend(about.stale());
         let fails_clients =
-        |f: &Finding| [HANDSHAKE.id, NOT_YET.id, HOSTNAME.id, UNTRUSTED.id, INCOMPLETE.id].contains(&f.code.as_str());
+            |f: &Finding| [HANDSHAKE.id, NOT_YET.id, HOSTNAME.id, UNTRUSTED.id, INCOMPLETE.id].contains(&f.code.as_str());
         let tied = |f: Finding| if fails_clients(&f) { about.link_to_clients(f) } else { f };
         judgement.findings = judgement.findings.into_iter().map(tied).collect();
         judgement
@@ -200,7 +200,10 @@ impl Check for Served {
                 (Some(true), _) => {}
                 (Some(false), _) => return refuse(format!("the private key of {} does not match it", file.path)),
                 (None, why) => {
-                    return refuse(format!("cannot check whether its key matches: {}", why.as_deref().unwrap_or("no key is configured")));
+                    return refuse(format!(
+                        "cannot check whether its key matches: {}",
+                        why.as_deref().unwrap_or("no key is configured")
+                    ));
                 }
             }
             if let Some(lost) = served.names.iter().find(|n| !covers(disk, n) && !disk.names.contains(n)) {
@@ -315,17 +318,17 @@ impl About<'_> {
             _ => name.map_or_else(|| self.e.looked.address.clone(), Clone::clone),
         };
         let why = match why {
-            NoHandshake::Refused => "connection refused".to_owned(),
-            NoHandshake::Timeout => "timed out".to_owned(),
-            NoHandshake::Closed => "the server closed the connection during the handshake".to_owned(),
-            NoHandshake::NotTls(reply) => reply.clone(),
-            NoHandshake::Alert(alert) => match alert.as_str() {
-            "ProtocolVersion" => "it supports neither TLS 1.2 nor 1.3".to_owned(),
-            "UnrecognisedName" | "UnrecognizedName" => "the server name is not recognised".to_owned(),
-            _ => format!("TLS alert {alert}"),
+            HandshakeError::Refused => "connection refused".to_owned(),
+            HandshakeError::Timeout => "timed out".to_owned(),
+            HandshakeError::Closed => "the server closed the connection during the handshake".to_owned(),
+            HandshakeError::NotTls(reply) => reply.clone(),
+            HandshakeError::Alert(alert) => match alert.as_str() {
+                "ProtocolVersion" => "it supports neither TLS 1.2 nor 1.3".to_owned(),
+                "UnrecognisedName" | "UnrecognizedName" => "the server name is not recognised".to_owned(),
+                _ => format!("TLS alert {alert}"),
             },
-            NoHandshake::NoStartTls(reply) => format!("it rejects STARTTLS: {reply}"),
-            NoHandshake::Unreachable(why) => why.clone(),
+            HandshakeError::NoStartTls(reply) => format!("it rejects STARTTLS: {reply}"),
+            HandshakeError::Unreachable(why) => why.clone(),
         };
         Some(
             self.finding(&HANDSHAKE, Severity::Crit, None, format!("the TLS handshake for {label} fails: {why}"))
@@ -334,8 +337,7 @@ impl About<'_> {
     }
 
     fn default_certificate(&self, leaf: &Certificate) -> Finding {
-        let fault =
-        if leaf.self_issued { "is self-signed".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
+        let fault = if leaf.self_issued { "is self-signed".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
         self.finding(
             &DEFAULT,
             Severity::Info,
@@ -367,8 +369,7 @@ impl About<'_> {
             let Some(severity) = lasts::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
             let another_path = above.not_after <= now && chain.refused.is_none();
             let severity = if another_path { Severity::Warn } else { severity };
-            let message =
-                format!("{}, sent in the chain for {}, {}", above.subject, self.label(), lasts::words(above, now));
+            let message = format!("{}, sent in the chain for {}, {}", above.subject, self.label(), lasts::words(above, now));
             findings.push(
                 self.finding(&CHAIN_EXPIRY, severity, Some(leaf), message)
                     .cite("until", lasts::life(above))

@@ -127,8 +127,7 @@ impl Check for Timer {
             // a host that was down could not run certbot, and a certbot container has its log in the container
             let old = judged.taken_at.duration_since(last) > silent && judged.taken_at.duration_since(up) > silent;
             if old && e.containers.is_empty() && e.renewers.loops.is_empty() {
-                let message =
-                    format!("certbot has not run since {}, expected twice a day", quantity::ago(judged.taken_at, last));
+                let message = format!("certbot has not run since {}, expected twice a day", quantity::ago(judged.taken_at, last));
                 return tied(Finding::new(&TIMER, Severity::Warn, Subject::host(), message));
             }
             return Judgement::default();
@@ -140,7 +139,8 @@ impl Check for Timer {
             };
         }
         let severity = if due.is_empty() { Severity::Warn } else { Severity::Crit };
-        let message = format!("no renewal is scheduled for the {} of this host", quantity::count(e.lineages.len(), "certificate"));
+        let message =
+            format!("no renewal is scheduled for the {} of this host", quantity::count(e.lineages.len(), "certificate"));
         let mut f = Finding::new(&TIMER, severity, Subject::host(), message);
         for (name, active, state) in &e.timers {
             f = f.cite(name, format!("{active} {state}").trim());

@@ -147,12 +147,12 @@ pub struct Fault {
     /// Number of the line in the file, from 1.
     pub line: usize,
     /// Kind of fault.
-    pub what: Wrong,
+    pub what: FaultKind,
 }
 
 /// Faults of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wrong {
+pub enum FaultKind {
     /// An incomplete line after a crash, and the chain continues: not a sign of tampering.
     Torn,
     /// Its hash does not match its content.
@@ -182,7 +182,7 @@ pub enum Wrong {
     },
 }
 
-impl Wrong {
+impl FaultKind {
     /// Whether a crash cannot have caused this.
     #[must_use]
     pub fn is_tampering(&self) -> bool {
@@ -194,16 +194,18 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "line {}: ", self.line)?;
         match &self.what {
-            Wrong::Torn => write!(f, "torn by a crash; the chain continues"),
-            Wrong::Edited => write!(f, "edited after it was written"),
-            Wrong::Broken => write!(f, "does not follow the line before it; a line was removed, added or rewritten"),
-            Wrong::Missing { first, last } if first == last => write!(f, "entry {first}, which belongs before it, was removed"),
-            Wrong::Missing { first, last } => write!(f, "entries {first} to {last}, which belong before it, were removed"),
-            Wrong::Misplaced { expected, found } => {
+            FaultKind::Torn => write!(f, "torn by a crash; the chain continues"),
+            FaultKind::Edited => write!(f, "edited after it was written"),
+            FaultKind::Broken => write!(f, "does not follow the line before it; a line was removed, added or rewritten"),
+            FaultKind::Missing { first, last } if first == last => {
+                write!(f, "entry {first}, which belongs before it, was removed")
+            }
+            FaultKind::Missing { first, last } => write!(f, "entries {first} to {last}, which belong before it, were removed"),
+            FaultKind::Misplaced { expected, found } => {
                 write!(f, "entry {found} where {expected} belongs; lines were exchanged or repeated")
             }
-            Wrong::Unsigned => write!(f, "not signed, although an entry before it is"),
-            Wrong::Forged { key } => write!(f, "its signature was not made with key {key}"),
+            FaultKind::Unsigned => write!(f, "not signed, although an entry before it is"),
+            FaultKind::Forged { key } => write!(f, "its signature was not made with key {key}"),
         }
     }
 }
@@ -234,18 +236,18 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
         let next = seq.map(|s: u64| s.saturating_add(1));
         seq = match entry {
             _ if edited => {
-                faults.push(Fault { line, what: Wrong::Edited });
+                faults.push(Fault { line, what: FaultKind::Edited });
                 None
             }
             None => {
-                faults.push(Fault { line, what: Wrong::Torn });
+                faults.push(Fault { line, what: FaultKind::Torn });
                 seq
             }
             Some(entry) => {
                 let what = match next.filter(|n| *n != entry.seq) {
                     Some(n) => Some(misnumbered(n, entry.seq, &numbers)),
                     // an edited line before this one was reported already
-                    None => (entry.prev != expected && !before_edited).then_some(Wrong::Broken),
+                    None => (entry.prev != expected && !before_edited).then_some(FaultKind::Broken),
                 };
                 faults.extend(what.map(|what| Fault { line, what }));
                 Some(entry.seq)
@@ -258,12 +260,12 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
 }
 
 /// The fault of entry `found` at the position of `expected`.
-fn misnumbered(expected: u64, found: u64, numbers: &HashSet<u64>) -> Wrong {
+fn misnumbered(expected: u64, found: u64, numbers: &HashSet<u64>) -> FaultKind {
     let elsewhere = numbers.iter().any(|n| (expected..found).contains(n));
     if found > expected && !elsewhere {
-        Wrong::Missing { first: expected, last: found - 1 }
+        FaultKind::Missing { first: expected, last: found - 1 }
     } else {
-        Wrong::Misplaced { expected, found }
+        FaultKind::Misplaced { expected, found }
     }
 }
 
@@ -289,7 +291,7 @@ pub fn signatures(bytes: &[u8], keys: &[PublicKey]) -> Signatures {
         let mut fault = |what| all.faults.push(Fault { line: i + 1, what });
         let Some(signed) = signed(line) else {
             if begun {
-                fault(Wrong::Unsigned);
+                fault(FaultKind::Unsigned);
             } else {
                 all.unsigned += 1;
             }
@@ -299,7 +301,7 @@ pub fn signatures(bytes: &[u8], keys: &[PublicKey]) -> Signatures {
         let (id, signature) = signed.mark.split_once(':').unwrap_or_default();
         match keys.iter().find(|key| key.id() == id) {
             Some(key) if key.verifies(&signed_text(signed.open), signature) => all.good += 1,
-            Some(_) => fault(Wrong::Forged { key: id.to_owned() }),
+            Some(_) => fault(FaultKind::Forged { key: id.to_owned() }),
             None => *all.unknown.entry(id.to_owned()).or_default() += 1,
         }
     }

@@ -60,14 +60,14 @@ impl std::fmt::Display for Ending {
 
 /// The user that ran opsctl.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Who {
+pub struct Author {
     /// Real user id.
     pub uid: u32,
     /// `$SUDO_USER`: the user that invoked sudo.
     pub sudo_user: Option<String>,
 }
 
-impl Who {
+impl Author {
     /// The user of this process.
     #[must_use]
     pub fn of_process() -> Self {
@@ -75,7 +75,7 @@ impl Who {
     }
 }
 
-impl std::fmt::Display for Who {
+impl std::fmt::Display for Author {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.sudo_user, self.uid) {
             (Some(name), _) => f.write_str(name),
@@ -158,7 +158,7 @@ pub struct Entry {
     /// The run that wrote it.
     pub run: String,
     /// The user that ran it.
-    pub by: Who,
+    pub by: Author,
     /// The state database held the head of the journal when this was written: one without a head was replaced since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub head_kept: bool,

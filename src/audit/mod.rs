@@ -27,9 +27,9 @@ use opsctl_core::probe::{REDACTED, Redactor, clock};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
 use crate::watchdog;
-pub use chain::{Fault, Head, Position, Signatures, Wrong, find, signatures, verify};
+pub use chain::{Fault, FaultKind, Head, Position, Signatures, find, signatures, verify};
 pub use check::{Checked, Comparison, Problem};
-pub use entry::{Body, Ending, Entry, Kind, Who};
+pub use entry::{Author, Body, Ending, Entry, Kind};
 pub use key::{PublicKey, SigningKey};
 
 use crate::fix::failpoint;
@@ -168,7 +168,7 @@ impl Journal {
             prev: last.map_or_else(|| chain::GENESIS.to_owned(), chain::digest),
             at,
             run: self.run.clone(),
-            by: Who::of_process(),
+            by: Author::of_process(),
             head_kept,
             sig: None,
             body,

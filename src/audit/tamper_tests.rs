@@ -192,7 +192,7 @@ fn last_entry_cut_in_half_after_it_was_whole() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text[..text.len() - 40].to_owned());
-    assert_eq!(f.faults(), [(3, Wrong::Torn)]);
+    assert_eq!(f.faults(), [(3, FaultKind::Torn)]);
     f.tampered("state.db has the head 3, the journal ends with entry 2: entry 3 cut off, or the file replaced by an older copy");
 }
 
@@ -201,7 +201,7 @@ fn incomplete_entry_after_a_crash_raises_no_alarm() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| format!("{text}{{\"seq\":4,\"pre"));
-    assert_eq!(f.faults(), [(4, Wrong::Torn)]);
+    assert_eq!(f.faults(), [(4, FaultKind::Torn)]);
     f.intact();
     f.note("after the crash");
     f.intact();

@@ -57,7 +57,7 @@ impl Fixture {
         std::fs::write(self.journal.path(), change(text)).unwrap();
     }
 
-    pub(super) fn faults(&self) -> Vec<(usize, Wrong)> {
+    pub(super) fn faults(&self) -> Vec<(usize, FaultKind)> {
         verify(&self.journal.bytes().unwrap()).1.into_iter().map(|f| (f.line, f.what)).collect()
     }
 }
@@ -86,7 +86,7 @@ fn edited_line_is_named_at_any_position() {
             lines[line - 1] = lines[line - 1].replace("\"uid\":", "\"uid\":1");
             lines.join("\n") + "\n"
         });
-        assert_eq!(f.faults(), [(line, Wrong::Edited)]);
+        assert_eq!(f.faults(), [(line, FaultKind::Edited)]);
     }
 }
 
@@ -95,15 +95,15 @@ fn removed_added_and_exchanged_lines_are_detected() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.split_inclusive('\n').enumerate().filter(|(i, _)| *i != 1).map(|(_, l)| l).collect());
-    assert_eq!(f.faults(), [(2, Wrong::Missing { first: 2, last: 2 })]);
+    assert_eq!(f.faults(), [(2, FaultKind::Missing { first: 2, last: 2 })]);
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.split_inclusive('\n').skip(1).collect());
-    assert_eq!(f.faults(), [(1, Wrong::Missing { first: 1, last: 1 })]);
+    assert_eq!(f.faults(), [(1, FaultKind::Missing { first: 1, last: 1 })]);
     let f = Fixture::new();
     f.three();
     f.edit(|text| text.replacen('\n', "\n{}\n", 1));
-    assert_eq!(f.faults(), [(2, Wrong::Edited)]);
+    assert_eq!(f.faults(), [(2, FaultKind::Edited)]);
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn torn_line_is_distinguished_from_an_edit() {
     let f = Fixture::new();
     f.three();
     f.edit(|text| text[..text.len() - 40].to_owned());
-    assert_eq!(f.faults(), [(3, Wrong::Torn)]);
+    assert_eq!(f.faults(), [(3, FaultKind::Torn)]);
     assert_eq!(f.add(Body::new(Kind::Note, "after the crash")), 3);
-    assert_eq!(f.faults(), [(3, Wrong::Torn)]);
+    assert_eq!(f.faults(), [(3, FaultKind::Torn)]);
     assert_eq!(f.journal.entries().unwrap().last().unwrap().body.text, "after the crash");
     // an edit of the torn line
     f.edit(|text| text.replace("hello", "hallo"));
-    assert_eq!(f.faults(), [(3, Wrong::Edited)]);
+    assert_eq!(f.faults(), [(3, FaultKind::Edited)]);
 }
 
 #[test]

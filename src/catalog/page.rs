@@ -1,8 +1,7 @@
 //! Parser of RUNBOOK.md.
 
 /// The required sections, in this order.
-pub const SECTIONS: &[&str] =
-    &["Purpose", "Why it matters", "Verdicts", "By hand", "Fixes", "Fix safety", "Alerts", "See also"];
+pub const SECTIONS: &[&str] = &["Purpose", "Why it matters", "Verdicts", "By hand", "Fixes", "Fix safety", "Alerts", "See also"];
 
 /// The documentation of a runbook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -238,7 +238,10 @@ mod tests {
         };
         let etc = change(290, "/etc/postgresql/15/main/postgresql.conf").concerning("etc:postgresql");
         let changes = [etc, change(291, "container:shared_postgres"), change(292, "unit:postgresql@15-main.service")];
-        assert_eq!(cited_subjects(&finding(Kind::Postgres, "shared_postgres"), &changes, &inventory), ["container:shared_postgres"]);
+        assert_eq!(
+            cited_subjects(&finding(Kind::Postgres, "shared_postgres"), &changes, &inventory),
+            ["container:shared_postgres"]
+        );
         assert_eq!(
             cited_subjects(&finding(Kind::Postgres, "postgresql@15-main"), &changes, &inventory),
             ["/etc/postgresql/15/main/postgresql.conf", "unit:postgresql@15-main.service"]

@@ -61,7 +61,10 @@ mod tests {
         // an hour of 500 ppm is 1.8 s
         assert!(lines(&[run(0, 0.0), run(3600, 1700.0), run(3660, 1900.0)]).is_empty());
         assert_eq!(lines(&[run(0, 0.0), run(60, 7_200_000.0)]), ["clock set forward by 2 h, detected by this run"]);
-        assert_eq!(lines(&[run(0, 0.0), run(60, -30_000.0), run(90, -30_000.0)]), ["clock set back by 30 s, detected by this run"]);
+        assert_eq!(
+            lines(&[run(0, 0.0), run(60, -30_000.0), run(90, -30_000.0)]),
+            ["clock set back by 30 s, detected by this run"]
+        );
         assert!(lines(&[]).is_empty() && lines(&[run(0, 5.0)]).is_empty());
     }
 }

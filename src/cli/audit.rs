@@ -11,7 +11,7 @@ use opsctl_core::model::printable;
 
 use super::exit;
 use crate::audit::{self, Checked, Comparison, Entry, Fault, Head, Journal, Kind, Position, Problem, PublicKey, SigningKey};
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ConfigEnvironment};
 
 /// Show and verify the journal of changes
 #[derive(Debug, clap::Args)]
@@ -99,7 +99,7 @@ const ROOT_JOURNAL: &str = "/var/lib/opsctl/journal.jsonl";
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, config: &Config) -> anyhow::Result<u8> {
-    let around = Surroundings::of_process();
+    let around = ConfigEnvironment::of_process();
     let key = config.signing_key.as_deref();
     let journal = Journal::at(&around.state_dir(config.state_dir.as_deref())).signed_with(key);
     let out = &mut std::io::stdout().lock();
@@ -129,8 +129,7 @@ fn show(journal: &Journal, last: Option<usize>, format: Format, root: bool, out:
     }
     let mut remarks = Vec::new();
     if let Some(problem) = journal.check()?.problems(&journal.database()).first() {
-        remarks
-            .push(format!("the journal is incomplete or was altered: {}; see `opsctl audit verify`", problem.text));
+        remarks.push(format!("the journal is incomplete or was altered: {}; see `opsctl audit verify`", problem.text));
     }
     remarks.extend(owner_note(journal, root));
     for remark in remarks {
@@ -501,7 +500,8 @@ mod tests {
         std::fs::remove_file(f.journal.path()).unwrap();
         let shown = f.show(None, Format::Table, true);
         assert!(
-            shown.contains("the journal is incomplete or was altered") && shown.contains("the journal has no entry: it was removed"),
+            shown.contains("the journal is incomplete or was altered")
+                && shown.contains("the journal has no entry: it was removed"),
             "{shown}"
         );
     }
@@ -667,10 +667,7 @@ mod tests {
         let (code, text) = f.text(|out| accept(&f.journal, "backup", out));
         assert_eq!((code, text.as_str()), (0, "accepted with entry 2; `opsctl audit verify` compares with its head\n"));
         let shown = f.show(Some(1), Format::Table, true);
-        assert!(
-            shown.contains("journal accepted: backup (S/state.db has the head 3:HASH, the journal ends with"),
-            "{shown}"
-        );
+        assert!(shown.contains("journal accepted: backup (S/state.db has the head 3:HASH, the journal ends with"), "{shown}");
         assert_eq!(f.verify(&Verify::default()).0, 0);
         assert_eq!(f.text(|out| accept(&f.journal, "x", out)).1, "nothing to accept: S/journal.jsonl is unchanged\n");
     }

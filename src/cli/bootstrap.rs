@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use opsctl_core::model::{Risk, Severity, printable, quantity};
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 use super::Global;
 use super::ending::{self, Shown};
 use super::run::{self, ReportArgs};
 use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Partial, Pending, Run, Selection, Session};
-use crate::fix::{Asked, Place};
+use crate::fix::{FixOptions, GuardContext};
 use crate::output::{self, Access, FileMode};
 use crate::render::{self, Format, Progress, Style};
 use crate::report::add_journal;
@@ -57,7 +57,7 @@ pub struct Args {
     log_dir: Option<PathBuf>,
     /// Print a cloud-config or a systemd unit that installs and runs `opsctl bootstrap`, and exit
     #[arg(long, value_name = "WHAT")]
-    emit: Option<emit::What>,
+    emit: Option<emit::EmitFormat>,
     /// With --emit: URL of the binary; without it the image must contain /usr/local/bin/opsctl
     #[arg(long, value_name = "URL", requires = "emit", requires = "sha256")]
     from: Option<String>,
@@ -87,7 +87,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     run::check_names(&selection, &config)?;
     if args.report.replay.is_some() {
         drop(limit);
-        return run::report(&selection, Ask::default(), &args.report, global);
+        return run::report(&selection, ProbeOptions::default(), &args.report, global);
     }
     run::records_nothing(&args.report)?;
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
@@ -116,7 +116,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 /// Diagnoses and applies fixes in a loop until nothing is starting or `--wait` has elapsed.
 async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc<Partial>, boot_log: &mut BootLog) -> Assessment {
     let limit = watchdog::for_now("opening the history", config.deadline, None);
-    let (session, store) = crate::look::session(config, Ask::default(), args.report.deadline).await;
+    let (session, store) = crate::look::session(config, ProbeOptions::default(), args.report.deadline).await;
     drop(limit);
     let mut applied = 0;
     let mut tried: Vec<Offer> = Vec::new();
@@ -191,11 +191,11 @@ fn offers(assessment: &Assessment, tried: &[Offer]) -> Vec<Offer> {
 }
 
 async fn apply(offers: &[Offer], config: &Config, session: &Session, boot_log: &mut BootLog) -> usize {
-    let place = Place::of(config);
+    let place = GuardContext::of(config);
     let mut applied = 0;
     for offer in offers {
         let mut transcript = Vec::new();
-        let asked = Asked { dry_run: false, yes: true, risk: Some(Risk::R1) };
+        let asked = FixOptions { dry_run: false, yes: true, risk: Some(Risk::R1) };
         let exit = place.guard(session, asked, &mut transcript).fix(offer).await;
         applied += usize::from(exit.code() == 0);
         for line in String::from_utf8_lossy(&transcript).lines() {
@@ -244,8 +244,12 @@ fn span(d: Duration) -> String {
 fn write_files(folder: &Path, assessment: &Assessment, boot_log: &BootLog, mode: FileMode) -> anyhow::Result<()> {
     crate::audit::dir::ensure(folder).with_context(|| format!("creating {}", folder.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
-    let log =
-        format!("{} {:.0}\n{}\n\n{table}", assessment.report.host.hostname, assessment.report.started_at, boot_log.lines.join("\n"));
+    let log = format!(
+        "{} {:.0}\n{}\n\n{table}",
+        assessment.report.host.hostname,
+        assessment.report.started_at,
+        boot_log.lines.join("\n")
+    );
     for (name, text) in [("bootstrap.json", Format::Json.render(&assessment.report, &Style::plain())), ("bootstrap.log", log)] {
         let file = folder.join(name);
         output::write(&file, text.into_bytes(), Access::Report(mode)).with_context(|| format!("writing {}", file.display()))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jiff::SignedDuration;
 use opsctl_core::model::{Change, Changes, printable, quantity};
-use opsctl_core::probe::{Ask, clock};
+use opsctl_core::probe::{ProbeOptions, clock};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Global, ending, exit, run};
@@ -46,7 +46,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let since = clock::now().checked_sub(args.since)?;
     let changes = run::block_on(async {
-        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
         Box::pin(session.changes(since, SOURCE_TIMEOUT)).await
     })?;
     // JSON and --verbose list each change

@@ -8,7 +8,7 @@ use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::Redactor;
 
 use super::exit;
-use crate::config::{self, ConfigError, Known, Surroundings};
+use crate::config::{self, ConfigEnvironment, ConfigError, KnownNames};
 use crate::output::{self, Access};
 
 /// Write, check and show the configuration
@@ -49,7 +49,7 @@ enum Command {
 
 /// Runs the subcommand; `named` is `--config`.
 pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
-    let around = Surroundings::of_process();
+    let around = ConfigEnvironment::of_process();
     let mut out = std::io::stdout().lock();
     match &args.command {
         Command::Init { file, force } => {
@@ -65,7 +65,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             writeln!(out, "wrote {}", path.display())?;
         }
         Command::Check { file: Some(path) } if path.parent().and_then(Path::file_name).is_some_and(|n| n == "runbooks.d") => {
-            match config::site::files(std::slice::from_ref(path), &Known::registry()) {
+            match config::site::files(std::slice::from_ref(path), &KnownNames::registry()) {
                 Ok(site) => site.iter().try_for_each(|own| writeln!(out, "{}", valid_line(own)))?,
                 Err(e) => {
                     print_error(&e.to_string())?;
@@ -74,7 +74,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
         }
         Command::Check { file } => {
-            match file.as_deref().map_or_else(|| load(named, &around), |path| config::check(path, &Known::registry())) {
+            match file.as_deref().map_or_else(|| load(named, &around), |path| config::check(path, &KnownNames::registry())) {
                 Ok(loaded) => {
                     match &loaded.config.file {
                         Some(path) => writeln!(out, "{}: ok", path.display())?,
@@ -113,12 +113,12 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn load(named: Option<&Path>, around: &Surroundings) -> Result<config::Loaded, ConfigError> {
-    config::load(named, around, &Known::registry())
+fn load(named: Option<&Path>, around: &ConfigEnvironment) -> Result<config::Loaded, ConfigError> {
+    config::load(named, around, &KnownNames::registry())
 }
 
 /// The line for a valid site runbook.
-fn valid_line(own: &config::site::Own) -> String {
+fn valid_line(own: &config::site::SiteRunbook) -> String {
     format!("{}: ok, {} with {}", own.file.display(), own.id, quantity::count(own.checks.len(), "check"))
 }
 

@@ -3,7 +3,7 @@
 use super::Global;
 use super::run::{ReportArgs, report};
 use crate::engine::Selection;
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 /// `opsctl diagnose`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,6 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: args.skip.clone(), words: Vec::new() };
-    let ask = Ask { usage: args.usage, ..Ask::default() };
+    let ask = ProbeOptions { usage: args.usage, ..ProbeOptions::default() };
     report(&selection, ask, &args.report, global)
 }

@@ -13,7 +13,7 @@ use super::{Global, exit};
 use crate::config;
 use crate::engine::{Assessment, Partial};
 use crate::output::{self, FileMode};
-use crate::render::{self, Format, Output, Style, Surroundings};
+use crate::render::{self, Format, Output, OutputEnvironment, Style};
 use crate::watchdog::{self, Ending};
 
 /// The deadline of a run before its configuration is loaded.
@@ -31,7 +31,8 @@ pub(super) struct Shown {
 impl Shown {
     /// The formats of the parsed options.
     pub(super) fn of(args: &ReportArgs, global: &Global) -> Self {
-        let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+        let style =
+            Style::of(&OutputEnvironment::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
         let style = style.with_detail(false, global.verbose);
         Self { format: args.format, outputs: args.output.clone(), style, fail_on: args.fail_on }
     }

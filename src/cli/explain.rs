@@ -9,7 +9,7 @@ use super::exit::{self, Usage};
 use super::{Global, run};
 use crate::catalog::{Catalog, Entry, Page};
 use crate::config::did_you_mean;
-use crate::render::{self, Style, Surroundings, pretty};
+use crate::render::{self, OutputEnvironment, Style, pretty};
 
 /// `opsctl explain`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     };
     let text = explain(&catalog, &entry);
     let terminal = io::stdout().is_terminal();
-    let style = Style::of(&Surroundings::of_process(), global.color, terminal);
+    let style = Style::of(&OutputEnvironment::of_process(), global.color, terminal);
     render::print(&if terminal { pretty(&text, &style) } else { text })?;
     Ok(exit::OK)
 }
@@ -43,7 +43,12 @@ fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
     match entry {
         Entry::Runbook(_, page) => documentation(page),
         Entry::Alert(name, runbook, page) => {
-            format!("The alert {name} is handled by the runbook {}: `opsctl {}`\n\n{}", runbook.id, runbook.id, documentation(page))
+            format!(
+                "The alert {name} is handled by the runbook {}: `opsctl {}`\n\n{}",
+                runbook.id,
+                runbook.id,
+                documentation(page)
+            )
         }
         Entry::Code(code) => explain_code(catalog, code),
         Entry::Fix(fix) => explain_fix(catalog, fix),

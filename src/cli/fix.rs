@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable, quantity::count};
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 use opsctl_core::probe::endpoint::Endpoint;
 
 use super::ending::DEFAULT_DEADLINE;
@@ -11,8 +11,8 @@ use super::exit::Usage;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
 use crate::engine::{Assessment, Offer, Run, Selection};
-use crate::fix::{self, Asked, Engine, Exit, Place, subject_of};
-use crate::look::Looked;
+use crate::fix::{self, Engine, Exit, FixOptions, GuardContext, subject_of};
+use crate::look::RunResult;
 use crate::render::Progress;
 use crate::watchdog::{self, Ending};
 
@@ -55,7 +55,7 @@ enum Class {
     R3,
 }
 
-impl From<Consent> for Asked {
+impl From<Consent> for FixOptions {
     fn from(consent: Consent) -> Self {
         let risk = consent.risk.map(|class| match class {
             Class::R1 => Risk::R1,
@@ -115,12 +115,12 @@ pub(super) fn load(global: &Global) -> anyhow::Result<Config> {
 }
 
 /// A complete diagnosis, also for a single fix: only it shows whether a cause is open elsewhere.
-async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<Looked> {
+async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<RunResult> {
     let progress = Progress::new(!global.quiet, global.color);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let made = Run::default();
     let _limit = watchdog::within("the diagnosis before the fix", made.began, config.deadline, Some(Exit::Refused.code()));
-    run::look(config, &selection, Ask::default(), None, &made, &progress).await
+    run::look(config, &selection, ProbeOptions::default(), None, &made, &progress).await
 }
 
 async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {
@@ -128,7 +128,7 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
     let runbooks = crate::site::runbooks(config);
     let known = fix::registry(&runbooks);
     let mut out = std::io::stdout();
-    let place = Place::of(config);
+    let place = GuardContext::of(config);
     let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
     if matches!(choice, Choice::List | Choice::Nothing(_)) {
         place.guard(engine, args.consent.into(), &mut out).settle().await;
@@ -165,9 +165,9 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
 }
 
 /// Applies all offers, each through the guard; the exit code is that of the first one that failed.
-async fn apply_each(offers: &[Offer], asked: Asked, config: &Config, engine: &impl Engine) -> u8 {
+async fn apply_each(offers: &[Offer], asked: FixOptions, config: &Config, engine: &impl Engine) -> u8 {
     let mut out = std::io::stdout();
-    let place = Place::of(config);
+    let place = GuardContext::of(config);
     let mut code = 0;
     for offer in without_duplicates(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
         let exit = place.guard(engine, asked, &mut out).fix(offer).await.code();
@@ -222,7 +222,9 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
             Choice::Nothing(format!("nothing to do: no finding about `{word}` requires {fix}{hint}"))
         }
         // two findings may require the same fix
-        ([first, rest @ ..], _) if rest.iter().all(|o| subject_of(o) == subject_of(first) && planned_actions(o) == planned_actions(first)) => {
+        ([first, rest @ ..], _)
+            if rest.iter().all(|o| subject_of(o) == subject_of(first) && planned_actions(o) == planned_actions(first)) =>
+        {
             Choice::One(first)
         }
         (several, _) => {
@@ -372,7 +374,7 @@ mod tests {
             args: Args,
         }
         let parse = |words: &[&str]| {
-            <Cli as clap::Parser>::try_parse_from([&["fix"], words].concat()).map(|c| Asked::from(c.args.consent))
+            <Cli as clap::Parser>::try_parse_from([&["fix"], words].concat()).map(|c| FixOptions::from(c.args.consent))
         };
         assert!(parse(&["a.b", "--risk", "R3"]).is_err());
         assert!(parse(&["a.b", "--yes", "--risk", "R4"]).is_err());

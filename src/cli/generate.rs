@@ -19,7 +19,7 @@ mod roff;
 pub struct Args {
     /// Kind of files
     #[arg(value_name = "WHAT")]
-    what: What,
+    what: FileKind,
     /// Directory to write to [default: man or completions]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Kinds of generated files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum What {
+pub enum FileKind {
     /// Man pages: section 1 for commands, section 7 for runbooks
     Man,
     /// Completions for bash, zsh and fish
@@ -37,8 +37,8 @@ pub enum What {
 /// Runs the subcommand.
 pub fn exec(args: &Args) -> anyhow::Result<u8> {
     let dir = args.dir.clone().unwrap_or_else(|| match args.what {
-        What::Man => "man".into(),
-        What::Completions => "completions".into(),
+        FileKind::Man => "man".into(),
+        FileKind::Completions => "completions".into(),
     });
     output::create_directories(&dir, 0o755).with_context(|| format!("creating {}", dir.display()))?;
     let files = files(args.what)?;
@@ -51,10 +51,10 @@ pub fn exec(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// The generated files by name; the same input gives the same bytes.
-pub fn files(what: What) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+pub fn files(what: FileKind) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     match what {
-        What::Man => man(),
-        What::Completions => Ok(completions()),
+        FileKind::Man => man(),
+        FileKind::Completions => Ok(completions()),
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn committed_files_are_up_to_date() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (what, folder) in [(What::Man, "man"), (What::Completions, "completions")] {
+        for (what, folder) in [(FileKind::Man, "man"), (FileKind::Completions, "completions")] {
             let folder = root.join(folder);
             let made = files(what).unwrap_or_else(|e| panic!("{e}"));
             if std::env::var_os("OPSCTL_REGENERATE").is_some() {

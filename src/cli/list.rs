@@ -14,14 +14,14 @@ use crate::render;
 pub struct Args {
     /// Kind of names
     #[arg(value_name = "WHAT", default_value = "runbooks")]
-    what: What,
+    what: ListKind,
     /// Format on standard output
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: ListFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum What {
+enum ListKind {
     /// Runbooks
     Runbooks,
     /// Codes of findings, with their severities
@@ -57,9 +57,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
+fn rows(catalog: &Catalog, what: ListKind) -> Vec<[String; 3]> {
     match what {
-        What::Runbooks => catalog
+        ListKind::Runbooks => catalog
             .runbooks()
             .map(|(r, _)| {
                 // two checks may report the same code
@@ -68,7 +68,7 @@ fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
                 [r.id.to_owned(), format!("{} checks, {codes} codes", r.checks.len()), r.about.to_owned()]
             })
             .collect(),
-        What::Codes => catalog
+        ListKind::Codes => catalog
             .codes()
             .into_iter()
             .map(|c| {
@@ -76,8 +76,10 @@ fn rows(catalog: &Catalog, what: What) -> Vec<[String; 3]> {
                 [c.id.to_owned(), severities.join("/"), c.when.to_owned()]
             })
             .collect(),
-        What::Fixes => catalog.fixes().into_iter().map(|f| [f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]).collect(),
-        What::Alerts => {
+        ListKind::Fixes => {
+            catalog.fixes().into_iter().map(|f| [f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]).collect()
+        }
+        ListKind::Alerts => {
             catalog.alerts().into_iter().map(|(a, r)| [a.to_owned(), r.id.to_owned(), format!("opsctl {}", r.id)]).collect()
         }
     }

@@ -8,7 +8,7 @@ use opsctl_core::probe::{Redactor, clock};
 
 use super::exit::{self, Usage};
 use super::{Global, run};
-use crate::audit::Who;
+use crate::audit::Author;
 use crate::changes::{self, Note};
 
 /// Limit of the text of a note, in characters.
@@ -54,7 +54,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if text.trim().is_empty() || text.chars().count() > MAX_TEXT_CHARS {
         return Err(Usage(format!("the text must be 1 to {MAX_TEXT_CHARS} characters long")).into());
     }
-    let note = Note { at, kind: args.kind.clone(), text, by: Who::of_process().to_string() };
+    let note = Note { at, kind: args.kind.clone(), text, by: Author::of_process().to_string() };
     changes::add(&crate::look::state_dir(&config), note.clone())?;
     if !global.quiet {
         writeln!(std::io::stdout().lock(), "noted for {}: {} {}", quantity::minute(at), note.kind, printable(&note.text))?;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 use super::exit::UNKNOWN;
 use super::{Global, run};
@@ -30,7 +30,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: config.skip.clone(), words: Vec::new() };
     let progress = Progress::new(!global.quiet, global.color);
     let recording = run::block_on(async {
-        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
         session.run(&selection, &made, &|event| progress.show(&event)).await.0
     })?;
     progress.finish();

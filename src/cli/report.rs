@@ -4,13 +4,13 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use opsctl_core::model::Report;
-use opsctl_core::probe::{Ask, clock};
+use opsctl_core::probe::{ProbeOptions, clock};
 
 use super::ending::{self, Shown};
 use super::run::{self, ReportArgs};
 use super::{Global, exit};
-use crate::config::{Config, When};
-use crate::deliver::{Message, Post};
+use crate::config::{Config, Occasion};
+use crate::deliver::{Mailer, Message};
 use crate::engine::{Run, Selection};
 use crate::fix::{Lock, LockError};
 use crate::output::{self, Access};
@@ -76,7 +76,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     run::check_names(&selection, &config)?;
     let progress = Progress::new(false, global.color);
     let (mut looked, compared) = run::block_on(async {
-        let looked = run::look(&config, &selection, Ask::default(), args.report.deadline, &made, &progress).await?;
+        let looked = run::look(&config, &selection, ProbeOptions::default(), args.report.deadline, &made, &progress).await?;
         let now = opsctl_core::probe::clock::now();
         let compared = compare(&looked.store, &looked.assessment.report, args.digest, config.remind_after, now);
         anyhow::Ok((looked, compared))
@@ -128,7 +128,7 @@ fn journal_alarm_is_due(store: &Store, report: &Report, config: &Config) -> bool
 
 /// Delivers the report; returns the errors.
 fn deliver(config: &Config, state_dir: &std::path::Path, args: &Args, report: &Report, changed: bool) -> Vec<String> {
-    let post = Post::new(config, state_dir);
+    let post = Mailer::new(config, state_dir);
     let mut notes = Vec::new();
     if let Some(file) = &config.textfile {
         let text = Format::Prometheus.render(report, &Style::plain());
@@ -137,11 +137,11 @@ fn deliver(config: &Config, state_dir: &std::path::Path, args: &Args, report: &R
         }
     }
     let occasions = match args.digest {
-        Some(Period::Day) => vec![When::Day],
-        Some(Period::Week) => vec![When::Week],
-        Some(Period::Month) => vec![When::Month],
-        None if changed => vec![When::Change, When::Always],
-        None => vec![When::Always],
+        Some(Period::Day) => vec![Occasion::Day],
+        Some(Period::Week) => vec![Occasion::Week],
+        Some(Period::Month) => vec![Occasion::Month],
+        None if changed => vec![Occasion::Change, Occasion::Always],
+        None => vec![Occasion::Always],
     };
     notes.extend(post.deliver(report, &Message::of, &occasions));
     notes.extend(post.heartbeat());

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use opsctl_core::model::Report;
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 use super::Global;
 use super::ending::{self, DEFAULT_DEADLINE};
@@ -19,7 +19,7 @@ use super::run::{self, FailOn};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine::{Assessment, Partial, Run, Selection};
-use crate::render::{self, Progress, Style, Surroundings};
+use crate::render::{self, OutputEnvironment, Progress, Style};
 use crate::respond::{self, Alert, Response};
 use crate::watchdog::{self, Ending, Output};
 
@@ -67,14 +67,14 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
     let alerts = alerts.map_or_else(|| self::alerts(args), Ok)?;
     let catalog = Catalog::of(crate::site::runbooks(&config));
-    let style = Style::of(&Surroundings::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
+    let style = Style::of(&OutputEnvironment::of_process(), global.color, std::io::IsTerminal::is_terminal(&std::io::stdout()));
     let style = style.with_detail(global.quiet, global.verbose);
     watchdog::on_overdue(ending(args, &made.partial, &alerts, &config, style));
     drop(limit);
     let _limit = watchdog::within("the run", made.began, args.deadline.unwrap_or(config.deadline), None);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let progress = Progress::new(args.format == Form::Text && !global.quiet, global.color);
-    let looked = run::block_on(run::look(&config, &selection, Ask::default(), args.deadline, &made, &progress))??;
+    let looked = run::block_on(run::look(&config, &selection, ProbeOptions::default(), args.deadline, &made, &progress))??;
     let mut response = respond::respond(alerts, &looked.assessment.report, &catalog, &config, Some(&looked.store));
     response.fixes_switched_off = crate::fix::host_switched_off();
     let code = code(&response, args.fail_on);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
 use opsctl_core::probe::endpoint::Endpoint;
-use opsctl_core::probe::{Ask, lag};
+use opsctl_core::probe::{ProbeOptions, lag};
 use tokio::runtime::{Builder, Runtime};
 
 use super::Global;
@@ -14,10 +14,10 @@ use super::ending::{self, DEFAULT_DEADLINE, Shown};
 use super::exit::Usage;
 use super::fix::Consent;
 use crate::audit::Journal;
-use crate::config::{self, Config, Known, Surroundings};
+use crate::config::{self, Config, ConfigEnvironment, KnownNames};
 use crate::engine::{Assessment, Recording, Run, Selection, Session};
 use crate::fix::interrupted_notes;
-use crate::look::{Looked, state_dir};
+use crate::look::{RunResult, state_dir};
 use crate::render::{self, Format, Output, Progress};
 use crate::watchdog::{self, memory};
 
@@ -115,7 +115,7 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
         return Err(Usage("--yes requires --fix".to_owned()).into());
     }
     // with --fix the plans are shown; without it, the requests that would be sent
-    let ask = Ask {
+    let ask = ProbeOptions {
         usage: args.usage,
         dry_run: args.consent.dry_run && !args.fix,
         folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect(),
@@ -155,7 +155,7 @@ pub fn load(global: &Global) -> Result<Config, config::ConfigError> {
 
 /// Loads the configuration from `named`, or from the default files.
 pub(super) fn load_from(named: Option<&Path>) -> Result<Config, config::ConfigError> {
-    config::load(named, &Surroundings::of_process(), &Known::registry()).map(|loaded| loaded.config)
+    config::load(named, &ConfigEnvironment::of_process(), &KnownNames::registry()).map(|loaded| loaded.config)
 }
 
 /// Threads that run probes: if probes block all but one, the remaining checks still finish in time.
@@ -210,7 +210,7 @@ pub(super) fn bounded<C>(
 }
 
 /// Runs (or replays), prints the report in the requested formats, and returns the exit code.
-pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
+pub fn report(selection: &Selection, ask: ProbeOptions, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let run = Run::since(watchdog::began());
     watchdog::on_overdue(ending::of_report(run.partial.clone(), Shown::of(args, global)));
@@ -243,7 +243,7 @@ pub fn report(selection: &Selection, ask: Ask, args: &ReportArgs, global: &Globa
 async fn live(
     config: &Config,
     selection: &Selection,
-    ask: Ask,
+    ask: ProbeOptions,
     args: &ReportArgs,
     run: &Run,
     global: &Global,
@@ -266,11 +266,11 @@ async fn live(
 pub async fn look(
     config: &Config,
     selection: &Selection,
-    ask: Ask,
+    ask: ProbeOptions,
     deadline: Option<Duration>,
     run: &Run,
     progress: &Progress,
-) -> anyhow::Result<Looked> {
+) -> anyhow::Result<RunResult> {
     let looked = crate::look::look(config, selection, ask, deadline, run, &|event| progress.show(&event)).await;
     progress.finish();
     match &looked.unmatched {
@@ -281,13 +281,14 @@ pub async fn look(
 
 /// Rejects `--record` for commands that run more than once or compare with the history.
 pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), Usage> {
-    let refused = args.record.as_ref().map(|_| Usage("--record is not available here; use `opsctl diagnose --record FILE`".to_owned()));
+    let refused =
+        args.record.as_ref().map(|_| Usage("--record is not available here; use `opsctl diagnose --record FILE`".to_owned()));
     refused.map_or(Ok(()), Err)
 }
 
 /// Rejects a misspelt runbook, which would run no check and report ok.
 pub(super) fn check_names(selection: &Selection, config: &Config) -> anyhow::Result<()> {
-    let known = Known::registry().with(&config.site).checks;
+    let known = KnownNames::registry().with(&config.site).checks;
     for name in selection.runbooks.iter().chain(&selection.skip) {
         if !known.contains(name) {
             let hint = config::did_you_mean(name, known.iter().map(String::as_str));

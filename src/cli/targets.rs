@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use opsctl_core::model::{CertificateSource, EngineState, Inventory, SystemdRef, SystemdState, printable};
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 use super::list::ListFormat;
 use super::{Global, ending, exit, run};
@@ -24,7 +24,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending::of_line());
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let inventory = run::block_on(async {
-        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
         Box::pin(session.inventory()).await
     })?;
     let text = match args.format {

@@ -1,10 +1,10 @@
 //! `opsctl undo`: reverts a fix.
 
-use opsctl_core::probe::Ask;
+use opsctl_core::probe::ProbeOptions;
 
 use super::fix::Consent;
 use super::{Global, fix, run};
-use crate::fix::{Exit, Place};
+use crate::fix::{Exit, GuardContext};
 use crate::watchdog;
 
 /// Revert a fix
@@ -22,9 +22,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = fix::load(global)?;
     run::block_on(async {
         let limit = watchdog::for_now("opening the history", config.deadline, Some(Exit::Refused.code()));
-        let (session, _) = crate::look::session(&config, Ask::default(), None).await;
+        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
         drop(limit);
-        let place = Place::of(&config);
+        let place = GuardContext::of(&config);
         place.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
     })
 }

@@ -8,8 +8,8 @@ use opsctl_core::probe::clock;
 
 use super::exit::{self, Usage};
 use super::{Global, run};
-use crate::audit::Who;
-use crate::config::{Known, known_code};
+use crate::audit::Author;
+use crate::config::{KnownNames, known_code};
 use crate::waive::{self, Tag, Waiver, Which, Window};
 
 /// Silence a finding until a given time; without arguments: list the waivers
@@ -63,7 +63,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         writeln!(out, "the waiver {which} was removed")?;
         return Ok(exit::OK);
     }
-    known_code(&which.code, &Known::registry().with(&config.site)).map_err(Usage)?;
+    known_code(&which.code, &KnownNames::registry().with(&config.site)).map_err(Usage)?;
     let from = args.from.unwrap_or(now);
     let until = match (args.until, args.length) {
         (Some(until), _) => until,
@@ -82,7 +82,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         window: Window::Once { from, until },
         tag: args.tag,
         reason,
-        by: Who::of_process().to_string(),
+        by: Author::of_process().to_string(),
     };
     waive::change(&state_dir, |all| {
         // waivers that expired long ago are dropped

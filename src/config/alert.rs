@@ -3,7 +3,7 @@
 use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw;
-use super::valid::Known;
+use super::valid::KnownNames;
 
 /// A validated entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Alert {
 }
 
 /// Validates one entry.
-pub(super) fn validate(raw: &raw::Alert, known: &Known) -> Result<Alert, Problem> {
+pub(super) fn validate(raw: &raw::Alert, known: &KnownNames) -> Result<Alert, Problem> {
     for runbook in &raw.runbooks {
         let name = runbook.get_ref();
         if !known.checks.contains(name) || name.contains('.') {

@@ -13,7 +13,7 @@ use crate::render::Format;
 
 /// Occasions of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum Occasion {
     /// A new or resolved finding.
     Change,
     /// Every report.
@@ -28,18 +28,18 @@ pub enum When {
     Alert,
 }
 
-const WHEN: &[(&str, When)] = &[
-    ("alert", When::Alert),
-    ("always", When::Always),
-    ("change", When::Change),
-    ("day", When::Day),
-    ("month", When::Month),
-    ("week", When::Week),
+const WHEN: &[(&str, Occasion)] = &[
+    ("alert", Occasion::Alert),
+    ("always", Occasion::Always),
+    ("change", Occasion::Change),
+    ("day", Occasion::Day),
+    ("month", Occasion::Month),
+    ("week", Occasion::Week),
 ];
 
 /// Format of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum WebhookFormat {
     /// Slack's incoming webhooks.
     Slack,
     /// Discord's webhooks.
@@ -52,12 +52,12 @@ pub enum Shape {
     Json,
 }
 
-const SHAPES: &[(&str, Shape)] = &[
-    ("discord", Shape::Discord),
-    ("json", Shape::Json),
-    ("mattermost", Shape::Mattermost),
-    ("slack", Shape::Slack),
-    ("teams", Shape::Teams),
+const SHAPES: &[(&str, WebhookFormat)] = &[
+    ("discord", WebhookFormat::Discord),
+    ("json", WebhookFormat::Json),
+    ("mattermost", WebhookFormat::Mattermost),
+    ("slack", WebhookFormat::Slack),
+    ("teams", WebhookFormat::Teams),
 ];
 
 /// Destination.
@@ -85,7 +85,7 @@ pub enum Destination {
         /// URL.
         url: String,
         /// Format of the body.
-        shape: Shape,
+        shape: WebhookFormat,
     },
     /// A file.
     File {
@@ -102,7 +102,7 @@ pub struct Delivery {
     /// Destination.
     pub place: Destination,
     /// Occasions.
-    pub when: Vec<When>,
+    pub when: Vec<Occasion>,
     /// Only findings of this owner.
     pub owner: Option<String>,
 }
@@ -168,13 +168,13 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
 }
 
 /// The services with webhooks that are recognized by their URL.
-fn shape_of(url: &str) -> Option<Shape> {
+fn shape_of(url: &str) -> Option<WebhookFormat> {
     let host = Url::parse(url).ok()?.host_str()?.to_owned();
     match host.as_str() {
-        "hooks.slack.com" => Some(Shape::Slack),
-        "discord.com" | "discordapp.com" => Some(Shape::Discord),
+        "hooks.slack.com" => Some(WebhookFormat::Slack),
+        "discord.com" | "discordapp.com" => Some(WebhookFormat::Discord),
         h if h.ends_with("webhook.office.com") || h.ends_with("logic.azure.com") || h.ends_with("powerplatform.com") => {
-            Some(Shape::Teams)
+            Some(WebhookFormat::Teams)
         }
         _ => None,
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Environment of the paths; read once, so that tests need not change their own environment.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct ConfigEnvironment {
     /// Effective user is root.
     pub root: bool,
     /// `$HOME`.
@@ -21,7 +21,7 @@ pub struct Surroundings {
     pub opsctl_state_dir: Option<PathBuf>,
 }
 
-impl Surroundings {
+impl ConfigEnvironment {
     /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
@@ -85,15 +85,15 @@ mod tests {
 
     #[test]
     fn state_directory_per_user() {
-        let root = Surroundings { root: true, home: Some("/root".into()), ..Default::default() };
+        let root = ConfigEnvironment { root: true, home: Some("/root".into()), ..Default::default() };
         assert_eq!(root.state_dir(None), Path::new("/var/lib/opsctl"));
         assert_eq!(root.state_dir(Some(Path::new("/srv/o"))), Path::new("/srv/o"));
-        let user = Surroundings { home: Some("/home/a".into()), ..Default::default() };
+        let user = ConfigEnvironment { home: Some("/home/a".into()), ..Default::default() };
         assert_eq!(user.state_dir(None), Path::new("/home/a/.local/state/opsctl"));
         assert_eq!(user.default_config(), Path::new("/home/a/.config/opsctl/config.toml"));
-        let xdg = Surroundings { xdg_state: Some("/s".into()), opsctl_state_dir: None, ..user.clone() };
+        let xdg = ConfigEnvironment { xdg_state: Some("/s".into()), opsctl_state_dir: None, ..user.clone() };
         assert_eq!(xdg.state_dir(None), Path::new("/s/opsctl"));
-        let configured = Surroundings { opsctl_state_dir: Some("/t".into()), ..xdg };
+        let configured = ConfigEnvironment { opsctl_state_dir: Some("/t".into()), ..xdg };
         assert_eq!(configured.state_dir(None), Path::new("/t"));
     }
 }

@@ -35,8 +35,8 @@ use std::time::Duration;
 use opsctl_core::probe::trusted::{self, TrustError};
 
 pub use alert::Alert;
-pub use delivery::{Delivery, Destination, Shape, When};
-pub use dirs::{SYSTEM_CONFIG, Surroundings};
+pub use delivery::{Delivery, Destination, Occasion, WebhookFormat};
+pub use dirs::{ConfigEnvironment, SYSTEM_CONFIG};
 pub use endpoint::given as endpoint;
 pub use listen::Listen;
 pub use names::{did_you_mean, glob, nearest};
@@ -46,7 +46,7 @@ pub use problem::{ConfigError, Problem, position};
 pub use raw::Raw;
 pub use schema::{config_schema, report_schema, runbook_schema};
 pub use server::{Resolved, Server, fill};
-pub use valid::{Config, Known, Policy, duration, known_code, length, validate};
+pub use valid::{Config, KnownNames, Policy, duration, known_code, length, validate};
 
 /// Limit of a configuration file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -82,14 +82,14 @@ impl Loaded {
         Self::without_file(&[]).unwrap_or_else(|_| unreachable!("the empty configuration is valid"))
     }
 
-    fn without_file(site: &[&'static site::Own]) -> Result<Self, ConfigError> {
-        let loaded = read_text(Path::new("defaults"), String::new(), &Known::default(), site)?;
+    fn without_file(site: &[&'static site::SiteRunbook]) -> Result<Self, ConfigError> {
+        let loaded = read_text(Path::new("defaults"), String::new(), &KnownNames::default(), site)?;
         Ok(Self { config: Config { file: None, ..loaded.config }, ..loaded })
     }
 }
 
 /// Loads the configuration: `named` is `--config`.
-pub fn load(named: Option<&Path>, around: &Surroundings, known: &Known) -> Result<Loaded, ConfigError> {
+pub fn load(named: Option<&Path>, around: &ConfigEnvironment, known: &KnownNames) -> Result<Loaded, ConfigError> {
     // an explicitly named file must exist
     if let Some(path) = named.or(around.opsctl_config.as_deref()) {
         return read(path, known);
@@ -128,16 +128,16 @@ pub fn distrust(path: &Path) -> Option<String> {
 }
 
 /// Reads one file for validation only, with any owner, and the runbooks beside it.
-pub fn check(path: &Path, known: &Known) -> Result<Loaded, ConfigError> {
+pub fn check(path: &Path, known: &KnownNames) -> Result<Loaded, ConfigError> {
     read_for(path, known, Use::Checked)
 }
 
 /// Reads one file, and the runbooks beside it.
-pub fn read(path: &Path, known: &Known) -> Result<Loaded, ConfigError> {
+pub fn read(path: &Path, known: &KnownNames) -> Result<Loaded, ConfigError> {
     read_for(path, known, Use::Applied)
 }
 
-fn read_for(path: &Path, known: &Known, used: Use) -> Result<Loaded, ConfigError> {
+fn read_for(path: &Path, known: &KnownNames, used: Use) -> Result<Loaded, ConfigError> {
     let text = text_of(path, used)?;
     let site = site::load_for(&site::folder(path), known, used);
     let read = read_text(path, text, known, site.as_ref().map_or(&[], Vec::as_slice));
@@ -150,9 +150,7 @@ fn text_of(path: &Path, used: Use) -> Result<String, ConfigError> {
     let read = if used == Use::Applied { trusted::read } else { trusted::read_untrusted };
     let not_text = |why: String| ConfigError::Unusable { path: path.to_owned(), why };
     let bytes = read(path, MAX_CONFIG_BYTES).map_err(|e| match e {
-        TrustError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
-            not_text("larger than 1 MiB".to_owned())
-        }
+        TrustError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge => not_text("larger than 1 MiB".to_owned()),
         e => unreadable(path, e),
     })?;
     String::from_utf8(bytes).map_err(|e| {
@@ -170,7 +168,12 @@ fn unreadable(path: &Path, error: TrustError) -> ConfigError {
     }
 }
 
-pub(crate) fn read_text(path: &Path, text: String, known: &Known, site: &[&'static site::Own]) -> Result<Loaded, ConfigError> {
+pub(crate) fn read_text(
+    path: &Path,
+    text: String,
+    known: &KnownNames,
+    site: &[&'static site::SiteRunbook],
+) -> Result<Loaded, ConfigError> {
     let known = known.with(site);
     let checked = parse(&text).and_then(|raw| validate(&raw, &known).map(|config| (raw, config)));
     match checked {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn known() -> Known {
-    Known {
+fn known() -> KnownNames {
+    KnownNames {
         fixes: ["disk.prune-dangling-images", "container.start"].map(str::to_owned).to_vec(),
         checks: ["disk", "disk.space", "healthcheck"].map(str::to_owned).to_vec(),
         codes: ["disk.space", "container.down"].map(str::to_owned).to_vec(),
@@ -190,10 +190,10 @@ fn all_invalid_values_are_reported_at_once() {
 #[test]
 fn named_file_must_exist_and_be_text() {
     let dir = tempfile::tempdir().unwrap();
-    let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
+    let around = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
     let missing = dir.path().join("no.toml");
     assert!(matches!(load(Some(&missing), &around, &known()), Err(ConfigError::Read { .. })));
-    let by_variable = Surroundings { opsctl_config: Some(missing), ..around.clone() };
+    let by_variable = ConfigEnvironment { opsctl_config: Some(missing), ..around.clone() };
     assert!(load(None, &by_variable, &known()).is_err());
     let binary = dir.path().join("b.toml");
     std::fs::write(&binary, b"a = 1\n\xff\xfe").unwrap();
@@ -205,7 +205,7 @@ fn named_file_must_exist_and_be_text() {
 #[test]
 fn personal_file_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    let around = Surroundings { home: Some(dir.path().into()), ..Default::default() };
+    let around = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
     let path = around.user_config().unwrap();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "[policy]\nmax_fixes_per_hour = 9\n").unwrap();
@@ -263,8 +263,8 @@ fn deliveries_alerts_and_waivers_are_validated() {
         "#,
     );
     assert!(matches!(&c.deliveries[0].place, Destination::Mail { port: 25, tls: false, .. }));
-    assert!(matches!(&c.deliveries[1].place, Destination::Webhook { shape: Shape::Slack, .. }));
-    assert_eq!(c.deliveries[1].when, [When::Alert, When::Week]);
+    assert!(matches!(&c.deliveries[1].place, Destination::Webhook { shape: WebhookFormat::Slack, .. }));
+    assert_eq!(c.deliveries[1].when, [Occasion::Alert, Occasion::Week]);
     assert!(matches!(&c.deliveries[2].place, Destination::File { format: crate::render::Format::Html, .. }));
     assert!(c.alerts[0].is_for("ShopCheckoutSlow") && c.remind_after.as_hours() == 48 && c.waivers.len() == 1);
     for (text, expected) in [

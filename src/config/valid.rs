@@ -17,7 +17,7 @@ use super::names::{did_you_mean, glob};
 use super::problem::Problem;
 use super::raw::{self, Raw};
 use super::server::{self, Server};
-use super::site::{Own, Site};
+use super::site::{Site, SiteRunbook};
 use crate::output::FileMode;
 use crate::waive::{Waiver, Window};
 
@@ -32,7 +32,7 @@ pub struct Config {
     pub endpoint: Option<EngineEndpoint>,
     /// The signing key of the journal.
     pub signing_key: Option<PathBuf>,
-    /// `[paths] state_dir`, if configured; see [`super::Surroundings::state_dir`] for the default.
+    /// `[paths] state_dir`, if configured; see [`super::ConfigEnvironment::state_dir`] for the default.
     pub state_dir: Option<PathBuf>,
     /// Subject name pattern and owner, first match wins.
     pub owners: Vec<(String, String)>,
@@ -93,7 +93,7 @@ impl Config {
 
 /// The names that a configuration may refer to.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownNames {
     /// Fix ids.
     pub fixes: Vec<String>,
     /// Runbook ids and check ids.
@@ -104,7 +104,7 @@ pub struct Known {
     pub host_codes: Vec<String>,
 }
 
-impl Known {
+impl KnownNames {
     /// All names in the registry of runbooks.
     #[must_use]
     pub fn registry() -> Self {
@@ -120,7 +120,7 @@ impl Known {
 
     /// Adds the names of site runbooks.
     #[must_use]
-    pub fn with(&self, site: &[&'static Own]) -> Self {
+    pub fn with(&self, site: &[&'static SiteRunbook]) -> Self {
         let own = Self::of(site.iter().map(|o| o.id), site.iter().flat_map(|o| o.checks.iter().map(|c| c.spec)));
         Self {
             fixes: [self.fixes.clone(), own.fixes].concat(),
@@ -146,7 +146,7 @@ impl Known {
 const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Validates all values.
-pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
+pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     for fix in &raw.policy.allow {
         if !known.fixes.contains(fix.get_ref()) {
@@ -189,7 +189,10 @@ pub fn validate(raw: &Raw, known: &Known) -> Result<Config, Vec<Problem>> {
     for entry in &raw.endpoint {
         match endpoint::validate(entry) {
             Ok(endpoint) if endpoints.iter().any(|e| e.id == endpoint.id) => {
-                problems.push(Problem::new(entry.url.span(), "`url` in [[endpoint]]: duplicate of another entry with the same source"));
+                problems.push(Problem::new(
+                    entry.url.span(),
+                    "`url` in [[endpoint]]: duplicate of another entry with the same source",
+                ));
             }
             Ok(endpoint) => endpoints.push(endpoint),
             Err(problem) => problems.push(problem),
@@ -279,7 +282,7 @@ fn collect<T>(checked: impl Iterator<Item = Result<T, Problem>>, problems: &mut 
 }
 
 /// `[[waiver]]`.
-fn waiver(raw: &super::raw::Waiver, known: &Known) -> Result<Waiver, Problem> {
+fn waiver(raw: &super::raw::Waiver, known: &KnownNames) -> Result<Waiver, Problem> {
     let which = crate::waive::Which::from(raw.which.get_ref().clone());
     known_code(&which.code, known).map_err(|why| Problem::new(raw.which.span(), format!("`match` in [[waiver]]: {why}")))?;
     let window = Window::parse(raw.from.as_deref(), raw.until.get_ref(), &raw.days)
@@ -288,7 +291,7 @@ fn waiver(raw: &super::raw::Waiver, known: &Known) -> Result<Waiver, Problem> {
 }
 
 /// Rejects a pattern that matches no code.
-pub fn known_code(pattern: &str, known: &Known) -> Result<(), String> {
+pub fn known_code(pattern: &str, known: &KnownNames) -> Result<(), String> {
     if known.codes.iter().any(|code| glob(pattern, code)) {
         return Ok(());
     }

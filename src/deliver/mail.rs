@@ -12,7 +12,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport};
 use opsctl_core::probe::{blocking, host, servers::secret_file, trusted};
 
-use super::Sent;
+use super::DeliveryResult;
 use crate::config::Destination;
 
 /// Time limit of one SMTP step.
@@ -22,20 +22,20 @@ const SMTP_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CA_FILE: u64 = 16 << 20;
 
 /// Sends one mail.
-pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> Sent {
+pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> DeliveryResult {
     let message = match compose(place, subject, text, html) {
         Ok(message) => message,
-        Err(why) => return Sent::Never(why),
+        Err(why) => return DeliveryResult::Never(why),
     };
     let transport = match transport(place, ca_files) {
         Ok(transport) => transport,
-        Err(why) => return Sent::Later(why),
+        Err(why) => return DeliveryResult::Later(why),
     };
     match transport.send(&message) {
-        Ok(_) => Sent::Done,
+        Ok(_) => DeliveryResult::Done,
         // 5xx of RFC 5321: permanent, no retry
-        Err(e) if e.is_permanent() => Sent::Never(e.to_string()),
-        Err(e) => Sent::Later(chain(&e)),
+        Err(e) if e.is_permanent() => DeliveryResult::Never(e.to_string()),
+        Err(e) => DeliveryResult::Later(chain(&e)),
     }
 }
 
@@ -79,19 +79,22 @@ fn hostname() -> String {
 }
 
 fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
-    let Destination::Mail { tls, host, port, user, password_file, .. } = place else { return Err("not a mail destination".to_owned()) };
+    let Destination::Mail { tls, host, port, user, password_file, .. } = place else {
+        return Err("not a mail destination".to_owned());
+    };
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    let mut builder =
-        SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(SMTP_TIMEOUT)).hello_name(ClientId::Domain(hostname())).tls(
-            match (tls, user) {
-                (true, _) => Tls::Wrapper(parameters(host, ca_files)?),
-                // the local mail server usually has a self-signed certificate, and loopback traffic cannot be intercepted
-                (false, None) if loopback => Tls::None,
-                (false, None) => Tls::Opportunistic(parameters(host, ca_files)?),
-                // a password is sent only over TLS
-                (false, Some(_)) => Tls::Required(parameters(host, ca_files)?),
-            },
-        );
+    let mut builder = SmtpTransport::builder_dangerous(host)
+        .port(*port)
+        .timeout(Some(SMTP_TIMEOUT))
+        .hello_name(ClientId::Domain(hostname()))
+        .tls(match (tls, user) {
+            (true, _) => Tls::Wrapper(parameters(host, ca_files)?),
+            // the local mail server usually has a self-signed certificate, and loopback traffic cannot be intercepted
+            (false, None) if loopback => Tls::None,
+            (false, None) => Tls::Opportunistic(parameters(host, ca_files)?),
+            // a password is sent only over TLS
+            (false, Some(_)) => Tls::Required(parameters(host, ca_files)?),
+        });
     if let Some(user) = user {
         let redactor = opsctl_core::probe::Redactor::default();
         let password = match password_file {
@@ -148,6 +151,6 @@ mod tests {
 
     #[test]
     fn refused_connection_is_retried_later() {
-        assert!(matches!(send(&place(None), "s", "t", None, &[]), Sent::Later(why) if why.contains("refused")));
+        assert!(matches!(send(&place(None), "s", "t", None, &[]), DeliveryResult::Later(why) if why.contains("refused")));
     }
 }

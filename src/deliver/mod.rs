@@ -14,7 +14,7 @@ use opsctl_core::model::{Report, printable};
 use opsctl_core::probe::environment;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Delivery, Destination, When, fill};
+use crate::config::{Config, Delivery, Destination, Occasion, fill};
 use crate::output;
 use crate::render::{self, Format, Style};
 use crate::report::of_owner;
@@ -27,7 +27,7 @@ pub(crate) use spool::is_parcel;
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-enum Parcel {
+enum QueuedMessage {
     /// A mail.
     Mail { subject: String, text: String, html: Option<String> },
     /// The body of a request to a webhook.
@@ -36,7 +36,7 @@ enum Parcel {
 
 /// Result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Sent {
+enum DeliveryResult {
     /// Delivered.
     Done,
     /// Temporary error: network, server, rate limit.
@@ -49,13 +49,13 @@ enum Sent {
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Sends messages to the configured destinations.
-pub struct Post<'a> {
+pub struct Mailer<'a> {
     config: &'a Config,
     state_dir: &'a Path,
     web: OnceCell<Web>,
 }
 
-impl<'a> Post<'a> {
+impl<'a> Mailer<'a> {
     /// With the destinations of the configuration.
     #[must_use]
     pub fn new(config: &'a Config, state_dir: &'a Path) -> Self {
@@ -65,14 +65,14 @@ impl<'a> Post<'a> {
     /// Sends the `message` for `report` to all destinations that subscribe to one of these occasions. Returns the errors, one line
     /// each. Blocks; every attempt has a time limit.
     #[must_use]
-    pub fn deliver(&self, report: &Report, message: &dyn Fn(&Report) -> Message, occasions: &[When]) -> Vec<String> {
+    pub fn deliver(&self, report: &Report, message: &dyn Fn(&Report) -> Message, occasions: &[Occasion]) -> Vec<String> {
         let mut notes = Vec::new();
         let stuck = self.flush(&mut notes);
         for delivery in self.config.deliveries.iter().filter(|d| d.when.iter().any(|w| occasions.contains(w))) {
             let mine = delivery.owner.as_ref().map(|owner| of_owner(report, owner));
             // no open or resolved finding of this owner: nothing to send
             let empty = |r: &Report| r.findings.is_empty() && r.course.as_ref().is_none_or(|c| c.recovered.is_empty());
-            if mine.as_ref().is_some_and(|r| empty(r) && !delivery.when.contains(&When::Always)) {
+            if mine.as_ref().is_some_and(|r| empty(r) && !delivery.when.contains(&Occasion::Always)) {
                 continue;
             }
             let report = mine.as_ref().unwrap_or(report);
@@ -96,9 +96,9 @@ impl<'a> Post<'a> {
                 continue;
             }
             match self.try_to_send(delivery, &parcel) {
-                Sent::Done => {}
-                Sent::Later(why) => self.keep(&key, &parcel, &why, delivery, &mut notes),
-                Sent::Never(why) => notes.push(format!("{} rejected the report: {why}", delivery.name())),
+                DeliveryResult::Done => {}
+                DeliveryResult::Later(why) => self.keep(&key, &parcel, &why, delivery, &mut notes),
+                DeliveryResult::Never(why) => notes.push(format!("{} rejected the report: {why}", delivery.name())),
             }
         }
         notes
@@ -113,8 +113,8 @@ impl<'a> Post<'a> {
             Err(why) => return Some(format!("the heartbeat of [report]: {why}")),
         };
         match self.web().get(&filled) {
-            Sent::Done => None,
-            Sent::Later(why) | Sent::Never(why) => Some(format!("the heartbeat of [report] failed: {why}")),
+            DeliveryResult::Done => None,
+            DeliveryResult::Later(why) | DeliveryResult::Never(why) => Some(format!("the heartbeat of [report] failed: {why}")),
         }
     }
 
@@ -131,12 +131,12 @@ impl<'a> Post<'a> {
                 continue;
             }
             match self.send(delivery, &waiting.parcel) {
-                Sent::Done => waiting.remove(),
-                Sent::Never(why) => {
+                DeliveryResult::Done => waiting.remove(),
+                DeliveryResult::Never(why) => {
                     notes.push(format!("{} rejected a queued report: {why}", delivery.name()));
                     waiting.remove();
                 }
-                Sent::Later(_) => stuck.push(waiting.key),
+                DeliveryResult::Later(_) => stuck.push(waiting.key),
             }
         }
         stuck
@@ -147,7 +147,7 @@ impl<'a> Post<'a> {
         self.web.get_or_init(|| Web::new(&self.config.runbooks.tls.ca_files))
     }
 
-    fn keep(&self, key: &str, parcel: &Parcel, why: &str, delivery: &Delivery, notes: &mut Vec<String>) {
+    fn keep(&self, key: &str, parcel: &QueuedMessage, why: &str, delivery: &Delivery, notes: &mut Vec<String>) {
         let why = printable(why);
         notes.push(match spool::put(self.state_dir, key, parcel) {
             Ok(()) => format!("{} is unreachable ({why}); the report is queued for the next run", delivery.name()),
@@ -155,10 +155,10 @@ impl<'a> Post<'a> {
         });
     }
 
-    fn try_to_send(&self, delivery: &Delivery, parcel: &Parcel) -> Sent {
+    fn try_to_send(&self, delivery: &Delivery, parcel: &QueuedMessage) -> DeliveryResult {
         let mut sent = self.send(delivery, parcel);
         for pause in BACKOFF {
-            if !matches!(sent, Sent::Later(_)) {
+            if !matches!(sent, DeliveryResult::Later(_)) {
                 break;
             }
             std::thread::sleep(pause);
@@ -167,27 +167,27 @@ impl<'a> Post<'a> {
         sent
     }
 
-    fn send(&self, delivery: &Delivery, parcel: &Parcel) -> Sent {
+    fn send(&self, delivery: &Delivery, parcel: &QueuedMessage) -> DeliveryResult {
         match (&delivery.place, parcel) {
-            (Destination::Mail { .. }, Parcel::Mail { subject, text, html }) => {
+            (Destination::Mail { .. }, QueuedMessage::Mail { subject, text, html }) => {
                 mail::send(&delivery.place, subject, text, html.as_deref(), &self.config.runbooks.tls.ca_files)
             }
-            (Destination::Webhook { url, .. }, Parcel::Webhook { body }) => match fill(url, &environment) {
+            (Destination::Webhook { url, .. }, QueuedMessage::Webhook { body }) => match fill(url, &environment) {
                 Ok(url) => self.web().post(&url, body),
-                Err(why) => Sent::Later(why),
+                Err(why) => DeliveryResult::Later(why),
             },
-            _ => Sent::Never("it was queued for another kind of destination".to_owned()),
+            _ => DeliveryResult::Never("it was queued for another kind of destination".to_owned()),
         }
     }
 }
 
 /// The message for a destination; `None` for a file.
-fn parcel(delivery: &Delivery, report: &Report, message: &Message) -> Option<Parcel> {
+fn parcel(delivery: &Delivery, report: &Report, message: &Message) -> Option<QueuedMessage> {
     match &delivery.place {
         Destination::Mail { .. } => {
-            Some(Parcel::Mail { subject: message.subject.clone(), text: message.text.clone(), html: message.html.clone() })
+            Some(QueuedMessage::Mail { subject: message.subject.clone(), text: message.text.clone(), html: message.html.clone() })
         }
-        Destination::Webhook { shape, .. } => Some(Parcel::Webhook { body: webhook::body(*shape, report, message) }),
+        Destination::Webhook { shape, .. } => Some(QueuedMessage::Webhook { body: webhook::body(*shape, report, message) }),
         Destination::File { .. } => None,
     }
 }

@@ -7,7 +7,7 @@ use opsctl_core::probe::blocking;
 use opsctl_core::probe::tls::authorities;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::Sent;
+use super::DeliveryResult;
 
 /// Time limit of a request in total.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,30 +37,30 @@ impl Web {
         Self { agent: config.into() }
     }
 
-    pub(super) fn post(&self, url: &str, body: &serde_json::Value) -> Sent {
+    pub(super) fn post(&self, url: &str, body: &serde_json::Value) -> DeliveryResult {
         judged(self.agent.post(url).header("content-type", "application/json").send(body.to_string()))
     }
 
-    pub(super) fn get(&self, url: &str) -> Sent {
+    pub(super) fn get(&self, url: &str) -> DeliveryResult {
         judged(self.agent.get(url).call())
     }
 }
 
-fn judged<B>(answer: Result<ureq::http::Response<B>, ureq::Error>) -> Sent {
+fn judged<B>(answer: Result<ureq::http::Response<B>, ureq::Error>) -> DeliveryResult {
     match answer {
         Ok(answer) => match answer.status().as_u16() {
-            200..300 => Sent::Done,
+            200..300 => DeliveryResult::Done,
             // temporary: 408 and 429 by definition, 5xx is a server error
-            status @ (408 | 429 | 500..) => Sent::Later(format!("status {status}")),
-            status => Sent::Never(format!("status {status}; check its URL")),
+            status @ (408 | 429 | 500..) => DeliveryResult::Later(format!("status {status}")),
+            status => DeliveryResult::Never(format!("status {status}; check its URL")),
         },
-        Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Sent::Never("invalid URL".to_owned()),
-        Err(ureq::Error::Timeout(_)) => Sent::Later(format!("no answer in {} s", REQUEST_TIMEOUT.as_secs())),
-        Err(ureq::Error::HostNotFound) => Sent::Later("its name cannot be resolved".to_owned()),
-        Err(ureq::Error::Io(e)) => Sent::Later(e.to_string()),
-        Err(ureq::Error::ConnectionFailed) => Sent::Later("connection failed".to_owned()),
-        Err(ureq::Error::Tls(e)) => Sent::Later(format!("TLS: {e}")),
-        Err(ureq::Error::Rustls(e)) => Sent::Later(format!("TLS: {e}")),
-        Err(_) => Sent::Later("the request failed".to_owned()),
+        Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => DeliveryResult::Never("invalid URL".to_owned()),
+        Err(ureq::Error::Timeout(_)) => DeliveryResult::Later(format!("no answer in {} s", REQUEST_TIMEOUT.as_secs())),
+        Err(ureq::Error::HostNotFound) => DeliveryResult::Later("its name cannot be resolved".to_owned()),
+        Err(ureq::Error::Io(e)) => DeliveryResult::Later(e.to_string()),
+        Err(ureq::Error::ConnectionFailed) => DeliveryResult::Later("connection failed".to_owned()),
+        Err(ureq::Error::Tls(e)) => DeliveryResult::Later(format!("TLS: {e}")),
+        Err(ureq::Error::Rustls(e)) => DeliveryResult::Later(format!("TLS: {e}")),
+        Err(_) => DeliveryResult::Later("the request failed".to_owned()),
     }
 }

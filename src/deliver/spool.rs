@@ -12,7 +12,7 @@ use opsctl_core::probe::clock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Parcel;
+use super::QueuedMessage;
 use crate::audit::dir;
 use crate::config::{Delivery, Destination};
 
@@ -30,7 +30,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 struct Content {
     delivery: String,
     made_at: Timestamp,
-    parcel: Parcel,
+    parcel: QueuedMessage,
 }
 
 /// Whether this is the content of a spool file.
@@ -40,13 +40,13 @@ pub(crate) fn is_parcel(text: &str) -> bool {
 }
 
 /// A spooled message.
-pub(super) struct Waiting {
+pub(super) struct SpooledMessage {
     path: PathBuf,
     pub(super) key: String,
-    pub(super) parcel: Parcel,
+    pub(super) parcel: QueuedMessage,
 }
 
-impl Waiting {
+impl SpooledMessage {
     /// Removes it after delivery or a permanent error.
     pub(super) fn remove(&self) {
         // if it cannot be removed, it is sent twice, which is better than a lost message
@@ -66,7 +66,7 @@ pub(super) fn key(delivery: &Delivery) -> String {
 }
 
 /// Stores a message.
-pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()> {
+pub(super) fn put(state_dir: &Path, key: &str, parcel: &QueuedMessage) -> io::Result<()> {
     let folder = state_dir.join(SPOOL_DIR);
     dir::ensure(state_dir)?;
     dir::ensure(&folder)?;
@@ -77,7 +77,7 @@ pub(super) fn put(state_dir: &Path, key: &str, parcel: &Parcel) -> io::Result<()
 }
 
 /// The spooled messages, oldest first; messages beyond the limits are dropped with a note.
-pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<Waiting> {
+pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<SpooledMessage> {
     let folder = state_dir.join(SPOOL_DIR);
     // reports that another user put there are not delivered in root's name
     if let Err(e) = dir::check(state_dir).and_then(|()| dir::check(&folder)) {
@@ -99,7 +99,7 @@ pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<Waiting>
         let read = std::fs::read(&path).ok().filter(|_| small);
         match read.and_then(|bytes| serde_json::from_slice::<Content>(&bytes).ok()) {
             Some(c) if clock::now().duration_since(c.made_at) < MAX_MESSAGE_AGE => {
-                all.push(Waiting { path, key: c.delivery, parcel: c.parcel });
+                all.push(SpooledMessage { path, key: c.delivery, parcel: c.parcel });
             }
             _ => {
                 let _ = std::fs::remove_file(&path);
@@ -118,8 +118,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn parcel(text: &str) -> Parcel {
-        Parcel::Mail { subject: text.into(), text: text.into(), html: None }
+    fn parcel(text: &str) -> QueuedMessage {
+        QueuedMessage::Mail { subject: text.into(), text: text.into(), html: None }
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn spool_contains_no_address() {
         let url = "https://hooks.slack.com/services/T0/B0/canary".to_owned();
-        let place = Destination::Webhook { url, shape: crate::config::Shape::Slack };
+        let place = Destination::Webhook { url, shape: crate::config::WebhookFormat::Slack };
         let delivery = Delivery { place, when: vec![], owner: None };
         assert_eq!(key(&delivery).len(), 16);
         assert!(!delivery.name().contains("canary"), "{}", delivery.name());

@@ -4,7 +4,7 @@ use opsctl_core::model::Report;
 use serde_json::{Value, json};
 
 use super::Message;
-use crate::config::Shape;
+use crate::config::WebhookFormat;
 use crate::report::Line;
 
 /// Text limits: Discord 2000 characters (discord.com/developers/docs/resources/webhook), Mattermost 16383, Slack 40000 of which
@@ -18,20 +18,20 @@ const TEAMS: usize = 20_000;
 const SUPPRESS_EMBEDS: u32 = 1 << 2;
 
 /// The body of a request.
-pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
+pub(super) fn body(shape: WebhookFormat, report: &Report, message: &Message) -> Value {
     let markdown = |most| text(&message.chat, "**", &markdown_escaped, &str::to_owned, most);
     match shape {
         // nothing of the text becomes a mention, a link or a preview (docs.slack.dev/messaging/formatting-message-text)
-        Shape::Slack => json!({
+        WebhookFormat::Slack => json!({
             "text": text(&message.chat, "*", &|text| slack_entities(&inert(text).replace('`', GRAVE)), &slack_entities, SLACK),
             "parse": "none", "link_names": false, "unfurl_links": false, "unfurl_media": false,
         }),
         // names of containers cause no mentions
-        Shape::Discord => {
+        WebhookFormat::Discord => {
             json!({ "content": markdown(DISCORD), "allowed_mentions": { "parse": [] }, "flags": SUPPRESS_EMBEDS })
         }
-        Shape::Mattermost => json!({ "text": markdown(MATTERMOST) }),
-        Shape::Teams => json!({
+        WebhookFormat::Mattermost => json!({ "text": markdown(MATTERMOST) }),
+        WebhookFormat::Teams => json!({
             "type": "message",
             "attachments": [{
                 "contentType": "application/vnd.microsoft.card.adaptive",
@@ -43,7 +43,7 @@ pub(super) fn body(shape: Shape, report: &Report, message: &Message) -> Value {
                 },
             }],
         }),
-        Shape::Json => message.json.clone().unwrap_or_else(|| serde_json::to_value(report).unwrap_or_default()),
+        WebhookFormat::Json => message.json.clone().unwrap_or_else(|| serde_json::to_value(report).unwrap_or_default()),
     }
 }
 
@@ -156,26 +156,28 @@ mod tests {
     use crate::render::hostile;
     use crate::report::fixtures::report;
 
-    fn of(shape: Shape, report: &Report) -> Value {
+    fn of(shape: WebhookFormat, report: &Report) -> Value {
         body(shape, report, &Message::of(report))
     }
 
     #[test]
     fn message_per_service() {
         let r = report(&[("web", Severity::Crit)]);
-        assert!(of(Shape::Slack, &r)["text"].as_str().is_some_and(|t| t.starts_with("*web-1: crit: web is down*\n")));
-        assert!(of(Shape::Mattermost, &r)["text"].as_str().is_some_and(|t| t.starts_with("**web-1: crit: web is down**\n")));
-        assert_eq!(of(Shape::Discord, &r)["allowed_mentions"]["parse"], json!([]));
-        assert_eq!(of(Shape::Teams, &r)["attachments"][0]["content"]["body"][0]["text"], "web-1: crit: web is down");
-        assert_eq!(of(Shape::Json, &r)["schema_version"], 1);
+        assert!(of(WebhookFormat::Slack, &r)["text"].as_str().is_some_and(|t| t.starts_with("*web-1: crit: web is down*\n")));
+        assert!(
+            of(WebhookFormat::Mattermost, &r)["text"].as_str().is_some_and(|t| t.starts_with("**web-1: crit: web is down**\n"))
+        );
+        assert_eq!(of(WebhookFormat::Discord, &r)["allowed_mentions"]["parse"], json!([]));
+        assert_eq!(of(WebhookFormat::Teams, &r)["attachments"][0]["content"]["body"][0]["text"], "web-1: crit: web is down");
+        assert_eq!(of(WebhookFormat::Json, &r)["schema_version"], 1);
     }
 
     #[test]
     fn name_causes_no_mention() {
         let r = report(&[("<!channel> @everyone [x](http://evil)", Severity::Crit)]);
-        let slack = of(Shape::Slack, &r).to_string();
+        let slack = of(WebhookFormat::Slack, &r).to_string();
         assert!(!slack.contains("<!channel>"), "{slack}");
-        for shape in [Shape::Discord, Shape::Mattermost, Shape::Teams] {
+        for shape in [WebhookFormat::Discord, WebhookFormat::Mattermost, WebhookFormat::Teams] {
             let text = of(shape, &r).to_string();
             assert!(!text.contains("@everyone") && !text.contains("[x](http"), "{text}");
         }
@@ -185,17 +187,17 @@ mod tests {
     fn hostile_text_is_inert_in_every_service() {
         for text in hostile::CORPUS {
             let report = hostile::report(text);
-            for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack] {
+            for shape in [WebhookFormat::Discord, WebhookFormat::Mattermost, WebhookFormat::Slack] {
                 let body = of(shape, &report);
                 let shown = body["text"].as_str().or_else(|| body["content"].as_str()).unwrap_or_default();
                 // Mattermost accepts Slack messages, and interprets Markdown in them
                 // but no formulas by default
-                let math = if shape == Shape::Slack { Options::ENABLE_MATH } else { Options::empty() };
+                let math = if shape == WebhookFormat::Slack { Options::ENABLE_MATH } else { Options::empty() };
                 let options = hostile::GITHUB.difference(math);
                 hostile::inert(shown, text, options);
-                assert!(shape != Shape::Slack || !shown.contains(['<', '>']), "{text:?}: {shown}");
+                assert!(shape != WebhookFormat::Slack || !shown.contains(['<', '>']), "{text:?}: {shown}");
             }
-            for block in of(Shape::Teams, &report)["attachments"][0]["content"]["body"].as_array().into_iter().flatten() {
+            for block in of(WebhookFormat::Teams, &report)["attachments"][0]["content"]["body"].as_array().into_iter().flatten() {
                 if let Some(shown) = block["text"].as_str() {
                     hostile::inert(shown, text, hostile::GITHUB);
                 }
@@ -208,7 +210,7 @@ mod tests {
         // text after a backtick in a name must stay within the quotes of the name
         let name = "x`;touch /tmp/evil;`y";
         let report = hostile::report(name);
-        for shape in [Shape::Discord, Shape::Mattermost, Shape::Slack, Shape::Teams] {
+        for shape in [WebhookFormat::Discord, WebhookFormat::Mattermost, WebhookFormat::Slack, WebhookFormat::Teams] {
             let body = of(shape, &report).to_string();
             assert!(body.contains("'x\u{2CB};touch /tmp/evil;\u{2CB}y'"), "{body}");
         }
@@ -218,8 +220,8 @@ mod tests {
     fn messages_are_within_the_limits_of_the_services() {
         let long = "x".repeat(3000);
         let r = report(&[(&long, Severity::Crit), ("web", Severity::Crit)]);
-        assert!(of(Shape::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));
-        assert!(of(Shape::Teams, &r).to_string().len() < 28_000);
+        assert!(of(WebhookFormat::Discord, &r)["content"].as_str().is_some_and(|t| t.chars().count() <= 2000));
+        assert!(of(WebhookFormat::Teams, &r).to_string().len() < 28_000);
     }
 
     #[test]
@@ -231,13 +233,15 @@ mod tests {
             let file = "/var/lib/opsctl/journal.jsonl".to_owned();
             r.journal = Some(JournalHead { file, entries: 12, head: head.clone(), signature: None, problem: None });
             let line = format!("journal: 12 entries, head 12:{head}");
-            for (shape, field) in [(Shape::Slack, "text"), (Shape::Discord, "content"), (Shape::Mattermost, "text")] {
+            for (shape, field) in
+                [(WebhookFormat::Slack, "text"), (WebhookFormat::Discord, "content"), (WebhookFormat::Mattermost, "text")]
+            {
                 let body = of(shape, &r);
                 let text = body[field].as_str().unwrap_or_default();
                 assert_eq!(text.lines().last(), Some(line.as_str()), "{text}");
-                assert!(shape != Shape::Discord || text.chars().count() <= DISCORD, "{}", text.chars().count());
+                assert!(shape != WebhookFormat::Discord || text.chars().count() <= DISCORD, "{}", text.chars().count());
             }
-            let card = of(Shape::Teams, &r);
+            let card = of(WebhookFormat::Teams, &r);
             let blocks = card["attachments"][0]["content"]["body"].as_array().cloned().unwrap_or_default();
             assert_eq!(blocks.last().map(|b| b["text"].clone()), Some(line.into()));
         }

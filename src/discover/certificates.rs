@@ -8,7 +8,7 @@ use opsctl_core::model::{CertificateRef, CertificateSource, Inventory, StartTls}
 use opsctl_core::probe::Redactor;
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_core::probe::nginx::Nginx;
-use opsctl_core::probe::servers::Known;
+use opsctl_core::probe::servers::ServerHandle;
 use opsctl_core::probe::tls::{lineage_of, lineages};
 
 use super::part;
@@ -18,7 +18,7 @@ const MAX_NAMES: usize = 50;
 
 /// Adds the certificates to the inventory.
 pub(super) async fn find(
-    known: &[Known],
+    known: &[ServerHandle],
     endpoints: &[Endpoint],
     inventory: &mut Inventory,
     redactor: &Redactor,
@@ -27,7 +27,9 @@ pub(super) async fn find(
     let mut all = Vec::new();
     let running = known.iter().filter_map(|k| Some((k, k.nginx.as_ref()?.as_ref().ok()?)));
     // the certificates of an nginx with unreadable configuration are unknown: one row with the reason represents them
-    all.extend(known.iter().filter(|k| matches!(k.nginx, Some(Err(_)))).map(|k| unknown_certificate(&k.server.id, &k.server.name)));
+    all.extend(
+        known.iter().filter(|k| matches!(k.nginx, Some(Err(_)))).map(|k| unknown_certificate(&k.server.id, &k.server.name)),
+    );
     let mut in_use: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut homes: Vec<(Option<i32>, Option<String>)> = vec![(None, None)];
     for (k, nginx) in running {
@@ -74,8 +76,8 @@ struct Group<'a> {
 }
 
 fn served(server: &str, nginx: &Nginx) -> Vec<CertificateRef> {
-    type Served<'a> = (SocketAddr, &'a [(String, String)]);
-    let mut groups: BTreeMap<Served<'_>, Group<'_>> = BTreeMap::new();
+    type ServedCertificate<'a> = (SocketAddr, &'a [(String, String)]);
+    let mut groups: BTreeMap<ServedCertificate<'_>, Group<'_>> = BTreeMap::new();
     for site in &nginx.config.sites {
         // the same site on IPv4 and IPv6, or on several ports, has one certificate; a container may have no ::1
         let mut addresses: Vec<SocketAddr> =

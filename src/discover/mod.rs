@@ -14,7 +14,7 @@ use opsctl_core::model::{
     ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, Product, SystemdRef, SystemdState, quantity,
 };
 use opsctl_core::probe::endpoint::Endpoint;
-use opsctl_core::probe::servers::{Found, Known, scan};
+use opsctl_core::probe::servers::{FoundServer, ServerHandle, scan};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::table::ProcessTable;
 use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, filesystem, identity, lag, nginx, panics};
@@ -32,7 +32,7 @@ const SOURCE_PERCENT: u32 = 50;
 const MAX_SOURCE: Duration = Duration::from_secs(8);
 
 /// Targets named in the configuration.
-pub struct Wanted {
+pub struct ConfiguredTargets {
     /// The engine's endpoint.
     pub engine: Option<String>,
     /// Servers.
@@ -56,7 +56,7 @@ pub struct Discovered {
     /// systemd, if it responds.
     pub systemd: Option<Arc<Systemd>>,
     /// Databases, caches and brokers, with their credentials.
-    pub servers: Vec<Known>,
+    pub servers: Vec<ServerHandle>,
     /// The process table.
     pub table: Option<Arc<ProcessTable>>,
 }
@@ -71,7 +71,7 @@ struct Engine {
 
 /// Discovers the targets. Never fails: errors are in `inventory.gaps`. `left` is the rest of the deadline of the run; half of it is
 /// reserved for the probes.
-pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
+pub async fn discover(wanted: &ConfiguredTargets, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
     let answer = (left * ANSWER_PERCENT / 100).min(MAX_ANSWER);
     let source = (left * SOURCE_PERCENT / 100).min(MAX_SOURCE);
     let until = Instant::now() + source;
@@ -123,7 +123,7 @@ pub async fn discover(wanted: &Wanted, redactor: &Arc<Redactor>, left: Duration)
 }
 
 /// The process table, and the servers in it.
-async fn processes() -> (Option<ProcessTable>, Vec<Found>, Vec<String>) {
+async fn processes() -> (Option<ProcessTable>, Vec<FoundServer>, Vec<String>) {
     let table = match ProcessTable::read().await {
         Ok(table) => table,
         Err(e) => return (None, Vec::new(), vec![e.to_string()]),
@@ -164,7 +164,7 @@ async fn read_source<T: Send + 'static>(
 }
 
 /// Reads the configuration of an nginx, which names further targets.
-async fn nginx_configuration(known: &mut Known, until: Instant) {
+async fn nginx_configuration(known: &mut ServerHandle, until: Instant) {
     if let (Product::Nginx, Some(process)) = (known.server.product, known.server.process) {
         if known.server.untrusted.is_some() {
             return;

@@ -2,7 +2,9 @@
 
 use opsctl_core::model::{Inventory, Product, ServerRef};
 use opsctl_core::probe::home::Home;
-use opsctl_core::probe::servers::{Found, Known, Login, Socket, default_port, libpq_server, product_of_unit, tcp_port};
+use opsctl_core::probe::servers::{
+    FoundServer, Login, ServerHandle, Socket, default_port, libpq_server, product_of_unit, tcp_port,
+};
 use opsctl_core::probe::{Io, Redactor};
 
 use crate::config::{Resolved, Server};
@@ -23,12 +25,12 @@ impl Logins {
 }
 
 /// Joins the servers of the process scan with containers, units and the configuration. Gaps are added to `inventory`.
-pub(super) fn find(found: Vec<Found>, logins: Logins, inventory: &mut Inventory, redactor: &Redactor) -> Vec<Known> {
-    let mut known: Vec<Known> = Vec::new();
-    let stopped = |server| Known { server, sockets: Vec::new(), is_local: None, login: None, nginx: None };
+pub(super) fn find(found: Vec<FoundServer>, logins: Logins, inventory: &mut Inventory, redactor: &Redactor) -> Vec<ServerHandle> {
+    let mut known: Vec<ServerHandle> = Vec::new();
+    let stopped = |server| ServerHandle { server, sockets: Vec::new(), is_local: None, login: None, nginx: None };
     for f in found {
         let server = running(&f, inventory);
-        add(&mut known, Known { is_local: f.is_local, sockets: f.sockets, ..stopped(server) });
+        add(&mut known, ServerHandle { is_local: f.is_local, sockets: f.sockets, ..stopped(server) });
     }
     for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
         add(&mut known, stopped(server));
@@ -59,7 +61,7 @@ pub(super) fn find(found: Vec<Found>, logins: Logins, inventory: &mut Inventory,
 }
 
 /// Servers of the same product in one container or unit are distinguished by their ports.
-fn add(known: &mut Vec<Known>, mut new: Known) {
+fn add(known: &mut Vec<ServerHandle>, mut new: ServerHandle) {
     if known.iter().any(|k| k.server.product == new.server.product && k.server.name == new.server.name) {
         let port = tcp_port(&new.sockets).unwrap_or_default();
         new.server.name = format!("{}:{port}", new.server.name);
@@ -68,7 +70,7 @@ fn add(known: &mut Vec<Known>, mut new: Known) {
     known.push(new);
 }
 
-fn running(f: &Found, inventory: &Inventory) -> ServerRef {
+fn running(f: &FoundServer, inventory: &Inventory) -> ServerRef {
     let found_by = format!("process {} ({})", f.process.pid, f.comm);
     let base = ServerRef {
         product: f.product,
@@ -108,7 +110,7 @@ fn inventory_has(inventory: &Inventory, unit: &str) -> bool {
 }
 
 /// Stopped containers of servers.
-fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
+fn stopped_containers(inventory: &Inventory, known: &[ServerHandle]) -> Vec<ServerRef> {
     let found =
         |id: &str, product| known.iter().any(|k| k.server.container.as_deref() == Some(id) && k.server.product == product);
     let server = |c: &opsctl_core::model::ContainerRef| {
@@ -129,7 +131,7 @@ fn stopped_containers(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> 
 }
 
 /// Stopped units of servers: enabled, or failed.
-fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
+fn stopped_units(inventory: &Inventory, known: &[ServerHandle]) -> Vec<ServerRef> {
     let found = |unit: &str| known.iter().any(|k| k.server.unit.as_deref() == Some(unit));
     let server = |u: &opsctl_core::model::UnitRef| {
         let product = product_of_unit(&u.name)?;
@@ -150,9 +152,9 @@ fn stopped_units(inventory: &Inventory, known: &[Known]) -> Vec<ServerRef> {
 }
 
 /// A server configured by address: merged with a discovered server at this address, or added.
-fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (String, u16), login: Login) {
+fn named(known: &mut Vec<ServerHandle>, name: String, product: Product, (host, port): (String, u16), login: Login) {
     // the address is in the network namespace of this host; the same address in another namespace is a different one
-    let here = |k: &&mut Known| {
+    let here = |k: &&mut ServerHandle| {
         let own = k.server.container.is_none() && k.is_local == Some(true);
         own && k.server.product == product && is_at(&k.sockets, &host, port)
     };
@@ -171,7 +173,7 @@ fn named(known: &mut Vec<Known>, name: String, product: Product, (host, port): (
         address: Some((host, port)),
         untrusted: None,
     };
-    known.push(Known { server, sockets: Vec::new(), is_local: None, login: Some(login), nginx: None });
+    known.push(ServerHandle { server, sockets: Vec::new(), is_local: None, login: Some(login), nginx: None });
 }
 
 fn is_at(sockets: &[Socket], host: &str, port: u16) -> bool {
@@ -192,12 +194,12 @@ mod tests {
 
     use super::*;
 
-    fn found(product: Product, home: Home, pid: i32, at: &str) -> Found {
+    fn found(product: Product, home: Home, pid: i32, at: &str) -> FoundServer {
         let sockets = at.parse().map(Socket::Tcp).into_iter().collect();
         let ids = opsctl_core::probe::io::Ids { real: 0, effective: 0, settled: true };
         let process = ServerProcess { pid, start_ticks: 7 };
         let (cgroups, untrusted, is_local) = (String::new(), None, Some(true));
-        Found { product, process, comm: "x".into(), cgroups, ids, is_local, home, untrusted, sockets }
+        FoundServer { product, process, comm: "x".into(), cgroups, ids, is_local, home, untrusted, sockets }
     }
 
     fn container(id: &str, name: &str, state: &str, product: Option<Product>) -> ContainerRef {
@@ -239,7 +241,7 @@ mod tests {
         let mut known = vec![];
         let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
         let server = running(&f, &Inventory::default());
-        add(&mut known, Known { server, sockets: f.sockets, is_local: Some(true), login: None, nginx: None });
+        add(&mut known, ServerHandle { server, sockets: f.sockets, is_local: Some(true), login: None, nginx: None });
         named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
         assert_eq!((known.len(), known[0].login.is_some()), (1, true));
         named(&mut known, "other".into(), Product::Postgres, ("10.0.0.9".into(), 5432), Login::default());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use opsctl_core::model::{SystemdRef, SystemdState, UnitRef};
 use opsctl_core::probe::blocking;
 use opsctl_core::probe::lag;
-use opsctl_core::probe::systemd::{NoSystemd, Systemd, init_is_idle, linked};
+use opsctl_core::probe::systemd::{Systemd, SystemdError, init_is_idle, linked};
 
 /// Time limit of reading the directories of unit files.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,10 +27,10 @@ async fn query() -> (SystemdRef, Option<Arc<Systemd>>) {
     let without = |state| (SystemdRef { state, units: Vec::new() }, None);
     let systemd = match Systemd::connect().await {
         Ok(systemd) => systemd,
-        Err(NoSystemd::NotInit) => return without(SystemdState::NotInit),
-        Err(NoSystemd::NoBus) => return without(SystemdState::NoBus),
-        Err(NoSystemd::Hung) => return without(SystemdState::Hung),
-        Err(NoSystemd::Failed(error)) => return without(SystemdState::Failed { error }),
+        Err(SystemdError::NotInit) => return without(SystemdState::NotInit),
+        Err(SystemdError::NoBus) => return without(SystemdState::NoBus),
+        Err(SystemdError::Hung) => return without(SystemdState::Hung),
+        Err(SystemdError::Failed(error)) => return without(SystemdState::Failed { error }),
     };
     match systemd.units().await {
         Ok(listed) => {

@@ -13,7 +13,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, clock, lag, panics};
 use tokio::task::JoinSet;
 
 use super::assess::{CheckAt, Judging};
-use super::partial::{Job, Missed, Partial};
+use super::partial::{ExceededLimit, Job, Partial};
 use super::{Progress, Selection};
 
 /// Time limit of a probe.
@@ -161,7 +161,7 @@ pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Ta
             Outcome::Unknown(format!("timed out after {}", quantity::duration(timeout.try_into().unwrap_or_default())))
         }
         (Ok(Err(lag::Elapsed)) | Err(_), _) => Outcome::Unknown(match limit.run {
-            Some((began, deadline)) => Missed::Deadline(deadline).reason(began),
+            Some((began, deadline)) => ExceededLimit::Deadline(deadline).reason(began),
             None => format!("timed out after {}", quantity::duration(started.elapsed().try_into().unwrap_or_default())),
         }),
     };

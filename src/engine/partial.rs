@@ -130,14 +130,14 @@ impl Scrubbed {
 
 /// The limit that ends a run early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missed {
+pub enum ExceededLimit {
     /// Its deadline.
     Deadline(Duration),
     /// Its memory limit, in bytes.
     Memory(u64),
 }
 
-impl Missed {
+impl ExceededLimit {
     fn words(self) -> String {
         match self {
             Self::Deadline(at) => format!("its deadline ({}) has passed", quantity::duration(at.try_into().unwrap_or_default())),
@@ -275,7 +275,7 @@ impl Partial {
 
     /// The assessment of the partial results: unfinished checks are unknown. `missed` is the limit that ends the run.
     #[must_use]
-    pub fn assess(&self, missed: Missed) -> Assessment {
+    pub fn assess(&self, missed: ExceededLimit) -> Assessment {
         let (step, judging, began) = {
             let known = self.lock();
             (known.step, known.judging.clone(), known.began.unwrap_or_else(Instant::now))
@@ -308,7 +308,7 @@ impl Partial {
 
     /// The recording of the partial evidence, without secrets; `None` before the end of discovery.
     #[must_use]
-    pub fn recording(&self, missed: Missed) -> Option<Recording> {
+    pub fn recording(&self, missed: ExceededLimit) -> Option<Recording> {
         let began = {
             let known = self.lock();
             known.inventory.as_ref()?;

@@ -16,13 +16,13 @@ use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
-use opsctl_core::probe::{Ask, History, NoHistory, ProbeCx, Redactor, clock, docker::Docker, host, lag};
+use opsctl_core::probe::{History, NoHistory, ProbeCx, ProbeOptions, Redactor, clock, docker::Docker, host, lag};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_but};
 use super::collect::{Jobs, Limit, collect, one};
-use super::partial::{Missed, Run, Step};
+use super::partial::{ExceededLimit, Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
-use crate::changes::{Own, reach};
+use crate::changes::{SiteRunbook, reach};
 use crate::config::{Server, nearest};
 use crate::discover::{Discovered, Wanted, discover};
 use crate::waive::Waivers;
@@ -31,7 +31,7 @@ use crate::waive::Waivers;
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Returns the changes that opsctl recorded itself since a given time.
-pub type OwnChanges = Box<dyn Fn(Timestamp) -> Own>;
+pub type OwnChanges = Box<dyn Fn(Timestamp) -> SiteRunbook>;
 
 /// Time limit of reading earlier changes in a run with findings.
 const CHANGES_TIMEOUT: Duration = Duration::from_millis(300);
@@ -65,7 +65,7 @@ pub struct Setup {
     /// Changes recorded by opsctl itself.
     pub own_changes: OwnChanges,
     /// Optional inspections that were requested.
-    pub ask: Ask,
+    pub ask: ProbeOptions,
     /// Deadline of a run.
     pub deadline: Duration,
 }
@@ -137,7 +137,7 @@ pub struct Session {
     wanted: Wanted,
     history: Arc<dyn History>,
     own_changes: OwnChanges,
-    ask: Ask,
+    ask: ProbeOptions,
     deadline: Duration,
 }
 
@@ -219,8 +219,8 @@ impl Session {
             waivers: Waivers::default(),
             notes: Vec::new(),
             history: Arc::new(NoHistory),
-            own_changes: Box::new(|_| Own::default()),
-            ask: Ask::default(),
+            own_changes: Box::new(|_| SiteRunbook::default()),
+            ask: ProbeOptions::default(),
             deadline: Duration::ZERO,
         })
     }
@@ -258,7 +258,7 @@ impl Session {
         let limit = Limit { until: until.checked_sub(reserve).unwrap_or(until), run: Some((run.began, self.deadline)) };
         collect(&self.judging, &cx, jobs, limit, partial, progress).await;
         let _priority = lag::was_late(run.began).map(|_| lag::Priority::raise());
-        partial.complete(&Missed::Deadline(self.deadline).reason(run.began));
+        partial.complete(&ExceededLimit::Deadline(self.deadline).reason(run.began));
         progress(Progress::Judging);
         let recorded = partial.recorded();
         let mut assessment = assess_but(&self.judging, &recorded, None, &|order| partial.judge(order));
@@ -278,7 +278,7 @@ impl Session {
 
     /// The changes to this host since then.
     pub async fn changes(&self, since: Timestamp, patience: Duration) -> Changes {
-        let cx = Box::pin(self.context(Ask::default(), self.deadline)).await;
+        let cx = Box::pin(self.context(ProbeOptions::default(), self.deadline)).await;
         Box::pin(self.changes_seen(&cx, Reach { since, patience, sudo: true })).await
     }
 
@@ -306,7 +306,7 @@ impl Session {
 
     /// Runs one check of one target again, without cached evidence.
     pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
-        let cx = Arc::new(Box::pin(self.context(Ask::default(), self.deadline)).await);
+        let cx = Arc::new(Box::pin(self.context(ProbeOptions::default(), self.deadline)).await);
         let Some((at, spec)) = self.judging.find(check).and_then(|at| Some((at, self.judging.check(at)?.spec()))) else {
             return Recheck::unknown(format!("there is no check {check}"), &cx);
         };
@@ -344,7 +344,7 @@ impl Session {
     }
 
     /// `left` is the rest of the deadline; discovery may use only a part of it.
-    async fn context(&self, ask: Ask, left: Duration) -> ProbeCx {
+    async fn context(&self, ask: ProbeOptions, left: Duration) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
         // first: its sampling window elapses during the other steps
         let watch = Watch::start().await;
@@ -361,7 +361,7 @@ impl Session {
             rules: opsctl_core::probe::Memo::default(),
             filesystems: Filesystems::default(),
             resolvers: Resolvers::default(),
-            needs: opsctl_core::probe::needs::Known::default(),
+            needs: opsctl_core::probe::needs::DependencyCache::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.history.clone(),

@@ -120,7 +120,8 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
                 .await?;
         }
         Action::PruneBuildCache => {
-            let freed = client(PRUNE_TIMEOUT)?.prune_build(None::<PruneBuildOptions>).await.map_err(engine_error)?.space_reclaimed;
+            let freed =
+                client(PRUNE_TIMEOUT)?.prune_build(None::<PruneBuildOptions>).await.map_err(engine_error)?.space_reclaimed;
             return Ok(freed.map(reclaimed));
         }
         Action::PruneDanglingImages => {

@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 
 use opsctl_core::model::{Plan, Risk, printable};
 
-use super::{Asked, Exit, Stop};
+use super::{Exit, FixOptions, Stop};
 use crate::config::Policy;
 
 /// A confirmation prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
+pub enum Prompt {
     /// Yes or no; no is the default.
     YesNo(String),
     /// Confirmed by typing this name.
@@ -23,7 +23,7 @@ pub enum Question {
 
 /// The reply of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum Confirmation {
     /// Apply the fix.
     Yes,
     /// Do not apply it.
@@ -35,7 +35,7 @@ pub enum Answer {
 /// A source of confirmations.
 pub trait Confirm {
     /// Prompts for a confirmation.
-    fn ask(&self, question: &Question) -> Answer;
+    fn ask(&self, question: &Prompt) -> Confirmation;
 }
 
 /// The operator at the terminal.
@@ -43,41 +43,41 @@ pub trait Confirm {
 pub struct Terminal;
 
 impl Confirm for Terminal {
-    fn ask(&self, question: &Question) -> Answer {
+    fn ask(&self, question: &Prompt) -> Confirmation {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-            return Answer::NobodyThere;
+            return Confirmation::NobodyThere;
         }
         // a prompt that fails (end of input, terminal closed) is no consent
         let yes = match question {
-            Question::YesNo(prompt) => {
+            Prompt::YesNo(prompt) => {
                 // with Enter, so that a key typed ahead does not confirm
                 dialoguer::Confirm::new().with_prompt(prompt).default(false).wait_for_newline(true).interact().unwrap_or(false)
             }
-            Question::TypeName { prompt, name } => dialoguer::Input::<String>::new()
+            Prompt::TypeName { prompt, name } => dialoguer::Input::<String>::new()
                 .with_prompt(prompt)
                 .allow_empty(true)
                 .interact_text()
                 .is_ok_and(|typed| typed.trim() == name),
         };
-        if yes { Answer::Yes } else { Answer::No }
+        if yes { Confirmation::Yes } else { Confirmation::No }
     }
 }
 
 /// The prompt for the risk class.
-fn question(plan: &Plan, verb: &str) -> Question {
+fn question(plan: &Plan, verb: &str) -> Prompt {
     let fix = &plan.fix;
     match plan.risk {
-        Risk::R0 | Risk::R1 => Question::YesNo(format!("{verb} {fix}?")),
-        Risk::R2 => Question::YesNo(printable(&format!("{verb} {fix} and interrupt {}?", plan.subject))),
+        Risk::R0 | Risk::R1 => Prompt::YesNo(format!("{verb} {fix}?")),
+        Risk::R2 => Prompt::YesNo(printable(&format!("{verb} {fix} and interrupt {}?", plan.subject))),
         Risk::R3 | Risk::R4 => {
             let name = printable(&plan.subject.name);
-            Question::TypeName { prompt: format!("{verb} {fix}: {}. Type {name} to go on", plan.risk.meaning()), name }
+            Prompt::TypeName { prompt: format!("{verb} {fix}: {}. Type {name} to go on", plan.risk.meaning()), name }
         }
     }
 }
 
 /// Obtains consent unless the command line gives it. `true` if a prompt was shown, so that time has passed.
-pub(super) fn consent(plan: &Plan, verb: &str, asked: Asked, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
+pub(super) fn consent(plan: &Plan, verb: &str, asked: FixOptions, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
     if plan.risk == Risk::R4 {
         return Err(Stop::new(Exit::Declined, "opsctl never runs this fix; run the commands above by hand"));
     }
@@ -92,9 +92,9 @@ pub(super) fn consent(plan: &Plan, verb: &str, asked: Asked, policy: &Policy, pe
         return Ok(false);
     }
     match person.ask(&question(plan, verb)) {
-        Answer::Yes => Ok(true),
-        Answer::No => Err(Stop::new(Exit::Declined, "declined; nothing was changed")),
-        Answer::NobodyThere => {
+        Confirmation::Yes => Ok(true),
+        Confirmation::No => Err(Stop::new(Exit::Declined, "declined; nothing was changed")),
+        Confirmation::NobodyThere => {
             let needed = match plan.risk {
                 Risk::R3 => "--yes --risk R3, and the fix in `allow` of [policy]".to_owned(),
                 risk if asked.yes => format!("--risk {risk}"),

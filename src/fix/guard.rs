@@ -25,7 +25,7 @@ pub(super) const JOURNAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Options of the command line.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Asked {
+pub struct FixOptions {
     /// Show the plan and stop.
     pub dry_run: bool,
     /// Consent without a prompt, up to `risk`.
@@ -49,7 +49,7 @@ pub struct Guard<'a, E> {
     /// While this file exists, no fix is applied; see [`switched_off`].
     pub kill_switch: &'a Path,
     /// Options of the command line.
-    pub asked: Asked,
+    pub asked: FixOptions,
     /// Source of confirmations.
     pub person: &'a dyn Confirm,
     /// Destination of plan and progress.
@@ -83,7 +83,7 @@ impl<E: Engine> Guard<'_, E> {
             }
         };
         let _lock = self.lock()?;
-        if let Some(exit) = self.settle_interrupted(Some(plan)).await? {
+        if let Some(exit) = self.recover_interrupted(Some(plan)).await? {
             return Ok(exit);
         }
         if !self.asked.dry_run {
@@ -271,7 +271,8 @@ impl<E: Engine> Guard<'_, E> {
             }
             if times >= most as usize {
                 let times = quantity::count(times, "time");
-                let why = format!("{what} {times} within the last hour ({setting} = {most}); the fix does not last, find the cause");
+                let why =
+                    format!("{what} {times} within the last hour ({setting} = {most}); the fix does not last, find the cause");
                 return Err(Stop::new(Exit::Held, why));
             }
         }

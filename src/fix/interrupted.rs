@@ -34,12 +34,12 @@ impl<E: Engine> Guard<'_, E> {
 
     async fn try_settle(&mut self) -> Result<Exit, Stop> {
         let _lock = self.lock()?;
-        Ok(self.settle_interrupted(None).await?.unwrap_or(Exit::Done))
+        Ok(self.recover_interrupted(None).await?.unwrap_or(Exit::Done))
     }
 
     /// Reports the operations that were in progress, checks their results and writes the missing outcomes. `Some` if one of them
     /// is the wanted fix: it is not applied a second time in the same run.
-    pub(super) async fn settle_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {
+    pub(super) async fn recover_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {
         let entries = self.journal().entries()?;
         let mut exit = None;
         for open in in_flight(&entries) {

@@ -27,12 +27,12 @@ use crate::engine::{Offer, Recheck, Session};
 
 pub(crate) use failpoint::failpoint;
 
-pub use confirm::{Answer, Confirm, Question, Terminal};
-pub use guard::{Asked, Guard};
+pub use confirm::{Confirm, Confirmation, Prompt, Terminal};
+pub use guard::{FixOptions, Guard};
 pub use interrupted::interrupted_notes;
 pub use lock::{Lock, LockError};
 pub use permit::Permit;
-pub use place::Place;
+pub use place::GuardContext;
 pub use show::{command, plan_text};
 pub use switch::{NO_FIXES, host_switched_off, switched_off};
 pub use unseen::unseen;

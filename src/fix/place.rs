@@ -3,21 +3,21 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Asked, Engine, Guard, NO_FIXES, Terminal};
-use crate::config::{Config, Surroundings};
+use super::{Engine, FixOptions, Guard, NO_FIXES, Terminal};
+use crate::config::{Config, ConfigEnvironment};
 
 /// Policy, state directory and lock of this host.
-pub struct Place<'a> {
+pub struct GuardContext<'a> {
     config: &'a Config,
     state_dir: PathBuf,
     lock_file: PathBuf,
 }
 
-impl<'a> Place<'a> {
+impl<'a> GuardContext<'a> {
     /// From the configuration and the environment of this process.
     #[must_use]
     pub fn of(config: &'a Config) -> Self {
-        let around = Surroundings::of_process();
+        let around = ConfigEnvironment::of_process();
         let state_dir = around.state_dir(config.state_dir.as_deref());
         Self { config, lock_file: around.lock_file(&state_dir), state_dir }
     }
@@ -29,7 +29,7 @@ impl<'a> Place<'a> {
     }
 
     /// Creates a guard.
-    pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: Asked, out: &'g mut dyn Write) -> Guard<'g, E> {
+    pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: FixOptions, out: &'g mut dyn Write) -> Guard<'g, E> {
         Guard {
             engine,
             policy: &self.config.policy,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::FileIdentity;
-use opsctl_core::probe::command::{self, Argv, Ended, NotEnded, Program};
+use opsctl_core::probe::command::{self, Argv, CommandOutput, Program, RunError};
 
 /// Time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,13 +23,13 @@ pub(super) async fn run_own(
 ) -> Result<(), String> {
     let found = Program { path: program.to_owned(), identity };
     let ended = command::run_own(&found, argv, cwd, false, timeout).await.map_err(|e| match e {
-        NotEnded::NotRun(why) => why,
-        NotEnded::Timeout(after) => format!("{program} did not end within {}", super::show::length(after)),
+        RunError::NotRun(why) => why,
+        RunError::Timeout(after) => format!("{program} did not end within {}", super::show::length(after)),
     })?;
     check_status(argv, &ended)
 }
 
-fn check_status(argv: &[String], ended: &Ended) -> Result<(), String> {
+fn check_status(argv: &[String], ended: &CommandOutput) -> Result<(), String> {
     if ended.status.success() {
         return Ok(());
     }

@@ -42,7 +42,10 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
     }
     let stable =
         if plan.stable_for.is_zero() { String::new() } else { format!(" and does not recur for {}", length(plan.stable_for)) };
-    row("verified", &format!("when {} no longer reports {} within {}{stable}", plan.check, plan.code, length(plan.verify_within)));
+    row(
+        "verified",
+        &format!("when {} no longer reports {} within {}{stable}", plan.check, plan.code, length(plan.verify_within)),
+    );
     out
 }
 

@@ -102,7 +102,7 @@ fn changes_since_the_plan_stop_the_fix() {
 fn refusals_hold_even_with_yes() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.asked = Asked { yes: true, risk: Some(Risk::R3), dry_run: false };
+    f.asked = FixOptions { yes: true, risk: Some(Risk::R3), dry_run: false };
     f.engine.says(failing(&plan));
     let open = Offer { refused: Some("its cause disk.space on mount:/ is open".into()), ..offer(&plan) };
     assert_eq!(f.fix(&open), Exit::Refused);
@@ -149,41 +149,44 @@ fn rate_limit_holds_a_repeated_fix() {
 
 #[test]
 fn consent_depends_on_the_risk() {
-    let ask = |risk: Risk, asked: Asked, answer: Answer, allow: &[&str]| {
+    let ask = |risk: Risk, asked: FixOptions, answer: Confirmation, allow: &[&str]| {
         let mut f = Fixture::new();
         let plan = opsctl_core::model::Plan { risk, ..f.plan() };
         f.asked = asked;
         f.answer(answer);
         f.policy.allow = allow.iter().map(|a| (*a).to_owned()).collect();
         f.engine.says(failing(&plan)).says(failing(&plan)).says(healthy());
-        if f.person.answer.get() != Answer::Yes || asked.yes {
+        if f.person.answer.get() != Confirmation::Yes || asked.yes {
             f.engine.forget(1);
         }
         let exit = f.fix(&offer(&plan));
         assert_eq!(f.marker.exists(), exit == Exit::Done);
         (exit, f.person.asked.borrow().first().cloned())
     };
-    let bare = Asked::default();
-    let yes = Asked { yes: true, ..bare };
-    let yes_r3 = Asked { risk: Some(Risk::R3), ..yes };
-    let yes_r1 = Asked { risk: Some(Risk::R1), ..yes };
-    let yes_no = |text: &str| Some(Question::YesNo(text.into()));
-    assert_eq!(ask(Risk::R1, bare, Answer::Yes, &[]), (Exit::Done, yes_no("apply demo.repair?")));
-    assert_eq!(ask(Risk::R2, bare, Answer::Yes, &[]), (Exit::Done, yes_no("apply demo.repair and interrupt container:web?")));
-    let (exit, question) = ask(Risk::R3, bare, Answer::Yes, &[]);
-    assert!(exit == Exit::Done && matches!(question, Some(Question::TypeName { name, .. }) if name == "web"));
+    let bare = FixOptions::default();
+    let yes = FixOptions { yes: true, ..bare };
+    let yes_r3 = FixOptions { risk: Some(Risk::R3), ..yes };
+    let yes_r1 = FixOptions { risk: Some(Risk::R1), ..yes };
+    let yes_no = |text: &str| Some(Prompt::YesNo(text.into()));
+    assert_eq!(ask(Risk::R1, bare, Confirmation::Yes, &[]), (Exit::Done, yes_no("apply demo.repair?")));
+    assert_eq!(
+        ask(Risk::R2, bare, Confirmation::Yes, &[]),
+        (Exit::Done, yes_no("apply demo.repair and interrupt container:web?"))
+    );
+    let (exit, question) = ask(Risk::R3, bare, Confirmation::Yes, &[]);
+    assert!(exit == Exit::Done && matches!(question, Some(Prompt::TypeName { name, .. }) if name == "web"));
     for risk in [Risk::R1, Risk::R2, Risk::R3] {
-        assert_eq!(ask(risk, bare, Answer::No, &[]).0, Exit::Declined);
-        assert_eq!(ask(risk, bare, Answer::NobodyThere, &[]).0, Exit::Declined);
+        assert_eq!(ask(risk, bare, Confirmation::No, &[]).0, Exit::Declined);
+        assert_eq!(ask(risk, bare, Confirmation::NobodyThere, &[]).0, Exit::Declined);
     }
-    assert_eq!(ask(Risk::R1, yes, Answer::NobodyThere, &[]), (Exit::Done, None));
-    assert_eq!(ask(Risk::R2, yes, Answer::NobodyThere, &[]), (Exit::Done, None));
-    assert_eq!(ask(Risk::R2, yes_r1, Answer::NobodyThere, &[]).0, Exit::Declined);
-    assert_eq!(ask(Risk::R3, yes, Answer::NobodyThere, &["demo.repair"]).0, Exit::Declined);
-    assert_eq!(ask(Risk::R3, yes_r3, Answer::Yes, &[]), (Exit::Refused, None));
-    assert_eq!(ask(Risk::R3, yes_r3, Answer::NobodyThere, &["demo.repair"]), (Exit::Done, None));
-    for asked in [bare, yes, yes_r3, Asked { risk: Some(Risk::R4), ..yes }] {
-        assert_eq!(ask(Risk::R4, asked, Answer::Yes, &["demo.repair"]), (Exit::Declined, None));
+    assert_eq!(ask(Risk::R1, yes, Confirmation::NobodyThere, &[]), (Exit::Done, None));
+    assert_eq!(ask(Risk::R2, yes, Confirmation::NobodyThere, &[]), (Exit::Done, None));
+    assert_eq!(ask(Risk::R2, yes_r1, Confirmation::NobodyThere, &[]).0, Exit::Declined);
+    assert_eq!(ask(Risk::R3, yes, Confirmation::NobodyThere, &["demo.repair"]).0, Exit::Declined);
+    assert_eq!(ask(Risk::R3, yes_r3, Confirmation::Yes, &[]), (Exit::Refused, None));
+    assert_eq!(ask(Risk::R3, yes_r3, Confirmation::NobodyThere, &["demo.repair"]), (Exit::Done, None));
+    for asked in [bare, yes, yes_r3, FixOptions { risk: Some(Risk::R4), ..yes }] {
+        assert_eq!(ask(Risk::R4, asked, Confirmation::Yes, &["demo.repair"]), (Exit::Declined, None));
     }
 }
 
@@ -192,7 +195,7 @@ fn changes_during_the_prompt_stop_the_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     f.asked.yes = false;
-    f.answer(Answer::Yes);
+    f.answer(Confirmation::Yes);
     f.engine.says(failing(&plan)).says(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Changed);
     assert!(!f.marker.exists() && f.journal().is_empty());

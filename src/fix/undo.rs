@@ -21,7 +21,7 @@ impl<E: Engine> Guard<'_, E> {
 
     async fn try_undo(&mut self, seq: u64) -> Result<Exit, Stop> {
         let _lock = self.lock()?;
-        self.settle_interrupted(None).await?;
+        self.recover_interrupted(None).await?;
         let entries = self.journal().entries()?;
         let (intent, plan) = undoable(&entries, seq)?;
         failpoint("undo-before-recheck");

@@ -56,7 +56,7 @@ struct Inner {
 pub(super) struct Connections(Arc<Mutex<Inner>>);
 
 /// The slot of one connection, released when it is dropped.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     connections: Connections,
     number: u64,
     /// Ends the connection when it is evicted.
@@ -71,7 +71,7 @@ impl Connections {
     }
 
     /// A slot for a new connection; `None` if all candidates for eviction are authenticated.
-    pub(super) fn admit(&self, origin: Origin) -> Option<Place> {
+    pub(super) fn admit(&self, origin: Origin) -> Option<ConnectionSlot> {
         let mut inner = self.lock();
         while inner.of(origin) >= MAX_CONNECTIONS_PER_PEER {
             let number = inner.oldest_unknown(origin)?;
@@ -86,7 +86,7 @@ impl Connections {
         let (abort, registration) = AbortHandle::new_pair();
         let known = Arc::new(AtomicBool::new(false));
         inner.open.insert(number, Open { origin, known: Arc::clone(&known), abort });
-        Some(Place { connections: self.clone(), number, given_way: Some(registration), known })
+        Some(ConnectionSlot { connections: self.clone(), number, given_way: Some(registration), known })
     }
 }
 
@@ -113,7 +113,7 @@ impl Inner {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.lock().open.remove(&self.number);
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     /// Whether the slot was evicted.
-    fn is_evicted(connections: &Connections, place: &Place) -> bool {
+    fn is_evicted(connections: &Connections, place: &ConnectionSlot) -> bool {
         !connections.lock().open.contains_key(&place.number)
     }
 
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn silent_connections_are_evicted_by_new_ones_of_their_peer() {
         let connections = Connections::default();
-        let silent: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
+        let silent: Vec<ConnectionSlot> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
         let other = connections.admit(address("192.0.2.2")).unwrap();
         let new = connections.admit(address("192.0.2.1")).unwrap();
         assert!(is_evicted(&connections, &silent[0]) && !is_evicted(&connections, &silent[1]));
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn authenticated_connections_are_not_evicted() {
         let connections = Connections::default();
-        let known: Vec<Place> = (0..32).map(|_| connections.admit(Origin::User(1)).unwrap()).collect();
+        let known: Vec<ConnectionSlot> = (0..32).map(|_| connections.admit(Origin::User(1)).unwrap()).collect();
         for place in &known {
             place.known.store(true, Ordering::Relaxed);
         }
@@ -171,8 +171,8 @@ mod tests {
     #[test]
     fn full_listener_evicts_from_the_largest_peer() {
         let connections = Connections::default();
-        let many: Vec<Place> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
-        let few: Vec<Place> = (0..32).map(|n| connections.admit(Origin::User(n)).unwrap()).collect();
+        let many: Vec<ConnectionSlot> = (0..32).map(|_| connections.admit(address("192.0.2.1")).unwrap()).collect();
+        let few: Vec<ConnectionSlot> = (0..32).map(|n| connections.admit(Origin::User(n)).unwrap()).collect();
         let new = connections.admit(address("192.0.2.9")).unwrap();
         assert!(is_evicted(&connections, &many[0]));
         assert!(few.iter().chain([&new]).all(|place| !is_evicted(&connections, place)));

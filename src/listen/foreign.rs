@@ -22,7 +22,7 @@ pub(super) struct Own {
 
 /// Reason why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Foreign {
+pub(super) enum ForeignRequest {
     /// Sent by a page of another origin.
     Origin,
     /// Addressed to another host.
@@ -40,19 +40,19 @@ impl Own {
     }
 
     /// Rejects pages of other origins.
-    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Foreign> {
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), ForeignRequest> {
         let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
         let named = origins.peek().is_some();
         let own = |value: &header::HeaderValue| {
             value.to_str().is_ok_and(|origin| self.origins.iter().any(|own| own.eq_ignore_ascii_case(origin)))
         };
         if !origins.all(own) {
-            return Err(Foreign::Origin);
+            return Err(ForeignRequest::Origin);
         }
         // images and links have no `Origin`; an allowed page is cross-site by nature
         let site = |value: &header::HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin");
         let foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(site);
-        if foreign && !named { Err(Foreign::Origin) } else { Ok(()) }
+        if foreign && !named { Err(ForeignRequest::Origin) } else { Ok(()) }
     }
 
     /// Rejects requests for other hosts. `local` is the address that the client connected to.
@@ -62,7 +62,7 @@ impl Own {
         uri: &Uri,
         version: Version,
         local: Option<IpAddr>,
-    ) -> Result<(), Foreign> {
+    ) -> Result<(), ForeignRequest> {
         let own = |text: &str| self.is_own(text, local);
         let mut hosts = headers.get_all(header::HOST).iter();
         let host_is_own = match (hosts.next(), hosts.next()) {
@@ -72,7 +72,7 @@ impl Own {
             (Some(_), Some(_)) => false,
         };
         let target_is_own = uri.authority().is_none_or(|authority| own(authority.as_str()));
-        if host_is_own && target_is_own { Ok(()) } else { Err(Foreign::Host) }
+        if host_is_own && target_is_own { Ok(()) } else { Err(ForeignRequest::Host) }
     }
 
     fn is_own(&self, text: &str, local: Option<IpAddr>) -> bool {
@@ -195,6 +195,6 @@ mod tests {
     #[test]
     fn own_origin_does_not_excuse_a_foreign_host() {
         let map = headers(&[("origin", "https://ops.example.org"), ("host", "evil.example")]);
-        assert_eq!(own().check_host(&map, &Uri::from_static("/"), Version::HTTP_11, None), Err(Foreign::Host));
+        assert_eq!(own().check_host(&map, &Uri::from_static("/"), Version::HTTP_11, None), Err(ForeignRequest::Host));
     }
 }

@@ -13,7 +13,7 @@ const HUNG_AFTER: Duration = Duration::from_secs(30 * 60);
 
 /// Reason why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refused {
+pub(super) enum RejectReason {
     /// Neither token nor signature nor an allowed user.
     Caller,
     /// Too many connections.
@@ -28,7 +28,7 @@ pub(super) enum Refused {
     Replay,
 }
 
-impl Refused {
+impl RejectReason {
     const ALL: [Self; 6] = [Self::Caller, Self::Connections, Self::Host, Self::Origin, Self::Queue, Self::Replay];
 
     fn word(self) -> &'static str {
@@ -46,7 +46,7 @@ impl Refused {
 #[derive(Default)]
 struct Inner {
     requests: BTreeMap<u16, u64>,
-    refused: BTreeMap<Refused, u64>,
+    refused: BTreeMap<RejectReason, u64>,
     alerts: BTreeMap<&'static str, u64>,
     runs: u64,
     fixes: BTreeMap<(String, u8), u64>,
@@ -67,7 +67,7 @@ impl Metrics {
         *self.lock().requests.entry(status).or_default() += 1;
     }
 
-    pub(super) fn refused(&self, why: Refused) {
+    pub(super) fn refused(&self, why: RejectReason) {
         *self.lock().refused.entry(why).or_default() += 1;
     }
 
@@ -109,7 +109,7 @@ impl Metrics {
         };
         let requests = inner.requests.iter().map(|(s, n)| (format!("{{status=\"{s}\"}}"), n.to_string())).collect();
         family("opsctl_listen_requests_total", "counter", "Requests by status.", requests);
-        let refused = Refused::ALL.iter();
+        let refused = RejectReason::ALL.iter();
         let refused =
             refused.map(|w| (format!("{{reason=\"{}\"}}", w.word()), inner.refused.get(w).copied().unwrap_or(0).to_string()));
         family("opsctl_listen_refusals_total", "counter", "Rejected requests by reason.", refused.collect());
@@ -117,7 +117,12 @@ impl Metrics {
         let alerts = alerts.map(|w| (format!("{{result=\"{w}\"}}"), inner.alerts.get(w).copied().unwrap_or(0).to_string()));
         family("opsctl_listen_alerts_total", "counter", "Alerts by result.", alerts.collect());
         let fixes = inner.fixes.iter().map(|((f, e), n)| (format!("{{fix=\"{f}\",exit=\"{e}\"}}"), n.to_string())).collect();
-        family("opsctl_listen_fixes_total", "counter", "Fixes attempted without confirmation, by exit code (0 is success).", fixes);
+        family(
+            "opsctl_listen_fixes_total",
+            "counter",
+            "Fixes attempted without confirmation, by exit code (0 is success).",
+            fixes,
+        );
         let one = |value: String| vec![(String::new(), value)];
         family("opsctl_listen_waiting_alerts", "gauge", "Queued alerts.", one(waiting.to_string()));
         family("opsctl_listen_runs_total", "counter", "Runs of the checks for alerts.", one(inner.runs.to_string()));

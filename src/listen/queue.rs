@@ -43,7 +43,7 @@ pub(super) struct Batch {
 
 /// Result of offering the alerts of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offered {
+pub(super) enum EnqueueResult {
     /// Number of accepted and of already known alerts.
     Taken {
         /// Now on disk.
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Accepts the new alerts; they are on disk when this returns. Blocks for the disk.
-    pub(super) fn offer(&self, alerts: Vec<Alert>) -> io::Result<Offered> {
+    pub(super) fn offer(&self, alerts: Vec<Alert>) -> io::Result<EnqueueResult> {
         let (batch, text, keys, known, number) = {
             let mut inner = self.lock();
             let all = alerts.len();
@@ -134,12 +134,12 @@ impl Queue {
             }
             let known = all - new.len();
             if new.is_empty() {
-                return Ok(Offered::Taken { new: 0, known });
+                return Ok(EnqueueResult::Taken { new: 0, known });
             }
             let batch = Batch { received_at: clock::now(), alerts: new, path: PathBuf::new(), bytes: 0 };
             let text = serde_json::to_vec(&batch)?;
             if inner.count + keys.len() > self.most || inner.bytes + text.len() > MAX_WAITING_BYTES {
-                return Ok(Offered::Full);
+                return Ok(EnqueueResult::Full);
             }
             inner.count += keys.len();
             inner.bytes += text.len();
@@ -156,7 +156,7 @@ impl Queue {
                 inner.waiting.push_back(Batch { path, bytes: text.len(), ..batch });
                 drop(inner);
                 self.more.notify_one();
-                Ok(Offered::Taken { new, known })
+                Ok(EnqueueResult::Taken { new, known })
             }
             Err(e) => {
                 inner.count -= keys.len();
@@ -242,8 +242,8 @@ mod tests {
         Queue::open(dir.path().join("state/alerts"), most, Duration::from_secs(3600)).unwrap()
     }
 
-    fn taken(new: usize, known: usize) -> Offered {
-        Offered::Taken { new, known }
+    fn taken(new: usize, known: usize) -> EnqueueResult {
+        EnqueueResult::Taken { new, known }
     }
 
     fn take(queue: &Queue) -> Vec<Batch> {
@@ -277,9 +277,9 @@ mod tests {
     fn number_of_queued_alerts_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 2);
-        assert_eq!(queue.offer(vec![alert("a"), alert("b"), alert("c")]).unwrap(), Offered::Full);
+        assert_eq!(queue.offer(vec![alert("a"), alert("b"), alert("c")]).unwrap(), EnqueueResult::Full);
         assert_eq!(queue.offer(vec![alert("a"), alert("b")]).unwrap(), taken(2, 0));
-        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), Offered::Full);
+        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), EnqueueResult::Full);
         assert_eq!(queue.offer(vec![alert("b")]).unwrap(), taken(0, 1));
     }
 
@@ -294,15 +294,15 @@ mod tests {
             alert["labels"]["alertname"] = format!("a{n}").into();
             crate::respond::parse(serde_json::json!([alert]).to_string().as_bytes()).unwrap()
         };
-        let taken = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != Offered::Full).count();
+        let taken = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != EnqueueResult::Full).count();
         assert!((200..300).contains(&taken), "{taken}");
         // also after a restart, and until alerts are answered
         drop(queue);
         let queue = open(&dir, 10_000);
-        assert_eq!(queue.offer(large(2000)).unwrap(), Offered::Full);
+        assert_eq!(queue.offer(large(2000)).unwrap(), EnqueueResult::Full);
         let in_work = take(&queue);
         queue.done(&in_work);
-        assert_eq!(queue.offer(large(2000)).unwrap(), Offered::Taken { new: 1, known: 0 });
+        assert_eq!(queue.offer(large(2000)).unwrap(), EnqueueResult::Taken { new: 1, known: 0 });
     }
 
     #[test]

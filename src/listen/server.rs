@@ -23,11 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use super::auth::Signature;
-use super::connections::{Connections, Origin, Place};
-use super::foreign::Foreign;
-use super::metrics::Refused;
+use super::connections::{ConnectionSlot, Connections, Origin};
+use super::foreign::ForeignRequest;
+use super::metrics::RejectReason;
 use super::peers::Peer;
-use super::queue::Offered;
+use super::queue::EnqueueResult;
 use super::replays::Claim;
 use super::sockets::{Socket, Stream};
 use super::{ListenError, Shared, say};
@@ -147,7 +147,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
 }
 
 /// Serves one connection on its own task.
-fn spawn<S>(stream: S, mut place: Place, caller: Caller, router: &Router, graceful: &GracefulShutdown)
+fn spawn<S>(stream: S, mut place: ConnectionSlot, caller: Caller, router: &Router, graceful: &GracefulShutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -172,7 +172,7 @@ fn reject_connection(
     read: impl Fn(&mut [u8]) -> std::io::Result<usize>,
     write: impl Fn(&[u8]) -> std::io::Result<usize>,
 ) {
-    shared.metrics.refused(Refused::Connections);
+    shared.metrics.refused(RejectReason::Connections);
     shared.metrics.request(StatusCode::SERVICE_UNAVAILABLE.as_u16());
     // closing a connection with unread data resets it, and the response is lost
     let _ = read(&mut [0; 16 << 10]);
@@ -194,12 +194,12 @@ async fn admit(State(state): State<AppState>, mut request: Request, next: Next) 
 
 /// Reason of a rejection, for the metrics and for the client.
 #[derive(Debug, Clone, Copy)]
-struct Rejection(Refused, StatusCode, &'static str);
+struct Rejection(RejectReason, StatusCode, &'static str);
 
 impl Rejection {
     /// The client is not authenticated.
     const UNKNOWN_CALLER: Self =
-        Self(Refused::Caller, StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
+        Self(RejectReason::Caller, StatusCode::UNAUTHORIZED, "the token or the signature is missing or wrong");
 
     fn answer(self, shared: &Shared) -> Response {
         let Self(why, status, text) = self;
@@ -226,19 +226,19 @@ fn proof(state: &AppState, request: &Request) -> Result<Proof, Rejection> {
     }
     match shared.keys.signature(headers, clock::now().as_second()) {
         Ok(signature) => signature.map(Proof::Signed).ok_or(Rejection::UNKNOWN_CALLER),
-        Err(why) => Err(Rejection(Refused::Caller, StatusCode::UNAUTHORIZED, why)),
+        Err(why) => Err(Rejection(RejectReason::Caller, StatusCode::UNAUTHORIZED, why)),
     }
 }
 
-fn foreign(reason: Foreign) -> Rejection {
+fn foreign(reason: ForeignRequest) -> Rejection {
     match reason {
-        Foreign::Origin => {
+        ForeignRequest::Origin => {
             let text = "requests of web pages are refused; `origins` in [listen] names those that are allowed";
-            Rejection(Refused::Origin, StatusCode::FORBIDDEN, text)
+            Rejection(RejectReason::Origin, StatusCode::FORBIDDEN, text)
         }
-        Foreign::Host => {
+        ForeignRequest::Host => {
             let text = "the request is for another host; `hosts` in [listen] adds names of this one";
-            Rejection(Refused::Host, StatusCode::MISDIRECTED_REQUEST, text)
+            Rejection(RejectReason::Host, StatusCode::MISDIRECTED_REQUEST, text)
         }
     }
 }
@@ -338,7 +338,7 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
     let (over, firing): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|a| a.resolved);
     let resolved = over.len();
     let refused = match shared.queue.offer(firing) {
-        Ok(Offered::Taken { new, known }) => {
+        Ok(EnqueueResult::Taken { new, known }) => {
             shared.metrics.alerts("resolved", resolved);
             for alert in &over {
                 shared.queue.resolve(alert);
@@ -351,8 +351,8 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
             }
             return (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response();
         }
-        Ok(Offered::Full) => {
-            shared.metrics.refused(Refused::Queue);
+        Ok(EnqueueResult::Full) => {
+            shared.metrics.refused(RejectReason::Queue);
             "the alert queue is full; send it again later"
         }
         Err(e) => {
@@ -369,8 +369,8 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
 
 /// Stores a signature.
 fn claim(shared: &Shared, signature: &Signature) -> Result<(), Rejection> {
-    let later = |text| Rejection(Refused::Replay, StatusCode::SERVICE_UNAVAILABLE, text);
-    let never = |text| Rejection(Refused::Replay, StatusCode::CONFLICT, text);
+    let later = |text| Rejection(RejectReason::Replay, StatusCode::SERVICE_UNAVAILABLE, text);
+    let never = |text| Rejection(RejectReason::Replay, StatusCode::CONFLICT, text);
     let replays = shared.replays.as_ref().ok_or(later("signatures cannot be stored"))?;
     match replays.claim(signature.tag(), signature.at_s(), clock::now().as_second()) {
         Ok(Claim::New) => Ok(()),

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 
 use super::auth::AuthError;
 use crate::audit::dir;
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ConfigEnvironment};
 
 /// File name of the token beside the configuration.
 const TOKEN_FILE: &str = "listen-token";
@@ -34,7 +34,7 @@ const MAX_SECRET_BYTES: u64 = 4096;
 #[must_use]
 pub fn token_path(config: &Config) -> PathBuf {
     let beside = || {
-        let file = config.file.clone().unwrap_or_else(|| Surroundings::of_process().default_config());
+        let file = config.file.clone().unwrap_or_else(|| ConfigEnvironment::of_process().default_config());
         file.with_file_name(TOKEN_FILE)
     };
     config.listen.token_file.clone().unwrap_or_else(beside)

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::probe::{Ask, clock};
+use opsctl_core::probe::{ProbeOptions, clock};
 
 use super::queue::Batch;
 use super::{Shared, say};
 use crate::catalog::Catalog;
-use crate::config::{Config, When};
-use crate::deliver::Post;
+use crate::config::{Config, Occasion};
+use crate::deliver::Mailer;
 use crate::engine::{Offer, Run, Selection, Session};
-use crate::fix::{Asked, Place, host_switched_off, subject_of};
+use crate::fix::{FixOptions, GuardContext, host_switched_off, subject_of};
 use crate::look::{look, state_dir};
 use crate::report::add_journal;
-use crate::respond::{self, Alert, Answer, Applied, Response};
+use crate::respond::{self, Alert, AlertReport, Applied, Response};
 use crate::watchdog::{self, Ending, Overdue};
 
 /// Time limit of an answer from partial results when a run does not end: undelivered messages are then spooled or lost.
@@ -96,7 +96,7 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
     let run = Run::default();
     watchdog::on_overdue(overdue_ending(config, shared, batches, &alerts, &run));
     let limit = watchdog::within("the run of the checks", run.began, config.deadline, None);
-    let looked = look(config, &selection, Ask::default(), None, &run, &|_| {}).await;
+    let looked = look(config, &selection, ProbeOptions::default(), None, &run, &|_| {}).await;
     drop(limit);
     let mut response = respond::respond(alerts, &looked.assessment.report, catalog, config, Some(&looked.store));
     let mut tried: Vec<(String, String, Applied)> = Vec::new();
@@ -140,10 +140,10 @@ async fn apply(
     shared: &Shared,
     session: &Session,
     offers: &[Offer],
-    answer: &mut Answer,
+    answer: &mut AlertReport,
     tried: &mut Vec<(String, String, Applied)>,
 ) {
-    let place = Place::of(config);
+    let place = GuardContext::of(config);
     let mut subjects: Vec<String> = Vec::new();
     for offer in offers {
         let subject = subject_of(offer).to_string();
@@ -158,7 +158,7 @@ async fn apply(
             continue;
         }
         let mut said = Vec::new();
-        let asked = Asked { dry_run: false, yes: true, risk: Some(offer.risk) };
+        let asked = FixOptions { dry_run: false, yes: true, risk: Some(offer.risk) };
         let exit = place.guard(session, asked, &mut said).fix(offer).await.code();
         shared.metrics.fix(&offer.fix, exit);
         let said = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
@@ -170,7 +170,7 @@ async fn apply(
 
 #[allow(clippy::disallowed_methods, reason = "deliveries have time limits of their own, and a stop waits for them")]
 async fn send(config: &Config, response: Response) {
-    if config.deliveries.iter().all(|d| !d.when.contains(&When::Alert)) {
+    if config.deliveries.iter().all(|d| !d.when.contains(&Occasion::Alert)) {
         return;
     }
     let config = config.clone();
@@ -180,7 +180,7 @@ async fn send(config: &Config, response: Response) {
 
 fn deliver(config: &Config, response: &Response) {
     let message = respond::message(response);
-    for note in Post::new(config, &state_dir(config)).deliver(&response.report, &|_| message.clone(), &[When::Alert]) {
+    for note in Mailer::new(config, &state_dir(config)).deliver(&response.report, &|_| message.clone(), &[Occasion::Alert]) {
         say(&note);
     }
 }

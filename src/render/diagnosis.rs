@@ -143,7 +143,8 @@ fn named(found: &[&Finding]) -> String {
             None => by_code.push((&f.code, vec![&f.subject.name])),
         }
     }
-    let each: Vec<String> = by_code.iter().map(|(code, names)| format!("{code} {}", quantity::some_of(names, MAX_NAMES))).collect();
+    let each: Vec<String> =
+        by_code.iter().map(|(code, names)| format!("{code} {}", quantity::some_of(names, MAX_NAMES))).collect();
     quantity::some_of(&each, MAX_NAMES)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{CheckRow, Confidence, Finding, FixOffer, Measure, Report, Severity, Standing, quantity};
+use opsctl_core::model::{CheckRow, Confidence, Finding, FindingStatus, FixOffer, Measure, Report, Severity, quantity};
 
 use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
@@ -26,8 +26,20 @@ pub(super) fn render(report: &Report) -> String {
     );
     out += &head(report);
     out += "<main>\n";
-    let sections =
-        [causes, findings, fixes, exhibits, recovered, waived, unanswered_checks, trends, numbers, worth_knowing, notes, all_checks];
+    let sections = [
+        causes,
+        findings,
+        fixes,
+        exhibits,
+        recovered,
+        waived,
+        unanswered_checks,
+        trends,
+        numbers,
+        worth_knowing,
+        notes,
+        all_checks,
+    ];
     out.extend(sections.iter().map(|section| section(report)));
     // writing to a String cannot fail
     let build = &report.opsctl;
@@ -168,8 +180,8 @@ fn finding(report: &Report, f: &Finding) -> String {
     let mut tags = Vec::new();
     if let Some(standing) = view::standing(report, f) {
         let class = match report.course.as_ref().and_then(|c| c.of(&f.id)).map(|k| k.standing) {
-            Some(Standing::New) => " new",
-            Some(Standing::Flapping) => " flapping",
+            Some(FindingStatus::New) => " new",
+            Some(FindingStatus::Flapping) => " flapping",
             _ => "",
         };
         tags.push(format!(" <span class=\"tag{class}\">{}</span>", escape(&standing)));
@@ -205,8 +217,7 @@ fn fixes(report: &Report) -> String {
     }
     let mut out = String::from("<section>\n<h2>Fixes</h2>\n");
     if !offered.is_empty() {
-        out +=
-            "<div class=\"card\">\n<p class=\"soft\">On that host; each shows its plan and requires confirmation.</p>\n";
+        out += "<div class=\"card\">\n<p class=\"soft\">On that host; each shows its plan and requires confirmation.</p>\n";
         for fix in offered {
             let (command, meaning) = (escape(&fix.command), fix.risk.meaning());
             let _ = writeln!(out, "<pre class=\"copy\">{command}</pre>\n<p class=\"soft\">{}: {meaning}</p>", fix.risk);

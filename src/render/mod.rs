@@ -38,7 +38,7 @@ use crate::output::{Access, FileMode};
 pub use nagios::nagios_error;
 pub use pretty::pretty;
 pub use progress::Progress;
-pub use style::{ColorChoice, Style, Surroundings};
+pub use style::{ColorChoice, OutputEnvironment, Style};
 
 /// Output format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,7 +125,7 @@ pub fn show(
     }
     // standard output of a machine format is exactly one document
     if !to_stdout {
-        let style = Style::of(&Surroundings::of_process(), color, io::stdout().is_terminal()).with_detail(quiet, verbose);
+        let style = Style::of(&OutputEnvironment::of_process(), color, io::stdout().is_terminal()).with_detail(quiet, verbose);
         print(&format.render(report, &style))?;
     }
     Ok(())

@@ -25,7 +25,9 @@ pub(super) fn render(report: &Report) -> String {
     if left_out > 0 {
         lines.insert(
             0,
-            format!("{left_out} numbers are left out here: monitoring reads only {MAX_OUTPUT_BYTES} bytes (`--format json` has all)"),
+            format!(
+                "{left_out} numbers are left out here: monitoring reads only {MAX_OUTPUT_BYTES} bytes (`--format json` has all)"
+            ),
         );
     }
     let all = lines.len();

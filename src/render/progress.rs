@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use opsctl_core::model::printable;
 
-use super::style::{ColorChoice, Surroundings};
+use super::style::{ColorChoice, OutputEnvironment};
 use super::timings::Timings;
 use crate::engine::Progress as Event;
 
@@ -26,7 +26,7 @@ impl Progress {
     /// `wanted` is false for machine formats and `-q`.
     #[must_use]
     pub fn new(wanted: bool, color: ColorChoice) -> Self {
-        let terminal = std::io::stderr().is_terminal() && !Surroundings::of_process().dumb;
+        let terminal = std::io::stderr().is_terminal() && !OutputEnvironment::of_process().dumb;
         let bar = (wanted && terminal).then(|| {
             let bar = ProgressBar::new_spinner();
             let template = if color == ColorChoice::Never { "{spinner} {msg}" } else { "{spinner:.cyan} {msg}" };

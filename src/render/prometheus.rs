@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use opsctl_core::model::{Finding, Measure, Report, Severity, Standing, Unit, printable};
+use opsctl_core::model::{Finding, FindingStatus, Measure, Report, Severity, Unit, printable};
 
 use super::view;
 
@@ -43,7 +43,8 @@ pub(super) fn render(report: &Report) -> String {
         let values = of_unit.iter().map(|m| (measure(m), scaled(m.unit, m.value))).collect();
         out += &family(&format!("opsctl_measure_{name}"), &format!("Value read by a check, {unit_text}."), values);
         let limits = of_unit.iter().flat_map(|m| limits(m)).collect();
-        let help = format!("Limits of opsctl_measure_{name}: warn and crit apply on that side of the limit, max is the capacity.");
+        let help =
+            format!("Limits of opsctl_measure_{name}: warn and crit apply on that side of the limit, max is the capacity.");
         out += &family(&format!("opsctl_measure_limit_{name}"), &help, limits);
     }
     out
@@ -59,9 +60,9 @@ const UNITS: &[(Unit, &str, &str)] = &[
 
 fn open(report: &Report) -> Vec<Sample> {
     let standing = |id: &str| match report.course.as_ref().and_then(|c| c.of(id)).map(|k| k.standing) {
-        Some(Standing::New) => "new",
-        Some(Standing::Still) => "still",
-        Some(Standing::Flapping) => "flapping",
+        Some(FindingStatus::New) => "new",
+        Some(FindingStatus::Still) => "still",
+        Some(FindingStatus::Flapping) => "flapping",
         None => "",
     };
     let sample = |f: &Finding| {

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Build, Cause, CheckRow, Cited, Code, Confidence, Course, Finding, FixOffer, HostInfo, JournalHead, Kind, Known, Measure,
-    Recovered, Report, Risk, Severity, Standing, Subject, Table, Target, Trend, Unit,
+    Build, Cause, CheckRow, Cited, Code, Confidence, Finding, FindingHistory, FindingStatus, FixOffer, History, HostInfo,
+    JournalHead, Kind, Measure, Recovered, Report, Risk, Severity, Subject, Table, Target, Trend, Unit,
 };
 
 const ANY: Code = Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "" };
@@ -190,7 +190,8 @@ pub(super) fn compared() -> Report {
         Measure::new(&Target::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
         Measure::new(&Target::host(), "processes", Unit::Count, 1234.0),
     ];
-    let known = |id: &str, standing, seconds, times| Known { finding: id.into(), standing, first_seen: ago(seconds), times };
+    let known =
+        |id: &str, standing, seconds, times| FindingHistory { finding: id.into(), standing, first_seen: ago(seconds), times };
     let trend = |name: &str, values: &[f64], reaches: Option<u64>, says: &str| Trend {
         subject: format!("mount:{name}"),
         name: "used".into(),
@@ -200,14 +201,14 @@ pub(super) fn compared() -> Report {
         reaches_limit_in_s: reaches,
         says: says.into(),
     };
-    r.course = Some(Course {
+    r.course = Some(History {
         compared_with: Some(ago(HOUR)),
         findings: vec![
-            known("f1", Standing::New, 0, 1),
-            known("f2", Standing::Flapping, 0, 4),
-            known("f3", Standing::New, 0, 1),
-            known("f4", Standing::Still, 3 * DAY, 1),
-            known("f5", Standing::Still, 40 * HOUR, 1),
+            known("f1", FindingStatus::New, 0, 1),
+            known("f2", FindingStatus::Flapping, 0, 4),
+            known("f3", FindingStatus::New, 0, 1),
+            known("f4", FindingStatus::Still, 3 * DAY, 1),
+            known("f5", FindingStatus::Still, 40 * HOUR, 1),
         ],
         recovered: vec![Recovered {
             code: "dns.slow".into(),

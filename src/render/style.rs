@@ -17,7 +17,7 @@ pub enum ColorChoice {
 /// Environment of the process.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a terminal")]
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct OutputEnvironment {
     /// `NO_COLOR` is set and not empty (no-color.org).
     pub no_color: bool,
     /// `CLICOLOR_FORCE` is set and not 0.
@@ -30,7 +30,7 @@ pub struct Surroundings {
     pub width: Option<u16>,
 }
 
-impl Surroundings {
+impl OutputEnvironment {
     /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
@@ -80,7 +80,7 @@ impl Style {
 
     /// For standard output.
     #[must_use]
-    pub fn of(around: &Surroundings, choice: ColorChoice, terminal: bool) -> Self {
+    pub fn of(around: &OutputEnvironment, choice: ColorChoice, terminal: bool) -> Self {
         let color = match choice {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -107,26 +107,26 @@ impl Style {
 mod tests {
     use super::*;
 
-    fn terminal() -> Surroundings {
-        Surroundings { utf8: true, width: Some(80), ..Surroundings::default() }
+    fn terminal() -> OutputEnvironment {
+        OutputEnvironment { utf8: true, width: Some(80), ..OutputEnvironment::default() }
     }
 
     #[test]
     fn colour_depends_on_terminal_and_environment() {
-        let color = |around: &Surroundings, choice, tty| Style::of(around, choice, tty).color;
+        let color = |around: &OutputEnvironment, choice, tty| Style::of(around, choice, tty).color;
         assert!(color(&terminal(), ColorChoice::Auto, true));
         assert!(!color(&terminal(), ColorChoice::Auto, false));
-        assert!(!color(&Surroundings { no_color: true, ..terminal() }, ColorChoice::Auto, true));
-        assert!(!color(&Surroundings { dumb: true, ..terminal() }, ColorChoice::Auto, true));
-        assert!(color(&Surroundings { no_color: true, ..terminal() }, ColorChoice::Always, false));
-        assert!(color(&Surroundings { force_color: true, ..terminal() }, ColorChoice::Auto, false));
+        assert!(!color(&OutputEnvironment { no_color: true, ..terminal() }, ColorChoice::Auto, true));
+        assert!(!color(&OutputEnvironment { dumb: true, ..terminal() }, ColorChoice::Auto, true));
+        assert!(color(&OutputEnvironment { no_color: true, ..terminal() }, ColorChoice::Always, false));
+        assert!(color(&OutputEnvironment { force_color: true, ..terminal() }, ColorChoice::Auto, false));
         assert!(!color(&terminal(), ColorChoice::Never, true));
     }
 
     #[test]
     fn width_is_bounded_and_fixed_for_pipes() {
-        assert_eq!(Style::of(&Surroundings { width: Some(20), ..terminal() }, ColorChoice::Auto, true).width, 60);
-        assert_eq!(Style::of(&Surroundings { width: Some(400), ..terminal() }, ColorChoice::Auto, true).width, 160);
+        assert_eq!(Style::of(&OutputEnvironment { width: Some(20), ..terminal() }, ColorChoice::Auto, true).width, 60);
+        assert_eq!(Style::of(&OutputEnvironment { width: Some(400), ..terminal() }, ColorChoice::Auto, true).width, 160);
         assert_eq!(Style::of(&terminal(), ColorChoice::Auto, false).width, 100);
     }
 }

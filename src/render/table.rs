@@ -201,7 +201,11 @@ fn evidence(finding: &Finding, style: &Style) -> Vec<String> {
 /// Shortens a line of evidence, which may fill a screen.
 fn cut(line: &str, all: bool) -> String {
     const MAX_CHARS: usize = 320;
-    if all || line.chars().count() <= MAX_CHARS { line.to_owned() } else { line.chars().take(MAX_CHARS).chain("...".chars()).collect() }
+    if all || line.chars().count() <= MAX_CHARS {
+        line.to_owned()
+    } else {
+        line.chars().take(MAX_CHARS).chain("...".chars()).collect()
+    }
 }
 
 fn causes(report: &Report, paint: &Paint) -> String {

@@ -183,8 +183,10 @@ mod tests {
         };
         assert_eq!(
             lines((0..9).map(of).collect(), Some(("cpu.saturated", "the processors are saturated"))),
-            ["9 checks of 9 redis servers: this host was too busy for a reliable result (opsctl itself waited \u{2026} s for a processor) \
-              (cause: cpu.saturated: the processors are saturated)"]
+            [
+                "9 checks of 9 redis servers: this host was too busy for a reliable result (opsctl itself waited \u{2026} s for a processor) \
+              (cause: cpu.saturated: the processors are saturated)"
+            ]
         );
     }
 

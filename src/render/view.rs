@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use opsctl_core::model::{Cause, CheckRow, Finding, Recovered, Report, Severity, Standing, Trend, printable, quantity};
+use opsctl_core::model::{Cause, CheckRow, Finding, FindingStatus, Recovered, Report, Severity, Trend, printable, quantity};
 
 /// Open findings: warn and crit without a waiver.
 pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
@@ -77,9 +77,9 @@ pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
 pub(super) fn standing(report: &Report, finding: &Finding) -> Option<String> {
     let known = report.course.as_ref()?.of(&finding.id)?;
     Some(match known.standing {
-        Standing::New => "new".to_owned(),
-        Standing::Still => format!("still {}", quantity::duration(report.started_at.duration_since(known.first_seen))),
-        Standing::Flapping => format!("flapping {}x", known.times),
+        FindingStatus::New => "new".to_owned(),
+        FindingStatus::Still => format!("still {}", quantity::duration(report.started_at.duration_since(known.first_seen))),
+        FindingStatus::Flapping => format!("flapping {}x", known.times),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A report in a few lines, for a chat message or the subject of a mail. The markup of bold and code differs between services;
 //! the lines are the same.
 
-use opsctl_core::model::{Finding, Report, Severity, Standing, printable, quantity};
+use opsctl_core::model::{Finding, FindingStatus, Report, Severity, printable, quantity};
 
 /// Maximum number of lines of one kind; the rest is counted.
 const MAX_LINES: usize = 8;
@@ -100,9 +100,11 @@ pub fn chat(report: &Report) -> Vec<Line> {
 fn standing(report: &Report, finding: &Finding) -> String {
     let Some(known) = report.course.as_ref().and_then(|c| c.of(&finding.id)) else { return String::new() };
     match known.standing {
-        Standing::New => "new: ".to_owned(),
-        Standing::Still => format!("still open, for {}: ", quantity::duration(report.started_at.duration_since(known.first_seen))),
-        Standing::Flapping => format!("flapping, {} times a day: ", known.times),
+        FindingStatus::New => "new: ".to_owned(),
+        FindingStatus::Still => {
+            format!("still open, for {}: ", quantity::duration(report.started_at.duration_since(known.first_seen)))
+        }
+        FindingStatus::Flapping => format!("flapping, {} times a day: ", known.times),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Comparison of a run with earlier reports.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Course, Finding, Known, Recovered, Report, Severity, Standing};
+use opsctl_core::model::{Finding, FindingHistory, FindingStatus, History, Recovered, Report, Severity};
 
 use super::trend::trend;
 use crate::state::{Episode, Store};
@@ -46,7 +46,7 @@ impl Period {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
     /// History of the findings.
-    pub course: Course,
+    pub course: History,
     /// A finding is new, worse or recovered.
     pub changed: bool,
     /// Nothing changed, but a finding is open and the last report was long ago.
@@ -57,7 +57,7 @@ impl Compared {
     /// The open findings of this report that count, by code and subject, and whether each is flapping.
     #[must_use]
     pub fn open(&self, report: &Report) -> Vec<(String, String, bool)> {
-        let flapping = |f: &Finding| self.course.of(&f.id).is_some_and(|k| k.standing == Standing::Flapping);
+        let flapping = |f: &Finding| self.course.of(&f.id).is_some_and(|k| k.standing == FindingStatus::Flapping);
         counting(report).map(|f| (f.code.clone(), f.subject.to_string(), flapping(f))).collect()
     }
 }
@@ -97,19 +97,19 @@ fn times(episodes: &[Episode], like: &Episode, since: Timestamp) -> u32 {
     u32::try_from(began).unwrap_or(u32::MAX).max(1)
 }
 
-fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>, now: Timestamp) -> Course {
+fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>, now: Timestamp) -> History {
     let yesterday = now - DAY;
-    let mut course = Course::default();
+    let mut course = History::default();
     for finding in counting(report) {
         let open = episodes.iter().find(|e| e.closed.is_none() && is_of(e, finding));
         let times = open.map_or(1, |e| times(episodes, e, yesterday));
         let standing = match open {
-            Some(_) if Episode::flaps(times) => Standing::Flapping,
-            Some(e) if e.told => Standing::Still,
-            _ => Standing::New,
+            Some(_) if Episode::flaps(times) => FindingStatus::Flapping,
+            Some(e) if e.told => FindingStatus::Still,
+            _ => FindingStatus::New,
         };
         let first_seen = open.map_or(report.started_at, |e| e.first);
-        course.findings.push(Known { finding: finding.id.clone(), standing, first_seen, times });
+        course.findings.push(FindingHistory { finding: finding.id.clone(), standing, first_seen, times });
     }
     let over = |e: &&Episode| match (e.closed, summed_since) {
         (None, _) => false,
@@ -141,11 +141,11 @@ fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>
 }
 
 /// Whether the report contains news compared with the last one.
-fn changed(report: &Report, course: &Course, episodes: &[Episode], yesterday: Timestamp) -> bool {
+fn changed(report: &Report, course: &History, episodes: &[Episode], yesterday: Timestamp) -> bool {
     let news = |finding: &Finding| {
         let known = course.of(&finding.id);
         let mut same = episodes.iter().filter(|e| is_of(e, finding));
-        if known.is_some_and(|k| k.standing == Standing::Flapping) {
+        if known.is_some_and(|k| k.standing == FindingStatus::Flapping) {
             // flapping is reported once, not on every recurrence
             return !same.any(|e| e.told_flapping && e.last >= yesterday);
         }
@@ -221,7 +221,7 @@ pub(crate) mod tests {
         }
 
         /// Simulates one report: whether it had news, and the history of its findings.
-        fn told(&self, report: &Report) -> (bool, Vec<Standing>, usize) {
+        fn told(&self, report: &Report) -> (bool, Vec<FindingStatus>, usize) {
             let compared = self.seen(report);
             self.runtime.block_on(self.store.told(compared.open(report), "change"));
             (compared.changed, compared.course.findings.iter().map(|k| k.standing).collect(), compared.course.recovered.len())
@@ -240,13 +240,13 @@ pub(crate) mod tests {
         let (healthy, bad, worse) =
             (report(&[]), report(&[("web", Severity::Warn)]), report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
         assert_eq!(past.told(&healthy), (false, vec![], 0));
-        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
-        assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
-        assert_eq!(past.told(&worse), (true, vec![Standing::Still, Standing::New], 0));
-        assert_eq!(past.told(&worse), (false, vec![Standing::Still, Standing::Still], 0));
+        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
+        assert_eq!(past.told(&bad), (false, vec![FindingStatus::Still], 0));
+        assert_eq!(past.told(&worse), (true, vec![FindingStatus::Still, FindingStatus::New], 0));
+        assert_eq!(past.told(&worse), (false, vec![FindingStatus::Still, FindingStatus::Still], 0));
         // worse and then milder again is no news
         assert!(!past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0);
-        assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![Standing::Still], 1));
+        assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![FindingStatus::Still], 1));
         assert_eq!(past.told(&healthy), (true, vec![], 1));
         assert_eq!(past.told(&healthy), (false, vec![], 0));
     }
@@ -258,7 +258,7 @@ pub(crate) mod tests {
         past.told(&report(&[]));
         // a run of opsctl diagnose
         past.seen(&bad);
-        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
+        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
     }
 
     #[test]
@@ -267,12 +267,12 @@ pub(crate) mod tests {
         let (healthy, bad) = (report(&[]), report(&[("web", Severity::Crit)]));
         assert!(past.told(&bad).0);
         assert!(past.told(&healthy).0);
-        assert_eq!(past.told(&bad), (true, vec![Standing::New], 0));
+        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
         assert!(past.told(&healthy).0);
-        assert_eq!(past.told(&bad), (true, vec![Standing::Flapping], 0));
+        assert_eq!(past.told(&bad), (true, vec![FindingStatus::Flapping], 0));
         for _ in 0..3 {
             assert_eq!(past.told(&healthy), (false, vec![], 0));
-            assert_eq!(past.told(&bad), (false, vec![Standing::Flapping], 0));
+            assert_eq!(past.told(&bad), (false, vec![FindingStatus::Flapping], 0));
         }
     }
 
@@ -287,7 +287,7 @@ pub(crate) mod tests {
         let mut elsewhere = report(&[]);
         elsewhere.checks.remove(0);
         past.runtime.block_on(past.store.observe(&elsewhere, Scope::Targets));
-        assert_eq!(past.told(&bad), (false, vec![Standing::Still], 0));
+        assert_eq!(past.told(&bad), (false, vec![FindingStatus::Still], 0));
         // its target no longer exists
         assert_eq!(past.told(&elsewhere), (true, vec![], 1));
     }

@@ -27,7 +27,7 @@ pub struct Response {
     /// Time of the run.
     pub at: Timestamp,
     /// One answer for each alert, in the order of the payload.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<AlertReport>,
     /// The reason why no fix is applied: the kill switch is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fixes_switched_off: Option<String>,
@@ -40,7 +40,7 @@ pub type Alerted = Alert;
 
 /// The answer to one alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Answer {
+pub struct AlertReport {
     /// The alert.
     pub alert: Alerted,
     /// Whether a runbook or the configuration handles this alert name.
@@ -58,7 +58,7 @@ pub struct Answer {
     /// Checks without a result.
     pub unknown: Vec<String>,
     /// Similar findings of the past.
-    pub similar: Vec<Likeness>,
+    pub similar: Vec<SimilarFinding>,
     /// The manual steps of the first of the runbooks.
     pub by_hand: String,
     /// Owner of the findings or of the named object.
@@ -69,7 +69,7 @@ pub struct Answer {
 
 /// An earlier finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Likeness {
+pub struct SimilarFinding {
     /// Its code.
     pub code: String,
     /// Its subject.
@@ -116,7 +116,14 @@ fn counts(finding: &Finding) -> bool {
     finding.severity > Severity::Info && finding.waived.is_none()
 }
 
-fn answer(alert: Alert, matched: Route, report: &Report, catalog: &Catalog, config: &Config, store: Option<&Store>) -> Answer {
+fn answer(
+    alert: Alert,
+    matched: Route,
+    report: &Report,
+    catalog: &Catalog,
+    config: &Config,
+    store: Option<&Store>,
+) -> AlertReport {
     let in_runbook = |runbook: &str| matched.runbooks.is_empty() || matched.runbooks.iter().any(|r| r == runbook);
     let named = |name: &str| {
         let bare = name.split_once(':').map_or(name, |(_, bare)| bare);
@@ -169,7 +176,7 @@ fn answer(alert: Alert, matched: Route, report: &Report, catalog: &Catalog, conf
     let by_hand =
         first.and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, page)| page.section("By hand").to_owned()));
     let ids = |list: &[&Finding]| list.iter().map(|f| f.id.clone()).collect();
-    Answer {
+    AlertReport {
         known: matched.known,
         runbooks: matched.runbooks,
         subjects,
@@ -190,9 +197,9 @@ fn cause_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Finding> {
     report.findings.iter().find(|f| f.id == *id)
 }
 
-fn likeness(store: &Store, finding: &Finding) -> Vec<Likeness> {
+fn likeness(store: &Store, finding: &Finding) -> Vec<SimilarFinding> {
     let past = store.like(&finding.code, &finding.subject.to_string(), MAX_SIMILAR).into_iter();
-    past.map(|e| Likeness { code: e.code, subject: e.subject, message: e.message, first_seen: e.first, last_seen: e.last })
+    past.map(|e| SimilarFinding { code: e.code, subject: e.subject, message: e.message, first_seen: e.first, last_seen: e.last })
         .collect()
 }
 
@@ -203,7 +210,7 @@ mod tests {
     use crate::config::Loaded;
     use crate::report::fixtures::report;
 
-    fn of(labels: &[(&str, &str)], report: &Report) -> Answer {
+    fn of(labels: &[(&str, &str)], report: &Report) -> AlertReport {
         let labels: serde_json::Map<String, serde_json::Value> =
             labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
         let alerts = super::super::parse(serde_json::json!([{ "labels": labels }]).to_string().as_bytes()).unwrap();

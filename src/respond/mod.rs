@@ -5,7 +5,7 @@ mod payload;
 mod route;
 mod text;
 
-pub use answer::{Alerted, Answer, Applied, Likeness, Response, respond};
+pub use answer::{AlertReport, Alerted, Applied, Response, SimilarFinding, respond};
 pub use payload::{Alert, PayloadError, parse};
 pub use route::{Route, route};
 pub use text::{markdown, message, table};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use opsctl_core::model::{Finding, Report, printable, quantity};
 
-use super::answer::{Answer, Response};
+use super::answer::{AlertReport, Response};
 use crate::deliver::{Message, with_footer};
 use crate::render::{Format, Style, markdown_code};
 use crate::report::{Line, chat, footer};
@@ -13,7 +13,7 @@ use crate::report::{Line, chat, footer};
 const MAX_BY_HAND_LINES: usize = 24;
 
 /// The report reduced to the findings of one alert.
-fn narrowed(response: &Response, answer: &Answer) -> Report {
+fn narrowed(response: &Response, answer: &AlertReport) -> Report {
     let mut report = response.report.clone();
     report.findings.retain(|f| answer.findings.contains(&f.id));
     let kept = |id: &String| report.findings.iter().any(|f| f.id == *id);
@@ -43,14 +43,14 @@ fn narrowed(response: &Response, answer: &Answer) -> Report {
 }
 
 /// `ContainerDown on web-1, for 3 min: crit`.
-fn title(response: &Response, answer: &Answer) -> String {
+fn title(response: &Response, answer: &AlertReport) -> String {
     let since = answer.alert.starts_at.map(|at| format!(", for {}", quantity::duration(response.at.duration_since(at))));
     let state = if answer.alert.resolved { ", resolved".to_owned() } else { since.unwrap_or_default() };
     format!("{} on {}{state}: {}", printable(&answer.alert.name), printable(&response.host), answer.verdict)
 }
 
 /// Facts besides the findings, one line each.
-fn facts(response: &Response, answer: &Answer) -> Vec<String> {
+fn facts(response: &Response, answer: &AlertReport) -> Vec<String> {
     let mut lines: Vec<String> = response.fixes_switched_off.iter().cloned().collect();
     let name = &answer.alert.name;
     if !answer.known {
@@ -72,7 +72,8 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
         lines.push(format!("owner: {owner}"));
     }
     for applied in &answer.applied {
-        let how = if applied.exit == 0 { "applied and verified" } else { applied.said.last().map_or("not applied", String::as_str) };
+        let how =
+            if applied.exit == 0 { "applied and verified" } else { applied.said.last().map_or("not applied", String::as_str) };
         lines.push(format!("applied {} to {}: {how}", applied.fix, applied.subject));
     }
     for past in &answer.similar {
@@ -90,7 +91,7 @@ fn facts(response: &Response, answer: &Answer) -> Vec<String> {
     lines.iter().map(|l| printable(l)).collect()
 }
 
-fn runbooks_of(answer: &Answer) -> String {
+fn runbooks_of(answer: &AlertReport) -> String {
     match answer.runbooks.as_slice() {
         [] => "all runbooks".to_owned(),
         [one] => format!("the runbook {one}"),

@@ -6,10 +6,10 @@ use opsctl_core::model::{Action, Finding, Judged, Plan, Refusal};
 use opsctl_core::probe::command::Program;
 
 use super::probe::Evidence;
-use crate::config::site::{OwnCheck, OwnFix};
+use crate::config::site::{SiteCheck, SiteFix};
 
 /// Plans the fix with the program found now, in its directory.
-pub(super) fn plan(check: &OwnCheck, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
+pub(super) fn plan(check: &SiteCheck, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
     let precondition = |why: String| Refusal::Precondition(why);
     let (Some(spec), Some(own), Some(found)) = (check.spec.fixes.iter().find(|f| f.id == fix), &check.fix, &e.fix) else {
         return Err(precondition(format!("{} has no fix {fix}", check.spec.id)));
@@ -31,7 +31,7 @@ pub(super) fn plan(check: &OwnCheck, fix: &str, finding: &Finding, judged: &Judg
         .verified(own.verify_within, Duration::ZERO))
 }
 
-fn action(own: &OwnFix, program: &Program, argv: &[String]) -> Action {
+fn action(own: &SiteFix, program: &Program, argv: &[String]) -> Action {
     Action::RunOwn {
         program: program.path.clone(),
         identity: program.identity,

@@ -1,13 +1,13 @@
 //! Evaluation of the evidence of site checks. Pure.
 
 use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Subject, Unit, named, quantity};
-use opsctl_core::probe::endpoint::Asked;
-use opsctl_core::probe::file::Facts;
+use opsctl_core::probe::endpoint::EndpointResult;
+use opsctl_core::probe::file::FileInfo;
 use opsctl_core::probe::prometheus::Series;
-use opsctl_core::probe::tls::{Certificate, NoHandshake};
+use opsctl_core::probe::tls::{Certificate, HandshakeError};
 
 use super::probe::{Evidence, Seen};
-use crate::config::site::{Exit, Limits, Look, OwnCheck};
+use crate::config::site::{Exit, Limits, SiteCheck, SiteProbe};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -45,7 +45,7 @@ impl Said {
 }
 
 /// Evaluates a check.
-pub(super) fn judge(check: &OwnCheck, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Judgement {
     let said = said(check, judged, &e.seen);
     let mut judgement = Judgement { gaps: said.gap.into_iter().collect(), ..Judgement::default() };
     let mut wrong = said.fails;
@@ -77,45 +77,45 @@ pub(super) fn judge(check: &OwnCheck, judged: &Judged<'_>, e: &Evidence) -> Judg
     judgement
 }
 
-fn said(check: &OwnCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
+fn said(check: &SiteCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
     let bad = check.severity;
     match (&check.look, seen) {
-        (Look::Endpoint { endpoint, .. }, Seen::Asked(asked)) => answered(bad, &endpoint.url, asked),
-        (Look::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
+        (SiteProbe::Endpoint { endpoint, .. }, Seen::Asked(asked)) => answered(bad, &endpoint.url, asked),
+        (SiteProbe::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
             let refused = refused.as_ref().filter(|_| *trusted);
             certificate(bad, &format!("{host}:{port}"), name, leaf.as_deref(), refused, failed.as_ref(), judged)
         }
-        (Look::Sql { query, equals, .. }, Seen::Answer { server, says }) => {
+        (SiteProbe::Sql { query, equals, .. }, Seen::Answer { server, says }) => {
             value(check, server, says.as_deref(), equals.as_deref(), "NULL").cite("query", query)
         }
-        (Look::Sql { query, .. }, Seen::Rows { server, several }) => {
+        (SiteProbe::Sql { query, .. }, Seen::Rows { server, several }) => {
             let rows = if *several { "more than one row" } else { "no row" };
             Said::fails(bad, format!("{server} answers with {rows}, not one")).cite("query", query)
         }
-        (Look::Redis { command, equals, .. }, Seen::Answer { server, says }) => {
+        (SiteProbe::Redis { command, equals, .. }, Seen::Answer { server, says }) => {
             let nothing = "nil: no such key";
             value(check, server, says.as_deref(), equals.as_deref(), nothing).cite("command", command.join(" "))
         }
-        (Look::Sql { .. } | Look::Redis { .. }, Seen::Silent { server, why }) => {
+        (SiteProbe::Sql { .. } | SiteProbe::Redis { .. }, Seen::Silent { server, why }) => {
             Said::fails(bad, format!("{server} does not answer: {why}"))
         }
-        (Look::Metric { query, .. }, Seen::Series { server, series }) => metric(check, server, series).cite("query", query),
-        (Look::Command { argv, exit, contains, .. }, seen) => command(check, argv, *exit, contains.as_deref(), seen),
-        (Look::File { path, exists, .. }, Seen::File(None)) => {
+        (SiteProbe::Metric { query, .. }, Seen::Series { server, series }) => metric(check, server, series).cite("query", query),
+        (SiteProbe::Command { argv, exit, contains, .. }, seen) => command(check, argv, *exit, contains.as_deref(), seen),
+        (SiteProbe::File { path, exists, .. }, Seen::File(None)) => {
             if *exists {
                 Said::fails(bad, format!("{path} does not exist"))
             } else {
                 Said::default()
             }
         }
-        (Look::File { exists: false, .. }, Seen::File(Some(facts))) => {
+        (SiteProbe::File { exists: false, .. }, Seen::File(Some(facts))) => {
             Said::fails(bad, format!("{} exists and should not", facts.path)).cite("written", ago(facts, judged))
         }
-        (look @ Look::File { .. }, Seen::File(Some(facts))) => match file(look, facts, judged) {
+        (look @ SiteProbe::File { .. }, Seen::File(Some(facts))) => match file(look, facts, judged) {
             Some(why) => Said::fails(bad, why).cite("written", ago(facts, judged)),
             None => Said::default(),
         },
-        (Look::Log { pattern, within, .. }, Seen::Lines { count, last, read, cut }) => {
+        (SiteProbe::Log { pattern, within, .. }, Seen::Lines { count, last, read, cut }) => {
             let within = within.map_or_else(String::new, |w| format!(" in the last {}", quantity::duration(w)));
             let words = format!("{{}} of {read} log lines{within} have `{pattern}`");
             let said = if check.limits.any() || *count == 0 {
@@ -135,23 +135,23 @@ fn said(check: &OwnCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
     }
 }
 
-fn answered(bad: Severity, url: &str, asked: &Asked) -> Said {
+fn answered(bad: Severity, url: &str, asked: &EndpointResult) -> Said {
     let fails = |why: &str| Said::fails(bad, format!("{url} {why}"));
     let seconds = |ms: u64| ms as f64 / 1000.0;
     match asked {
-        Asked::Answered { wrong: Some(wrong), body, location, took_ms, .. } => {
+        EndpointResult::Answered { wrong: Some(wrong), body, location, took_ms, .. } => {
             let said = fails(&format!("answers with {wrong}")).cite("response", body.trim());
             let said = said.cite("redirects to", location.clone().unwrap_or_default());
             Said { number: Some((seconds(*took_ms), String::new())), ..said }
         }
-        Asked::Answered { took_ms, .. } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to answer")),
-        Asked::Connected { took_ms } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to connect")),
-        Asked::Refused => fails("refuses connections"),
-        Asked::Timeout => fails("does not answer in time"),
-        Asked::Closed => fails("closes the connection without an answer"),
-        Asked::NotHttp => fails("does not speak HTTP"),
-        Asked::Tls(why) => fails(&format!("fails at TLS: {why}")),
-        Asked::Unreachable(why) => fails(&format!("cannot be reached: {why}")),
+        EndpointResult::Answered { took_ms, .. } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to answer")),
+        EndpointResult::Connected { took_ms } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to connect")),
+        EndpointResult::Refused => fails("refuses connections"),
+        EndpointResult::Timeout => fails("does not answer in time"),
+        EndpointResult::Closed => fails("closes the connection without an answer"),
+        EndpointResult::NotHttp => fails("does not speak HTTP"),
+        EndpointResult::Tls(why) => fails(&format!("fails at TLS: {why}")),
+        EndpointResult::Unreachable(why) => fails(&format!("cannot be reached: {why}")),
     }
 }
 
@@ -161,16 +161,16 @@ fn certificate(
     name: &str,
     leaf: Option<&Certificate>,
     refused: Option<&String>,
-    failed: Option<&NoHandshake>,
+    failed: Option<&HandshakeError>,
     judged: &Judged<'_>,
 ) -> Said {
     let Some(leaf) = leaf else {
         let why = match failed {
-            Some(NoHandshake::Refused) => "it refuses connections".to_owned(),
-            Some(NoHandshake::Timeout) => "no answer in time".to_owned(),
-            Some(NoHandshake::Closed) | None => "it closes the connection".to_owned(),
-            Some(NoHandshake::NotTls(_)) => "it does not speak TLS".to_owned(),
-            Some(NoHandshake::Alert(why) | NoHandshake::NoStartTls(why) | NoHandshake::Unreachable(why)) => why.clone(),
+            Some(HandshakeError::Refused) => "it refuses connections".to_owned(),
+            Some(HandshakeError::Timeout) => "no answer in time".to_owned(),
+            Some(HandshakeError::Closed) | None => "it closes the connection".to_owned(),
+            Some(HandshakeError::NotTls(_)) => "it does not speak TLS".to_owned(),
+            Some(HandshakeError::Alert(why) | HandshakeError::NoStartTls(why) | HandshakeError::Unreachable(why)) => why.clone(),
         };
         return Said::fails(bad, format!("{place} serves no certificate for {name}: {why}"));
     };
@@ -199,7 +199,7 @@ fn covers(names: &[String], name: &str) -> bool {
 }
 
 /// Compares the result of a server with the expected one.
-fn value(check: &OwnCheck, server: &str, says: Option<&str>, equals: Option<&str>, nothing: &str) -> Said {
+fn value(check: &SiteCheck, server: &str, says: Option<&str>, equals: Option<&str>, nothing: &str) -> Said {
     let bad = check.severity;
     if let Some(wanted) = equals
         && says != Some(wanted)
@@ -218,7 +218,7 @@ fn value(check: &OwnCheck, server: &str, says: Option<&str>, equals: Option<&str
 }
 
 /// The worst series counts.
-fn metric(check: &OwnCheck, server: &str, series: &[Series]) -> Said {
+fn metric(check: &SiteCheck, server: &str, series: &[Series]) -> Said {
     let rank = |s: &Series| beyond(&check.limits, s.value).map(|(severity, _)| severity);
     // Prometheus returns NaN for 0/0
     let known: Vec<&Series> = series.iter().filter(|s| !s.value.is_nan()).collect();
@@ -232,7 +232,7 @@ fn metric(check: &OwnCheck, server: &str, series: &[Series]) -> Said {
     Said::number(worst.value, format!("{server} answers {{}}{of}")).cite("series", labels.join(" "))
 }
 
-fn command(check: &OwnCheck, argv: &[String], exit: Exit, contains: Option<&str>, seen: &Seen) -> Said {
+fn command(check: &SiteCheck, argv: &[String], exit: Exit, contains: Option<&str>, seen: &Seen) -> Said {
     let bad = check.severity;
     let name = argv.first().map_or("", |a| a.rsplit('/').next().unwrap_or(a));
     let (code, signal, stdout, last_words) = match seen {
@@ -247,7 +247,8 @@ fn command(check: &OwnCheck, argv: &[String], exit: Exit, contains: Option<&str>
     let first = stdout.lines().next().unwrap_or_default().trim();
     let line = || argv.join(" ");
     let Some(code) = code else {
-        return Said::fails(bad, format!("{name} was terminated by signal {}", signal.unwrap_or_default())).cite("command", line());
+        return Said::fails(bad, format!("{name} was terminated by signal {}", signal.unwrap_or_default()))
+            .cite("command", line());
     };
     let said = match (exit, code) {
         (_, 0) => None,
@@ -290,8 +291,8 @@ fn first_number(text: &str) -> Option<f64> {
 }
 
 /// Reason why a file does not match the expectation.
-fn file(look: &Look, facts: &Facts, judged: &Judged<'_>) -> Option<String> {
-    let Look::File { max_age, min_size, max_size, owner, contains, lacks, .. } = look else { return None };
+fn file(look: &SiteProbe, facts: &FileInfo, judged: &Judged<'_>) -> Option<String> {
+    let SiteProbe::File { max_age, min_size, max_size, owner, contains, lacks, .. } = look else { return None };
     let path = &facts.path;
     if !facts.is_file {
         return Some(format!("{path} is not a file"));
@@ -318,7 +319,7 @@ fn file(look: &Look, facts: &Facts, judged: &Judged<'_>) -> Option<String> {
     lacks.iter().find(|t| facts.holds.contains(t)).map(|text| format!("{path} contains `{text}`"))
 }
 
-fn ago(facts: &Facts, judged: &Judged<'_>) -> String {
+fn ago(facts: &FileInfo, judged: &Judged<'_>) -> String {
     let age = facts.modified.map(|at| judged.taken_at.duration_since(at));
     age.map(|a| format!("{} ago", quantity::duration(a))).unwrap_or_default()
 }
@@ -332,9 +333,9 @@ fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
 }
 
 /// A number for display.
-fn shown(check: &OwnCheck, value: f64) -> String {
+fn shown(check: &SiteCheck, value: f64) -> String {
     match check.unit {
-        _ if matches!(check.look, Look::Tls { .. }) => Unit::Seconds.shown(value * DAY),
+        _ if matches!(check.look, SiteProbe::Tls { .. }) => Unit::Seconds.shown(value * DAY),
         Unit::Count if value.fract() != 0.0 || value < 0.0 => {
             let text = format!("{value:.3}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -344,9 +345,9 @@ fn shown(check: &OwnCheck, value: f64) -> String {
 }
 
 /// The measure for plots. A measure has limits on one side; the upper ones come first.
-fn measure(check: &OwnCheck, judged: &Judged<'_>, value: f64) -> Measure {
+fn measure(check: &SiteCheck, judged: &Judged<'_>, value: f64) -> Measure {
     let name = check.spec.id.split_once('.').map_or(check.spec.id, |(_, name)| name).replace('-', "_");
-    let (unit, scale) = if matches!(check.look, Look::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
+    let (unit, scale) = if matches!(check.look, SiteProbe::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
     let mut measure = Measure::new(judged.target, &name, unit, value * scale);
     let limits = &check.limits;
     let (warn, crit) = if limits.warn_above.or(limits.crit_above).is_some() {

@@ -14,7 +14,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::{ProbeCx, ProbeError};
 
 use crate::config::Config;
-use crate::config::site::{Own, OwnCheck};
+use crate::config::site::{SiteCheck, SiteRunbook};
 use probe::Evidence;
 
 /// The built-in runbooks with their settings, then the custom ones.
@@ -25,14 +25,14 @@ pub fn runbooks(config: &Config) -> Vec<Runbook> {
     all
 }
 
-fn runbook(own: &'static Own, ca_files: &[String]) -> Runbook {
-    let check = |check: &'static OwnCheck| Box::new(SiteCheck { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
+fn runbook(own: &'static SiteRunbook, ca_files: &[String]) -> Runbook {
+    let check = |check: &'static SiteCheck| Box::new(SiteCheck { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
     Runbook { id: own.id, about: own.about, checks: own.checks.iter().map(check).collect(), links: own.links, doc: own.doc }
 }
 
 /// A site check.
 struct SiteCheck {
-    check: &'static OwnCheck,
+    check: &'static SiteCheck,
     /// Additional trusted authorities: one list for the whole run.
     ca_files: Vec<String>,
 }

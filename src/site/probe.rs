@@ -4,19 +4,19 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use opsctl_core::model::{CertificateRef, CertificateSource, Product, StartTls, Target};
-use opsctl_core::probe::command::{self, Found, NotEnded};
-use opsctl_core::probe::endpoint::{self, Asked, Endpoint};
-use opsctl_core::probe::file::{self, Facts};
+use opsctl_core::probe::command::{self, ResolvedPrograms, RunError};
+use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
+use opsctl_core::probe::file::{self, FileInfo};
 use opsctl_core::probe::prometheus::Series;
 use opsctl_core::probe::servers::redis::{NoAnswer, Reply};
-use opsctl_core::probe::servers::{NoSession, Secret, postgres, secret_file};
-use opsctl_core::probe::tls::{self, Certificate, Looked, NoHandshake};
+use opsctl_core::probe::servers::{Secret, SessionError, postgres, secret_file};
+use opsctl_core::probe::tls::{self, Certificate, HandshakeError, ServedCertificates};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, environment};
 use serde::{Deserialize, Serialize};
 
 use super::log;
 use crate::config::fill;
-use crate::config::site::{Look, OwnCheck};
+use crate::config::site::{SiteCheck, SiteProbe};
 
 /// Time limit of reading a token file.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub(super) struct Evidence {
     pub(super) causes: Vec<(String, String)>,
     /// The program of the fix.
     #[serde(default)]
-    pub(super) fix: Option<Found>,
+    pub(super) fix: Option<ResolvedPrograms>,
 }
 
 /// The facts, one variant per kind of check.
@@ -45,7 +45,7 @@ pub(super) struct Evidence {
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub(super) enum Seen {
     /// Result of an HTTP or TCP request.
-    Asked(Asked),
+    Asked(EndpointResult),
     /// The served certificate.
     Certificate {
         /// The leaf certificate.
@@ -53,7 +53,7 @@ pub(super) enum Seen {
         /// Reason why the chain does not lead to a trusted authority.
         refused: Option<String>,
         /// Reason why no certificate was served.
-        failed: Option<NoHandshake>,
+        failed: Option<HandshakeError>,
     },
     /// Result of a server; `None` for NULL or a missing key.
     Answer {
@@ -99,7 +99,7 @@ pub(super) enum Seen {
     /// A program could not be run, and the reason.
     NotRun(String),
     /// A file; `None` if it does not exist.
-    File(Option<Facts>),
+    File(Option<FileInfo>),
     /// Lines of a log.
     Lines {
         /// Number of matching lines.
@@ -114,27 +114,27 @@ pub(super) enum Seen {
 }
 
 /// Collects the evidence of a check.
-pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -> Result<Evidence, ProbeError> {
+pub(super) async fn probe(check: &SiteCheck, cx: &ProbeCx, ca_files: &[String]) -> Result<Evidence, ProbeError> {
     let mut causes = causes(check, cx);
     let fix = match &check.fix {
         Some(fix) => Some(command::find(&fix.argv, &fix.undo, fix.cwd.as_deref()).await?),
         None => None,
     };
     let seen = match &check.look {
-        Look::Endpoint { endpoint, header, bearer_file } => {
+        SiteProbe::Endpoint { endpoint, header, bearer_file } => {
             let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref()).await?;
             let asked = Box::pin(endpoint::ask(cx, &endpoint, check.timeout, check.timeout));
-            Seen::Asked(within(check.timeout, asked).await.unwrap_or(Ok(Asked::Timeout))?)
+            Seen::Asked(within(check.timeout, asked).await.unwrap_or(Ok(EndpointResult::Timeout))?)
         }
-        Look::Tls { host, port, name, first, from, .. } => {
+        SiteProbe::Tls { host, port, name, first, from, .. } => {
             let served = Box::pin(async {
                 let reference = reference(host, *port, name, *first, from.clone());
                 tls::served(cx, &reference, ca_files).await.map(|looked| certificate(&looked))
             });
-            let late = Seen::Certificate { leaf: None, refused: None, failed: Some(NoHandshake::Timeout) };
+            let late = Seen::Certificate { leaf: None, refused: None, failed: Some(HandshakeError::Timeout) };
             within(check.timeout, served).await.unwrap_or(Ok(late))?
         }
-        Look::Sql { server: name, database, query, .. } => {
+        SiteProbe::Sql { server: name, database, query, .. } => {
             let target = server(cx, Product::Postgres, name.as_deref())?;
             causes.push(("postgres.up".to_owned(), target.name.clone()));
             let asked = Box::pin(postgres::value(cx, &target, database.as_deref(), query, check.timeout));
@@ -143,7 +143,7 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
                 None => silent(&target.name, no_answer_within(check.timeout)),
             }
         }
-        Look::Redis { server: name, database, command, .. } => {
+        SiteProbe::Redis { server: name, database, command, .. } => {
             let target = server(cx, Product::Redis, name.as_deref())?;
             causes.push(("redis.up".to_owned(), target.name.clone()));
             match within(check.timeout, Box::pin(redis(cx, &target, *database, command))).await {
@@ -151,7 +151,7 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
                 None => silent(&target.name, no_answer_within(check.timeout)),
             }
         }
-        Look::Metric { server: name, query } => {
+        SiteProbe::Metric { server: name, query } => {
             let target = server(cx, Product::Prometheus, name.as_deref())?;
             let (what, from) = ("a query", target.to_string());
             let asked = within(check.timeout, Box::pin(cx.query(&target, query))).await;
@@ -165,11 +165,11 @@ pub(super) async fn probe(check: &OwnCheck, cx: &ProbeCx, ca_files: &[String]) -
             series.truncate(MAX_SERIES);
             Seen::Series { server: target.name, series }
         }
-        Look::Command { argv, cwd, .. } => Box::pin(run(argv, cwd.as_deref(), check.timeout)).await?,
-        Look::File { path, contains, lacks, .. } => {
+        SiteProbe::Command { argv, cwd, .. } => Box::pin(run(argv, cwd.as_deref(), check.timeout)).await?,
+        SiteProbe::File { path, contains, lacks, .. } => {
             Seen::File(file::look(path, &[contains.as_slice(), lacks].concat(), check.timeout).await?)
         }
-        Look::Log { source, pattern, within } => Box::pin(log::log(cx, source, pattern, *within, check.timeout)).await?,
+        SiteProbe::Log { source, pattern, within } => Box::pin(log::log(cx, source, pattern, *within, check.timeout)).await?,
     };
     Ok(Evidence { seen, causes, fix })
 }
@@ -184,7 +184,7 @@ fn no_answer_within(limit: Duration) -> String {
 }
 
 /// A path is replaced by the filesystem it is on, and a unit may be named without its suffix.
-fn causes(check: &OwnCheck, cx: &ProbeCx) -> Vec<(String, String)> {
+fn causes(check: &SiteCheck, cx: &ProbeCx) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (code, name) in &check.causes {
         all.push((code.clone(), name.clone()));
@@ -232,7 +232,7 @@ fn reference(host: &str, port: u16, name: &str, first: Option<StartTls>, from: O
     }
 }
 
-fn certificate(looked: &Looked) -> Seen {
+fn certificate(looked: &ServedCertificates) -> Seen {
     let one = looked.served.first();
     let chain = one.and_then(|s| looked.chains.get(s.chain?));
     Seen::Certificate {
@@ -266,49 +266,51 @@ fn silent(server: &str, why: impl Into<String>) -> Seen {
 }
 
 /// Reason why there is no session: a fault of the server, or of opsctl.
-fn no_session(server: &str, why: &NoSession) -> Result<Seen, ProbeError> {
+fn no_session(server: &str, why: &SessionError) -> Result<Seen, ProbeError> {
     Ok(silent(
         server,
         match why {
-            NoSession::Login { message, .. } => {
+            SessionError::Login { message, .. } => {
                 return Err(ProbeError::failed(
                     "an answer",
                     server,
                     &format!("login required, opsctl has no credentials: {message}"),
                 ));
             }
-            NoSession::Unproven { why, .. } => {
+            SessionError::Unproven { why, .. } => {
                 return Err(ProbeError::failed("an answer", server, &format!("its identity is not proven: {why}")));
             }
-            NoSession::NotRunning => "it is not running".to_owned(),
-            NoSession::NotListening => "it has no listening socket".to_owned(),
-            NoSession::Refused { address } => format!("{address} refuses connections"),
-            NoSession::Unreachable { address, why } => format!("{address} cannot be reached: {why}"),
-            NoSession::Hung { address, .. } => format!("{address} does not answer"),
-            NoSession::Closed { address, .. } => format!("{address} closes the connection"),
-            NoSession::Garbage { address, .. } => format!("{address} speaks another protocol"),
-            NoSession::Rejected { message, .. } => message.clone(),
+            SessionError::NotRunning => "it is not running".to_owned(),
+            SessionError::NotListening => "it has no listening socket".to_owned(),
+            SessionError::Refused { address } => format!("{address} refuses connections"),
+            SessionError::Unreachable { address, why } => format!("{address} cannot be reached: {why}"),
+            SessionError::Hung { address, .. } => format!("{address} does not answer"),
+            SessionError::Closed { address, .. } => format!("{address} closes the connection"),
+            SessionError::Garbage { address, .. } => format!("{address} speaks another protocol"),
+            SessionError::Rejected { message, .. } => message.clone(),
         },
     ))
 }
 
-fn sql(server: &str, answer: Result<postgres::Value, postgres::Trouble>) -> Result<Seen, ProbeError> {
-    use postgres::{NoAnswer, Trouble, Value};
+fn sql(server: &str, answer: Result<postgres::Value, postgres::QueryError>) -> Result<Seen, ProbeError> {
+    use postgres::{NoAnswer, QueryError, Value};
     let named = || server.to_owned();
     match answer {
         Ok(Value::One(says)) => Ok(Seen::Answer { server: named(), says: says.map(|s| s.chars().take(200).collect()) }),
         Ok(Value::Empty) => Ok(Seen::Rows { server: named(), several: false }),
         Ok(Value::Several) => Ok(Seen::Rows { server: named(), several: true }),
-        Err(Trouble::NoSession(why)) => no_session(server, &why),
+        Err(QueryError::NoSession(why)) => no_session(server, &why),
         // 57014: statement_timeout
-        Err(Trouble::Said(NoAnswer::Said { sqlstate, .. })) if sqlstate == "57014" => {
+        Err(QueryError::Said(NoAnswer::Said { sqlstate, .. })) if sqlstate == "57014" => {
             Ok(silent(server, "the query exceeded the time limit of the check"))
         }
         // class 42: an error in the query, or no read privilege; 25: it would write. Not a fault of the server
-        Err(Trouble::Said(NoAnswer::Said { sqlstate, message })) if sqlstate.starts_with("42") || sqlstate.starts_with("25") => {
+        Err(QueryError::Said(NoAnswer::Said { sqlstate, message }))
+            if sqlstate.starts_with("42") || sqlstate.starts_with("25") =>
+        {
             Err(ProbeError::failed("an answer", server, &message))
         }
-        Err(Trouble::Said(why)) => Ok(silent(server, why.to_string())),
+        Err(QueryError::Said(why)) => Ok(silent(server, why.to_string())),
     }
 }
 
@@ -349,7 +351,7 @@ async fn run(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Se
             last_words: ended.last_words().chars().take(300).collect(),
             stdout: ended.stdout.chars().take(MAX_OUTPUT_CHARS).collect(),
         },
-        Err(NotEnded::Timeout(after)) => Seen::Killed(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-        Err(NotEnded::NotRun(why)) => Seen::NotRun(why),
+        Err(RunError::Timeout(after)) => Seen::Killed(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        Err(RunError::NotRun(why)) => Seen::NotRun(why),
     })
 }

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use opsctl_core::model::{EvidenceText, FileIdentity, Outcome, Record, Severity, Verdict};
-use opsctl_core::probe::command::{Found, Program};
-use opsctl_core::probe::endpoint::Asked;
-use opsctl_core::probe::file::Facts;
+use opsctl_core::probe::command::{Program, ResolvedPrograms};
+use opsctl_core::probe::endpoint::EndpointResult;
+use opsctl_core::probe::file::FileInfo;
 use opsctl_core::probe::prometheus::Series;
-use opsctl_core::probe::tls::{Certificate, NoHandshake};
+use opsctl_core::probe::tls::{Certificate, HandshakeError};
 
 use super::probe::Seen;
 use super::*;
 use crate::config::site::{files, load};
-use crate::config::{Known, Loaded};
+use crate::config::{KnownNames, Loaded};
 
 const NOW: i64 = 1_000_000_000;
 
 /// The site runbook with these checks.
-fn own(checks: &str) -> &'static Own {
+fn own(checks: &str) -> &'static SiteRunbook {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("shop.toml"), format!("[runbook]\nname = \"shop\"\ntitle = \"x\"\n{checks}")).unwrap();
-    load(dir.path(), &Known::registry()).unwrap_or_else(|e| panic!("{e}")).remove(0)
+    load(dir.path(), &KnownNames::registry()).unwrap_or_else(|e| panic!("{e}")).remove(0)
 }
 
 fn check(look: &str) -> SiteCheck {
@@ -50,7 +50,7 @@ fn result(look: &str, seen: Seen) -> String {
 
 fn answered(wrong: Option<&str>, took_ms: u64) -> Seen {
     let wrong = wrong.map(str::to_owned);
-    Seen::Asked(Asked::Answered { status: 200, wrong, took_ms, body: "Sorry".into(), location: None })
+    Seen::Asked(EndpointResult::Answered { status: 200, wrong, took_ms, body: "Sorry".into(), location: None })
 }
 
 #[test]
@@ -60,11 +60,11 @@ fn http_endpoint() {
     assert_eq!(result(http, answered(None, 40)), "");
     assert_eq!(result(http, answered(None, 700)), format!("warn {url} takes 0.7 s to answer, limit 0.5 s"));
     assert_eq!(result(http, answered(Some("status 503"), 700)), format!("crit {url} answers with status 503"));
-    assert_eq!(result(http, Seen::Asked(Asked::Timeout)), format!("crit {url} does not answer in time"));
+    assert_eq!(result(http, Seen::Asked(EndpointResult::Timeout)), format!("crit {url} does not answer in time"));
     let soft = "http = { url = \"http://a/\" }\nseverity = \"warn\"";
-    assert_eq!(result(soft, Seen::Asked(Asked::Refused)), "warn http://a/ refuses connections");
+    assert_eq!(result(soft, Seen::Asked(EndpointResult::Refused)), "warn http://a/ refuses connections");
     assert_eq!(
-        result("tcp = { address = \"a:1\" }", Seen::Asked(Asked::Closed)),
+        result("tcp = { address = \"a:1\" }", Seen::Asked(EndpointResult::Closed)),
         "crit tcp://a:1 closes the connection without an answer"
     );
     assert!(result(http, Seen::File(None)).starts_with("gap: the recording was made with another check"));
@@ -84,8 +84,14 @@ fn served_certificate() {
         failed: None,
     };
     assert_eq!(result(tls, served(leaf(60, "shop.example"), None)), "");
-    assert_eq!(result(tls, served(leaf(10, "*.example"), None)), "warn the certificate of shop.example:443 lasts 10 d, limit 14 d");
-    assert_eq!(result(tls, served(leaf(2, "shop.example"), None)), "crit the certificate of shop.example:443 lasts 2 d, limit 3 d");
+    assert_eq!(
+        result(tls, served(leaf(10, "*.example"), None)),
+        "warn the certificate of shop.example:443 lasts 10 d, limit 14 d"
+    );
+    assert_eq!(
+        result(tls, served(leaf(2, "shop.example"), None)),
+        "crit the certificate of shop.example:443 lasts 2 d, limit 3 d"
+    );
     assert_eq!(result(tls, served(leaf(-1, "shop.example"), None)), "crit the certificate of shop.example:443 has expired");
     assert_eq!(
         result(tls, served(leaf(60, "*.a.example"), None)),
@@ -94,7 +100,7 @@ fn served_certificate() {
     assert!(result(tls, served(leaf(60, "shop.example"), Some("unknown issuer"))).ends_with("trusted here: unknown issuer"));
     let own = "tls = { address = \"shop.example:443\", trusted = false }";
     assert_eq!(result(own, served(leaf(60, "shop.example"), Some("unknown issuer"))), "");
-    let none = Seen::Certificate { leaf: None, refused: None, failed: Some(NoHandshake::Refused) };
+    let none = Seen::Certificate { leaf: None, refused: None, failed: Some(HandshakeError::Refused) };
     assert_eq!(result(tls, none), "crit shop.example:443 serves no certificate for shop.example: it refuses connections");
 }
 
@@ -125,7 +131,10 @@ fn prometheus_metric() {
     };
     let up = "metric = { query = \"up\" }\ncrit_below = 1";
     assert_eq!(result(up, series(&[("a", 1.0), ("b", 1.0)])), "");
-    assert_eq!(result(up, series(&[("a", 1.0), ("b", 0.0), ("c", 0.0)])), "crit prom answers 0 (and 1 more of 3 series), limit 1");
+    assert_eq!(
+        result(up, series(&[("a", 1.0), ("b", 0.0), ("c", 0.0)])),
+        "crit prom answers 0 (and 1 more of 3 series), limit 1"
+    );
     assert!(result(up, series(&[])).starts_with("gap: prom returns no series"));
     assert!(result(up, series(&[("a", f64::NAN)])).starts_with("gap: prom returns no series"));
     let ratio = "metric = { query = \"x\" }\nwarn_above = 0.05";
@@ -167,13 +176,13 @@ fn program_exit_and_output() {
 fn file_properties() {
     let facts = |size: u64, age: i64| {
         let modified = Timestamp::from_second(NOW - age).ok();
-        Seen::File(Some(Facts {
+        Seen::File(Some(FileInfo {
             path: "/b/2.gz".into(),
             is_file: true,
             size,
             modified,
             owner: "root".into(),
-            ..Facts::default()
+            ..FileInfo::default()
         }))
     };
     let backup = "file = { path = \"/b/*.gz\", max_age = \"26h\", min_size = 1024, owner = \"root\" }";
@@ -236,14 +245,18 @@ fn fix_is_planned_from_the_found_program() {
     let check = check(FIX);
     let target = Target::named(Kind::Service, "shop");
     let make = |ino| Ok(Program { path: "/usr/bin/make".into(), identity: FileIdentity { dev: 1, ino } });
-    let plan = |found: Found| {
-        let e = Evidence { fix: Some(found), ..evidence(Seen::Asked(Asked::Refused)) };
+    let plan = |found: ResolvedPrograms| {
+        let e = Evidence { fix: Some(found), ..evidence(Seen::Asked(EndpointResult::Refused)) };
         let finding = Check::judge(&check, &judged(&target), &e).findings.remove(0);
         assert_eq!(finding.fixes, ["shop.restart"]);
         Check::plan(&check, "shop.restart", &finding, &judged(&target), &e)
     };
-    let found =
-        Found { program: make(7), undo: Some(make(7)), folder: None, open: Some("user deploy can write /opt/my shop".into()) };
+    let found = ResolvedPrograms {
+        program: make(7),
+        undo: Some(make(7)),
+        folder: None,
+        open: Some("user deploy can write /opt/my shop".into()),
+    };
     let text = crate::fix::plan_text(&plan(found.clone()).unwrap(), None);
     insta::assert_snapshot!(text.trim_end(), @r"
     fix       shop.restart on service:shop (R2: one object is interrupted)
@@ -255,10 +268,10 @@ fn fix_is_planned_from_the_found_program() {
     verified  when shop.it no longer reports shop.it within 60 s
     ");
     // another program is another plan: `changed since the plan`
-    assert_ne!(plan(found.clone()), plan(Found { program: make(8), ..found.clone() }));
-    let missing = Found { program: Err("make is not there".into()), ..found.clone() };
+    assert_ne!(plan(found.clone()), plan(ResolvedPrograms { program: make(8), ..found.clone() }));
+    let missing = ResolvedPrograms { program: Err("make is not there".into()), ..found.clone() };
     assert_eq!(plan(missing), Err(Refusal::Precondition("make is not there".into())));
-    let nowhere = Found { folder: Some("/opt/my shop: not found".into()), ..found };
+    let nowhere = ResolvedPrograms { folder: Some("/opt/my shop: not found".into()), ..found };
     assert_eq!(plan(nowhere), Err(Refusal::Precondition("/opt/my shop: not found".into())));
 }
 
@@ -291,7 +304,7 @@ fn custom_runbook_works_like_a_built_in_one() {
     config.site = vec![own];
     let seen = |causes: &[(&str, &str)]| {
         let causes = causes.iter().map(|(c, n)| ((*c).to_owned(), (*n).to_owned())).collect();
-        let e = Evidence { seen: Seen::Asked(Asked::Refused), causes, fix: None };
+        let e = Evidence { seen: Seen::Asked(EndpointResult::Refused), causes, fix: None };
         Outcome::Evidence(EvidenceText::of(&e).unwrap())
     };
     let recording = recording(vec![("shop.health", seen(&[])), ("shop.page", seen(&[("shop.health", "shop")]))]);
@@ -313,9 +326,9 @@ fn custom_runbook_works_like_a_built_in_one() {
 #[test]
 fn example_runbook_is_valid() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/runbooks.d/aletheia.toml");
-    let site = files(&[example.into()], &Known::registry()).unwrap_or_else(|e| panic!("{e}"));
+    let site = files(&[example.into()], &KnownNames::registry()).unwrap_or_else(|e| panic!("{e}"));
     assert!(site.iter().any(|own| own.id == "aletheia"));
-    assert_eq!(files(&[], &Known::default()).unwrap().len(), 0);
+    assert_eq!(files(&[], &KnownNames::default()).unwrap().len(), 0);
     let catalog = crate::catalog::Catalog::of(runbooks(&crate::config::Config { site, ..Loaded::defaults().config }));
     assert!(matches!(catalog.find("healthcheckfailing"), Some(crate::catalog::Entry::Alert(_, r, _)) if r.id == "aletheia"));
     for (runbook, page) in catalog.runbooks() {

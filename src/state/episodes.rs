@@ -123,7 +123,8 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
             }
             seen.push((finding.code.clone(), subject));
         }
-        for (id, _, _, check, target) in open.iter().filter(|(_, _, _, check, target)| was_checked(report, scope, check, target)) {
+        for (id, _, _, check, target) in open.iter().filter(|(_, _, _, check, target)| was_checked(report, scope, check, target))
+        {
             tracing::debug!(check, target, "is over");
             end.execute(params![id, now])?;
         }

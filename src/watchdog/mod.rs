@@ -29,7 +29,7 @@ use opsctl_core::model::quantity;
 use opsctl_core::probe::{lag, panics};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::engine::Missed;
+use crate::engine::ExceededLimit;
 
 pub use stdout::print;
 
@@ -67,8 +67,8 @@ pub struct Overdue {
 impl Overdue {
     /// The reason for the end of the run, for its report.
     #[must_use]
-    pub fn missed(&self) -> Missed {
-        self.memory.map_or(Missed::Deadline(self.limit), Missed::Memory)
+    pub fn missed(&self) -> ExceededLimit {
+        self.memory.map_or(ExceededLimit::Deadline(self.limit), ExceededLimit::Memory)
     }
 
     /// `the diagnosis did not finish by its deadline (10 s)`

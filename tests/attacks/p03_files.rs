@@ -177,7 +177,14 @@ fn include_of_fake_nginx_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/upstream.conf", SECRET_SITE);
     scene.write("/mnt/home/mallory/nginx.conf", "events {} http { include /mnt/secret/*.conf; server { listen 8080; } }");
-    diagnose_server(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
+    diagnose_server(
+        &scene,
+        "nginx",
+        "nginx: master process nginx -c /mnt/home/mallory/nginx.conf",
+        8080,
+        &["http"],
+        &["nginx", "tls"],
+    );
 }
 
 #[test]
@@ -202,7 +209,14 @@ fn nginx_error_log_of_root_is_not_quoted() {
     scene.plant("/mnt/secret/error.log", &line.repeat(5));
     let conf = "error_log /mnt/secret/error.log; events {} http { access_log off; server { listen 8080; } }";
     scene.write("/mnt/home/mallory/nginx.conf", conf);
-    diagnose_server(&scene, "nginx", "nginx: master process nginx -c /mnt/home/mallory/nginx.conf", 8080, &["http"], &["nginx", "tls"]);
+    diagnose_server(
+        &scene,
+        "nginx",
+        "nginx: master process nginx -c /mnt/home/mallory/nginx.conf",
+        8080,
+        &["http"],
+        &["nginx", "tls"],
+    );
 }
 
 #[test]

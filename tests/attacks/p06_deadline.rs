@@ -35,7 +35,9 @@ fn in_time(host: &Host, runbooks: &[&str], words: &[&str]) -> Run {
 #[track_caller]
 fn ends_in_time(host: &Host, words: &[&str], deadline: &[&str]) -> Run {
     let mut command = host.opsctl_command(&[], &[words, deadline].concat());
-    let Some(run) = host.read_within(&mut command, KILL_TIMEOUT) else { panic!("{words:?} has not ended after {KILL_TIMEOUT:?}") };
+    let Some(run) = host.read_within(&mut command, KILL_TIMEOUT) else {
+        panic!("{words:?} has not ended after {KILL_TIMEOUT:?}")
+    };
     assert!(run.took < LIMIT + LAB_OVERHEAD, "{words:?} took {:?}: exit {}\n{}", run.took, run.code, summary(&run));
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
     assert!(!run.stdout.is_empty(), "{words:?} printed nothing: exit {}\n{}", run.code, run.stderr);
@@ -65,7 +67,13 @@ fn device_as_hostname_of_a_container_respects_deadline() {
     let Some(run) = scene.read_within(&mut scene.opsctl_command(&["bash", "-c", limit, "bash"], &words), KILL_TIMEOUT) else {
         panic!("it has not ended after {KILL_TIMEOUT:?}")
     };
-    assert!(run.took < LIMIT + LAB_OVERHEAD && (0..=3).contains(&run.code), "took {:?}, exit {}: {}", run.took, run.code, run.stderr);
+    assert!(
+        run.took < LIMIT + LAB_OVERHEAD && (0..=3).contains(&run.code),
+        "took {:?}, exit {}: {}",
+        run.took,
+        run.code,
+        run.stderr
+    );
     run.report();
 }
 

@@ -220,7 +220,9 @@ impl Scene {
     /// Waits until a port is open in the host's network.
     #[track_caller]
     pub(crate) fn until_listening(&self, port: u16) {
-        eventually(START_TIMEOUT, &format!("port {port} is open"), || self.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
+        eventually(START_TIMEOUT, &format!("port {port} is open"), || {
+            self.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(())
+        });
     }
 
     /// Waits until a port is open in the network namespace of a program.

@@ -26,7 +26,7 @@ fn autoheal_restarts_a_working_service() {
     // neither the application nor its image is the cause
     run.must_not(&["container.oom-killed", "container.down", "container.start-failed", "container.image-drift", "memory."]);
     run.verdict("healthcheck.http", "container:app", "ok").offers_no("container.restart", "container:app");
-    // it is not the engine that restarts it: there is no loop of its own to end
+    // the engine does not restart it: there is no restart loop of the engine to stop
     run.offers_no("container.stop-loop", "container:app");
     host.leaves(&run, "");
 }

@@ -50,7 +50,9 @@ fn idle_transactions_are_the_root_and_postgres_is_up() {
         error.contains("too many clients").then_some(())
     });
     let full = host.run_runbooks(&["postgres"]);
-    full.roots(&[IDLE]).must(&[CONNECTIONS]).mentions(CONNECTIONS, &["not even a reserved one", "app shop idle in transaction: 15"]);
+    full.roots(&[IDLE])
+        .must(&[CONNECTIONS])
+        .mentions(CONNECTIONS, &["not even a reserved one", "app shop idle in transaction: 15"]);
     full.verdict("postgres.up", "postgres:127.0.0.1:5432", "ok");
     host.leaves(&full, "full");
 }

@@ -30,7 +30,9 @@ fn stopped_redis_is_the_root_and_celery_is_unknown() {
     let run = host.run_runbooks(&runbooks);
     run.must(&[health, front, RATE]).roots(&[REDIS]).traces(REDIS, health).traces(REDIS, front).traces(REDIS, RATE);
     run.must_not(&["celery.", "postgres.", "container.", "nginx.upstream-unreachable", "nginx.upstream-stale-ip"]);
-    run.mentions(REDIS, &["stopped by hand", "needed by: web", "exit code 0"]).mentions(health, &["503"]).mentions(front, &["Welcome"]);
+    run.mentions(REDIS, &["stopped by hand", "needed by: web", "exit code 0"])
+        .mentions(health, &["503"])
+        .mentions(front, &["Welcome"]);
     run.verdict("celery.queues", "celery:cache", "unknown");
     let reason = run.check("celery.queues", "celery:cache").reason.clone();
     assert!(reason.as_ref().is_some_and(|r| r.contains("the broker cache does not run")), "{reason:?}");

@@ -23,7 +23,9 @@ fn missing_worker_is_the_root_and_its_unacked_task_is_reported() {
     host.docker(&["rm", "worker"]);
     let broken = ["--network", "app", "--restart", "always", "-e", "BROKER_URL=redis://cache:6379/1"];
     host.celery("worker", &broken, &["worker", "--no-such-option"]);
-    eventually(60, "the worker is in a restart loop", || host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(()));
+    eventually(60, "the worker is in a restart loop", || {
+        host.inspect("worker", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
+    });
     let run = host.run_runbooks(&["container", "redis", "celery"]);
     run.roots(&["container.restart-loop container:worker"]).explains("container.restart-loop container:worker", NO_CONSUMER);
     host.leaves(&run, "loop");

@@ -39,13 +39,12 @@ fn loopback_listener_in_a_container_is_the_root_of_failed_scrapes() {
     );
     run.mentions(
         TRIAGE,
-        &[
-            "prometheus cannot reach b1:8080: step 5 of 8, it listens on 127.0.0.1:8080 only",
-            "exists",
-            "connection refused",
-        ],
+        &["prometheus cannot reach b1:8080: step 5 of 8, it listens on 127.0.0.1:8080 only", "exists", "connection refused"],
     );
-    run.mentions(TRIAGE, &[&format!("b1 resolves to {}", host.address("b1")), "inside b1 to 127.0.0.1: connected", "from it: refused"]);
+    run.mentions(
+        TRIAGE,
+        &[&format!("b1 resolves to {}", host.address("b1")), "inside b1 to 127.0.0.1: connected", "from it: refused"],
+    );
     host.leaves(&run, "");
     assert!(!run.stdout.contains("127.0.0.11"), "the embedded DNS server of Docker is not reported: {}", run.stdout);
 

@@ -59,7 +59,10 @@ fn four_monitoring_faults_are_four_root_causes() {
     run.must(&[BLIND]).explains(ALERTMANAGER, BLIND);
     run.must_not(&["disk.", "monitoring.alloy", "monitoring.targets-down", "monitoring.tsdb", "container.down"]);
     run.mentions(RELOAD, &["its /-/ready returns 200", "its next start fails", "rules.yml", "promtool check config"]);
-    run.mentions(STORM, &["/var/lib/alloy/data", "entry too far behind", "do not raise Loki's limits", "do not restart it again"]);
+    run.mentions(
+        STORM,
+        &["/var/lib/alloy/data", "entry too far behind", "do not raise Loki's limits", "do not restart it again"],
+    );
     run.mentions(NOTIFY, &["lists alertmanager:9093 as active", "no Alertmanager"]);
     run.mentions(PUSHED, &["host7:9100", "HostDown can never fire"]);
     run.mentions(BLIND, &["no notifications will be sent: alertmanager does not run"]);

@@ -112,7 +112,8 @@ fn removed_journal_is_found() {
     s.verify(&[], 2, &[&holds(0), &found]);
     let (code, shown, _) = s.opsctl(&["audit", "show"]);
     assert!(
-        code == 0 && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthe journal is incomplete or was altered"),
+        code == 0
+            && shown.starts_with("no entry in S/journal.jsonl, which does not exist\nthe journal is incomplete or was altered"),
         "{shown}"
     );
 }

@@ -76,7 +76,11 @@ fn pieces() -> Vec<Piece> {
     for file in all {
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
         let shown = file.strip_prefix(&root).unwrap_or(&file).to_owned();
-        if file.extension().is_some_and(|x| x == "md") { prose(&shown, &text, &mut pieces) } else { rust(&shown, &text, &mut pieces) }
+        if file.extension().is_some_and(|x| x == "md") {
+            prose(&shown, &text, &mut pieces)
+        } else {
+            rust(&shown, &text, &mut pieces)
+        }
     }
     pieces
 }
@@ -192,7 +196,10 @@ fn word_counts_are_within_the_budget() {
             let _ = write!(table, "  {name} {rate:.1}");
             if rate > *limit {
                 let shown = places.iter().take(12).map(|p| format!("  {}:{}: {}", p.file.display(), p.line, p.text.trim()));
-                over.push(format!("{kind}: {name} {rate:.2} per 1000 words, limit {limit}\n{}", shown.collect::<Vec<_>>().join("\n")));
+                over.push(format!(
+                    "{kind}: {name} {rate:.2} per 1000 words, limit {limit}\n{}",
+                    shown.collect::<Vec<_>>().join("\n")
+                ));
             }
         }
         table.push('\n');

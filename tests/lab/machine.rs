@@ -5,7 +5,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use super::host::{self, Config, PausedFix, Host};
+use super::host::{self, Config, Host, PausedFix};
 use super::report::Run;
 use super::{available, eventually, missing};
 

@@ -108,7 +108,9 @@ impl Host {
         eventually(UP, "Prometheus is ready", || self.curl(&url).ends_with(" 200").then_some(()));
         if config.contains("alertmanager:9093") {
             let url = format!("http://{}:9090/api/v1/alertmanagers", self.address(name));
-            eventually(UP, "Prometheus has found its Alertmanager", || self.curl(&url).contains("alertmanager:9093").then_some(()));
+            eventually(UP, "Prometheus has found its Alertmanager", || {
+                self.curl(&url).contains("alertmanager:9093").then_some(())
+            });
         }
     }
 

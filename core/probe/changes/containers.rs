@@ -104,7 +104,10 @@ mod tests {
     fn recreated_container_names_both_images() {
         let web = [container("new", "web", 100, 101)];
         let events = [event("old", "web", "stop", 98), event("old", "web", "destroy", 99), event("new", "web", "start", 101)];
-        assert_eq!(described(&web, &events), ["container:web recreated from image shop:2, before shop:1", "container:web stopped"]);
+        assert_eq!(
+            described(&web, &events),
+            ["container:web recreated from image shop:2, before shop:1", "container:web stopped"]
+        );
         assert_eq!(described(&web, &[]), ["container:web created from image shop:2"]);
         assert_eq!(described(&[], &events[1..]), ["container:web removed"]);
     }

@@ -48,28 +48,26 @@ impl Endpoint {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(("tcp" | "http", address)) if address.contains(':') => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
             None if text.starts_with('/') => Ok(Self::Unix(text.into())),
-            Some((scheme, _)) => {
-                Err(format!("{scheme}:// is not a supported endpoint; use unix:///path or tcp://host:port"))
-            }
+            Some((scheme, _)) => Err(format!("{scheme}:// is not a supported endpoint; use unix:///path or tcp://host:port")),
             None => Err("expected unix:///path or tcp://host:port".to_owned()),
         }
     }
 
-    async fn get(&self, path: &str, max_bytes: usize, timeout: Duration) -> Result<http::Answer, http::NoAnswer> {
-        let closed = |e: std::io::Error| http::NoAnswer::Closed(e.to_string());
+    async fn get(&self, path: &str, max_bytes: usize, timeout: Duration) -> Result<http::HttpResponse, http::HttpError> {
+        let closed = |e: std::io::Error| http::HttpError::Closed(e.to_string());
         match self {
             Self::Unix(socket) => {
                 let stream = match connect_unix(socket, timeout).await {
                     Ok(connected) => connected.map_err(closed)?.0,
-                    Err(ProbeError::Timeout { .. }) => return Err(http::NoAnswer::Timeout),
-                    Err(e) => return Err(http::NoAnswer::Closed(e.to_string())),
+                    Err(ProbeError::Timeout { .. }) => return Err(http::HttpError::Timeout),
+                    Err(e) => return Err(http::HttpError::Closed(e.to_string())),
                 };
                 http::get(stream, "docker", path, max_bytes, timeout).await
             }
             Self::Tcp(address) => {
                 let stream = lag::timeout(timeout, TcpStream::connect(address))
                     .await
-                    .map_err(|_| http::NoAnswer::Timeout)?
+                    .map_err(|_| http::HttpError::Timeout)?
                     .map_err(closed)?;
                 http::get(stream, address, path, max_bytes, timeout).await
             }
@@ -88,10 +86,10 @@ impl Endpoint {
             Ok(a) if a.status == 200 => serde_json::from_str(&a.body)
                 .map_err(|_| ProbeError::failed(what, format!("{self}{path}"), "not a Docker API response")),
             Ok(a) => Err(ProbeError::failed(what, format!("{self}{path}"), &format!("HTTP {}", a.status))),
-            Err(http::NoAnswer::Timeout) => {
+            Err(http::HttpError::Timeout) => {
                 Err(ProbeError::Timeout { what: what.to_owned(), from: self.to_string(), after: timeout })
             }
-            Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => {
+            Err(http::HttpError::Closed(e) | http::HttpError::NotHttp(e)) => {
                 Err(ProbeError::failed(what, format!("{self}{path}"), &e))
             }
         }
@@ -182,9 +180,9 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Durati
     match ping {
         Ok(answer) if answer.status == 200 => {}
         Ok(answer) => return (EngineState::Garbage { error: format!("GET /_ping returned HTTP {}", answer.status) }, None),
-        Err(http::NoAnswer::Timeout) => return (EngineState::Hung { after_ms: latency_ms }, None),
-        Err(http::NoAnswer::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
-        Err(http::NoAnswer::Closed(e) | http::NoAnswer::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
+        Err(http::HttpError::Timeout) => return (EngineState::Hung { after_ms: latency_ms }, None),
+        Err(http::HttpError::Closed(e)) if e.contains("refused") => return (EngineState::Refused, None),
+        Err(http::HttpError::Closed(e) | http::HttpError::NotHttp(e)) => return (EngineState::Garbage { error: e }, None),
     }
     let version: EngineVersion = match endpoint.get_json("the engine's version", "/version", ping_timeout).await {
         Ok(version) => version,

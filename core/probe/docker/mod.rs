@@ -112,7 +112,7 @@ const MAX_EXEC_OUTPUT_BYTES: usize = 1 << 20;
 
 /// Result of a program run inside a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Executed {
+pub struct ExecResult {
     /// Its exit code, if the engine reports it.
     pub code: Option<i64>,
     /// Its standard output.
@@ -254,7 +254,7 @@ impl Docker {
         argv: &[&str],
         environment: &[String],
         timeout: Duration,
-    ) -> Result<Executed, ProbeError> {
+    ) -> Result<ExecResult, ProbeError> {
         let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
         let options = ExecConfig {
             cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
@@ -267,7 +267,7 @@ impl Docker {
         };
         let read = || async {
             let exec = self.client.create_exec(id, options).await?;
-            let mut executed = Executed::default();
+            let mut executed = ExecResult::default();
             if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec.id, None).await? {
                 while let Some(piece) = output.next().await {
                     let piece = piece?;
@@ -425,7 +425,8 @@ impl Docker {
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
-        let timeout = || if self.unanswered.load(Ordering::Relaxed) >= MAX_TIMEOUTS { DEGRADED_TIMEOUT } else { self.request_timeout };
+        let timeout =
+            || if self.unanswered.load(Ordering::Relaxed) >= MAX_TIMEOUTS { DEGRADED_TIMEOUT } else { self.request_timeout };
         let answer = self.request_within(timeout, what, request).await;
         if matches!(answer, Err(ProbeError::Timeout { .. })) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);

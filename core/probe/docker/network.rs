@@ -50,7 +50,8 @@ pub(super) fn network(listed: bollard::models::Network) -> Network {
     let (id, driver) = (listed.id.unwrap_or_default(), listed.driver.unwrap_or_default());
     // moby libnetwork/drivers/bridge: the default name of a bridge is br- and 12 digits of the id
     let default_name = || id.get(..12).map(|short| format!("br-{short}"));
-    let interface = (driver == "bridge").then(|| options.get("com.docker.network.bridge.name").cloned().or_else(default_name)).flatten();
+    let interface =
+        (driver == "bridge").then(|| options.get("com.docker.network.bridge.name").cloned().or_else(default_name)).flatten();
     let config = listed.ipam.and_then(|i| i.config).unwrap_or_default();
     Network {
         name: listed.name.unwrap_or_default(),

@@ -14,6 +14,6 @@ pub use fstab::{FstabEntry, fstab};
 pub use io::{DiskCounters, disks};
 pub use mounts::{mounts, parse_mountinfo};
 pub use open_files::{DeletedFile, DescriptorUser, deleted_but_open, descriptors};
-pub use space::{Filesystems, FsUsage, Space, holds_something, space};
+pub use space::{Filesystems, FsUsage, Space, is_not_empty, space};
 pub use tmpfs::{Tmpfs, tmpfs_of};
-pub use walk::{Folder, Usage, usage};
+pub use walk::{DirectoryUsage, Usage, usage};

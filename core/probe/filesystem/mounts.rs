@@ -143,7 +143,8 @@ pub(super) fn worth_checking(all: Vec<(String, MountRef)>, exclude_below: &[Stri
         let of_engine = exclude_below.iter().any(|f| below(&format!("{}/", f.trim_end_matches('/')).as_str()));
         let tmpfs = mount.fstype == "tmpfs";
         let shared = tmpfs && SHARED_TMPFS.contains(&mount.mountpoint.as_str());
-        let of_others = EXCLUDED_PREFIXES.iter().any(below) || tmpfs && (EXCLUDED_TMPFS_PREFIXES.iter().any(below) || !is_writable_tmpfs(&mount));
+        let of_others = EXCLUDED_PREFIXES.iter().any(below)
+            || tmpfs && (EXCLUDED_TMPFS_PREFIXES.iter().any(below) || !is_writable_tmpfs(&mount));
         if EXCLUDED_TYPES.contains(&mount.fstype.as_str()) || of_engine || of_others && !shared {
             continue;
         }

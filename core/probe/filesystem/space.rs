@@ -128,7 +128,7 @@ impl Filesystems {
 }
 
 /// Whether a directory has entries other than `lost+found`; false if it cannot be read.
-pub async fn holds_something(path: &str) -> bool {
+pub async fn is_not_empty(path: &str) -> bool {
     let directory = path.to_owned();
     let has_entries = blocking::run("the directory", path, TIMEOUT, move |io| {
         io.read_dir(directory).is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")))

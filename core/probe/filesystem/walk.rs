@@ -33,9 +33,9 @@ pub struct Usage {
     pub entries: u64,
     /// The largest directories, largest first; a directory with nearly all of its bytes in one child is omitted in favour of the
     /// child.
-    pub largest: Vec<Folder>,
+    pub largest: Vec<DirectoryUsage>,
     /// The directories with the most entries, likewise.
-    pub most_entries: Vec<Folder>,
+    pub most_entries: Vec<DirectoryUsage>,
     /// Directories that could not be read.
     pub unreadable: u64,
     /// The time budget was exhausted: all numbers are lower bounds.
@@ -44,7 +44,7 @@ pub struct Usage {
 
 /// A directory including everything below it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Folder {
+pub struct DirectoryUsage {
     /// Absolute path.
     pub path: String,
     /// Allocated bytes.
@@ -130,7 +130,7 @@ fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
 }
 
 /// The most significant directories: each at least 2 % of the total, and without those that are nearly all one of their children.
-fn top(directories: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u64)) -> u64) -> Vec<Folder> {
+fn top(directories: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u64, u64)) -> u64) -> Vec<DirectoryUsage> {
     let whole = directories.get(root).map_or(0, &of);
     let mut biggest_child: HashMap<&Path, u64> = HashMap::new();
     for (path, numbers) in directories {
@@ -149,7 +149,7 @@ fn top(directories: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u6
         .collect();
     list.sort_by(|a, b| of(b.1).cmp(&of(a.1)).then_with(|| a.0.cmp(b.0)));
     list.truncate(MAX_LISTED);
-    list.into_iter().map(|(path, n)| Folder { path: path.display().to_string(), bytes: n.0, entries: n.1 }).collect()
+    list.into_iter().map(|(path, n)| DirectoryUsage { path: path.display().to_string(), bytes: n.0, entries: n.1 }).collect()
 }
 
 /// One thread. Entries are examined relative to their open directory, so that the kernel does not resolve the full path for each

@@ -285,13 +285,18 @@ fn denied(from: &str) -> ProbeError {
 
 async fn listing(argv: &Argv) -> Result<String, ProbeError> {
     let from = argv.program();
-    let ended = command::read(argv, COMMAND_TIMEOUT).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
+    let ended =
+        command::read(argv, COMMAND_TIMEOUT).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
     if ended.status.success() {
         return Ok(ended.stdout);
     }
     let message = ended.last_words();
     let denials = ["ermission denied", "Operation not permitted", "you must be root"];
-    Err(if denials.iter().any(|n| message.contains(n)) { denied(from) } else { ProbeError::failed("packet filter rules", from, &message) })
+    Err(if denials.iter().any(|n| message.contains(n)) {
+        denied(from)
+    } else {
+        ProbeError::failed("packet filter rules", from, &message)
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::rights::gids;
 use super::{Io, Rights};
 use crate::model::ServerProcess;
-use crate::probe::command::{Ended, SAFE_PATH, start};
+use crate::probe::command::{CommandOutput, SAFE_PATH, start};
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::{Gid, Uid, chroot, fchdir, getegid, geteuid};
 use rustix::thread::{
@@ -43,7 +43,7 @@ pub async fn run_as(
     argv: &[String],
     environment: &[(&str, &str)],
     timeout: Duration,
-) -> std::result::Result<Ended, RunAsError> {
+) -> std::result::Result<CommandOutput, RunAsError> {
     let name = argv.first().cloned().unwrap_or_default();
     if !name.starts_with('/') {
         return Err(RunAsError::Failed(format!("`{name}` is not an absolute path")));
@@ -53,8 +53,8 @@ pub async fn run_as(
     command.envs(environment.iter().copied());
     let become_it = move |_: &Io| become_process(target);
     start(command, &name, timeout, Some(Box::new(become_it))).await.map_err(|e| match e {
-        crate::probe::command::NotEnded::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
-        crate::probe::command::NotEnded::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
+        crate::probe::command::RunError::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
+        crate::probe::command::RunError::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
         other => RunAsError::Failed(other.words(&name)),
     })
 }

@@ -68,7 +68,7 @@ pub enum Reply {
 /// A query and its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Asked {
+pub struct QueryResult {
     /// Question.
     pub question: Question,
     /// Transport.
@@ -81,7 +81,7 @@ pub struct Asked {
     pub tries: u32,
 }
 
-impl Asked {
+impl QueryResult {
     /// Response code, or `None` without a reply.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
@@ -145,8 +145,8 @@ impl Patience {
 }
 
 /// Sends one query. Blocks: for a thread of its own, which may have entered another network namespace.
-pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question, patience: Patience) -> Asked {
-    let mut asked = Asked { question: question.clone(), transport, ms: u64::MAX, ..Asked::default() };
+pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question, patience: Patience) -> QueryResult {
+    let mut asked = QueryResult { question: question.clone(), transport, ms: u64::MAX, ..QueryResult::default() };
     // TCP retransmits by itself; over UDP a query without a reply is repeated within the timeout
     let tries = if transport == Transport::Tcp { 1 } else { patience.tries.max(1) };
     for _ in 0..tries {
@@ -245,7 +245,9 @@ fn why_not(error: &Error) -> Reply {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Reply::Silent,
         ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => Reply::Garbage,
         // error of a local packet filter rule that drops outgoing packets
-        ErrorKind::PermissionDenied => Reply::Unsent { why: "the packet filter of this machine rejects outgoing queries".to_owned() },
+        ErrorKind::PermissionDenied => {
+            Reply::Unsent { why: "the packet filter of this machine rejects outgoing queries".to_owned() }
+        }
         ErrorKind::NetworkUnreachable => Reply::Unsent { why: "there is no route to it".to_owned() },
         ErrorKind::HostUnreachable => Reply::Unsent { why: "its host is unreachable".to_owned() },
         _ => Reply::Unsent { why: error.to_string() },

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::servers::file_of;
 use super::{ProbeError, blocking, lag, netns};
 
-pub use ask::{Asked, Patience, Question, Reply, Transport};
+pub use ask::{Patience, QueryResult, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
 pub use resolvers::{Answers, HostAnswers, Resolvers, ask_all, ask_each, file_of as resolv_conf_of, hosts_line, questions};
 
@@ -32,7 +32,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
-pub enum Looked {
+pub enum Lookup {
     /// The addresses of the name.
     Up(Vec<IpAddr>),
     /// The name does not exist, or has no address.
@@ -42,17 +42,17 @@ pub enum Looked {
 }
 
 /// Looks up each of `names` as process `pid` would, in the same order.
-pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeError> {
+pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, ProbeError> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let silent = |looked: &Result<Vec<Looked>, ProbeError>| {
-        looked.as_ref().is_ok_and(|all| all.iter().any(|l| matches!(l, Looked::NoAnswer(_))))
+    let silent = |looked: &Result<Vec<Lookup>, ProbeError>| {
+        looked.as_ref().is_ok_and(|all| all.iter().any(|l| matches!(l, Lookup::NoAnswer(_))))
     };
     lag::retried(|| look_up_once(pid, names.clone()), silent).await
 }
 
-async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, ProbeError> {
+async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, ProbeError> {
     blocking::run(
         "addresses of names",
         &format!("the name servers of process {pid}"),
@@ -62,7 +62,7 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, Probe
             let conf = ResolvConf::parse(&file_of(io, pid, PATH).unwrap_or_default());
             let servers: Vec<SocketAddr> = conf.used().iter().map(|s| s.socket(io)).collect();
             let domains: Vec<String> = conf.search.into_iter().take(MAX_SEARCH_DOMAINS).collect();
-            let mut looked: Vec<Option<Looked>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
+            let mut looked: Vec<Option<Lookup>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
             let pending: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
             if !pending.is_empty() {
                 // a short name is also looked up in the domains of the search list
@@ -74,10 +74,10 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Looked>, Probe
                     Ok(answers) => {
                         wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));
                     }
-                    Err(e) => pending.iter().for_each(|i| looked[*i] = Some(Looked::NoAnswer(e.to_string()))),
+                    Err(e) => pending.iter().for_each(|i| looked[*i] = Some(Lookup::NoAnswer(e.to_string()))),
                 }
             }
-            looked.into_iter().map(|l| l.unwrap_or_else(|| Looked::NoAnswer("not queried".to_owned()))).collect()
+            looked.into_iter().map(|l| l.unwrap_or_else(|| Lookup::NoAnswer("not queried".to_owned()))).collect()
         },
     )
     .await
@@ -91,17 +91,17 @@ pub async fn first_address(pid: Option<i32>, host: &str, port: u16) -> Result<Re
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     let looked = look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
     Ok(match looked.into_iter().next() {
-        Some(Looked::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
-        Some(Looked::NoSuchName) | None => Err(format!("there is no name {host}")),
-        Some(Looked::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
+        Some(Lookup::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
+        Some(Lookup::NoSuchName) | None => Err(format!("there is no name {host}")),
+        Some(Lookup::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
     })
 }
 
-fn literal(name: &str) -> Option<Looked> {
-    name.parse().ok().map(|ip| Looked::Up(vec![ip]))
+fn literal(name: &str) -> Option<Lookup> {
+    name.parse().ok().map(|ip| Lookup::Up(vec![ip]))
 }
 
-fn in_hosts(hosts: &str, name: &str) -> Option<Looked> {
+fn in_hosts(hosts: &str, name: &str) -> Option<Lookup> {
     let found: Vec<IpAddr> = hosts
         .lines()
         .filter_map(|l| {
@@ -110,7 +110,7 @@ fn in_hosts(hosts: &str, name: &str) -> Option<Looked> {
             words.any(|w| w.eq_ignore_ascii_case(name)).then_some(address)
         })
         .collect();
-    (!found.is_empty()).then_some(Looked::Up(found))
+    (!found.is_empty()).then_some(Lookup::Up(found))
 }
 
 /// Fully qualified candidates for a name.
@@ -123,16 +123,16 @@ fn candidates(name: &str, domains: &[String]) -> Vec<String> {
 }
 
 /// The more informative of two results for one name: addresses, then a missing reply.
-fn better(one: Option<Looked>, other: Looked) -> Looked {
+fn better(one: Option<Lookup>, other: Lookup) -> Lookup {
     match (one, other) {
-        (Some(up @ Looked::Up(_)), _) | (_, up @ Looked::Up(_)) => up,
-        (Some(Looked::NoAnswer(why)), _) | (_, Looked::NoAnswer(why)) => Looked::NoAnswer(why),
+        (Some(up @ Lookup::Up(_)), _) | (_, up @ Lookup::Up(_)) => up,
+        (Some(Lookup::NoAnswer(why)), _) | (_, Lookup::NoAnswer(why)) => Lookup::NoAnswer(why),
         (_, none) => none,
     }
 }
 
 /// Queries all servers for all names concurrently and uses the first reply for each.
-fn query_all(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Looked>> {
+fn query_all(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Lookup>> {
     let mut questions = Vec::new();
     for (i, name) in names.iter().enumerate() {
         for (j, kind) in [RecordType::A, RecordType::AAAA].into_iter().enumerate() {
@@ -189,11 +189,11 @@ fn query_all(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Look
         .map(|[v4, v6]| match (v4, v6) {
             (Some(Some(mut a)), b) => {
                 a.extend(b.flatten().unwrap_or_default());
-                if a.is_empty() { Looked::NoSuchName } else { Looked::Up(a) }
+                if a.is_empty() { Lookup::NoSuchName } else { Lookup::Up(a) }
             }
-            (_, Some(Some(b))) if !b.is_empty() => Looked::Up(b),
-            (Some(None), _) => Looked::NoSuchName,
-            _ => Looked::NoAnswer(why.clone()),
+            (_, Some(Some(b))) if !b.is_empty() => Lookup::Up(b),
+            (Some(None), _) => Lookup::NoSuchName,
+            _ => Lookup::NoAnswer(why.clone()),
         })
         .collect())
 }
@@ -219,12 +219,12 @@ mod tests {
     #[test]
     fn hosts_file_takes_precedence() {
         let hosts = "127.0.0.1 localhost\n::1 localhost # ::9\n172.17.0.3\tb2 B2.example  # x c3\n";
-        assert_eq!(in_hosts(hosts, "b2"), Some(Looked::Up(vec!["172.17.0.3".parse().unwrap()])));
-        assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Looked::Up(a) if a.len() == 2)), Some(true));
+        assert_eq!(in_hosts(hosts, "b2"), Some(Lookup::Up(vec!["172.17.0.3".parse().unwrap()])));
+        assert_eq!(in_hosts(hosts, "localhost").map(|l| matches!(l, Lookup::Up(a) if a.len() == 2)), Some(true));
         assert_eq!((in_hosts(hosts, "c3"), literal("x")), (None, None));
         assert_eq!(candidates("db", &["a.lan".to_owned()]), ["db", "db.a.lan"]);
         assert_eq!(candidates("db.x", &["a.lan".to_owned()]), ["db.x"]);
-        assert_eq!(better(Some(Looked::NoSuchName), Looked::Up(vec![])), Looked::Up(vec![]));
+        assert_eq!(better(Some(Lookup::NoSuchName), Lookup::Up(vec![])), Lookup::Up(vec![]));
     }
 
     /// A name server on the loopback with one name.
@@ -262,9 +262,9 @@ mod tests {
             Some(reply)
         });
         let looked = query_all(&[at], &["here", "gone", "silent"]).unwrap();
-        assert_eq!(looked[0], Looked::Up(vec!["10.0.0.9".parse().unwrap()]));
-        assert_eq!(looked[1], Looked::NoSuchName);
-        assert!(matches!(looked[2], Looked::NoAnswer(_)));
+        assert_eq!(looked[0], Lookup::Up(vec!["10.0.0.9".parse().unwrap()]));
+        assert_eq!(looked[1], Lookup::NoSuchName);
+        assert!(matches!(looked[2], Lookup::NoAnswer(_)));
     }
 
     proptest::proptest! {

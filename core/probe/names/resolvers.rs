@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Asked, Patience, Question, Transport, ask};
+use super::ask::{Patience, QueryResult, Question, Transport, ask};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::model::has_own_network;
 use crate::probe::docker::{Container, Docker};
@@ -26,18 +26,18 @@ pub struct Answers {
     /// The server.
     pub server: NameServer,
     /// Queries and their results.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<QueryResult>,
 }
 
 impl Answers {
     /// Queries over UDP.
-    pub fn udp(&self) -> impl Iterator<Item = &Asked> {
+    pub fn udp(&self) -> impl Iterator<Item = &QueryResult> {
         self.asked.iter().filter(|a| a.transport == Transport::Udp)
     }
 
     /// Query over TCP.
     #[must_use]
-    pub fn tcp(&self) -> Option<&Asked> {
+    pub fn tcp(&self) -> Option<&QueryResult> {
         self.asked.iter().find(|a| a.transport == Transport::Tcp)
     }
 
@@ -72,7 +72,7 @@ pub struct Resolvers {
 impl ProbeCx {
     /// Running containers with a network namespace of their own, grouped by networks and resolv.conf; sorted by name within each
     /// group. A container with an unreadable resolv.conf is in no group.
-    pub async fn asking_alike(&self) -> Arc<Vec<Vec<Arc<Container>>>> {
+    pub async fn resolver_groups(&self) -> Arc<Vec<Vec<Arc<Container>>>> {
         let read = || async {
             let mut groups: Vec<(Arc<ResolvFile>, Vec<Arc<Container>>)> = Vec::new();
             let mut all = self.inspected(self.inventory.running().filter(|c| has_own_network(&c.network_mode))).await;
@@ -163,11 +163,12 @@ pub async fn ask_each(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
     patience: Patience,
-) -> Result<Vec<Asked>, ProbeError> {
+) -> Result<Vec<QueryResult>, ProbeError> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let silent = |asked: &Result<Vec<Asked>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(Asked::is_silent));
+    let silent =
+        |asked: &Result<Vec<QueryResult>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(QueryResult::is_silent));
     lag::retried(|| query_once(pid, jobs.clone(), patience), silent).await
 }
 
@@ -175,9 +176,9 @@ async fn query_once(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
     patience: Patience,
-) -> Result<Vec<Asked>, ProbeError> {
+) -> Result<Vec<QueryResult>, ProbeError> {
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
-    let read = move |io: &Io| -> std::io::Result<Vec<Asked>> {
+    let read = move |io: &Io| -> std::io::Result<Vec<QueryResult>> {
         let jobs: Vec<_> =
             jobs.into_iter().map(|(server, transport, question)| (server.socket(io), transport, question)).collect();
         // threads are created in the namespace of their creator
@@ -190,7 +191,7 @@ async fn query_once(
                     .spawn_scoped(scope, move || ask(at, transport, &question, patience))
             };
             let threads = jobs.iter().map(run).collect::<std::io::Result<Vec<_>>>()?;
-            let join = |t: std::thread::ScopedJoinHandle<'_, Asked>| {
+            let join = |t: std::thread::ScopedJoinHandle<'_, QueryResult>| {
                 t.join().map_err(|_| std::io::Error::other("a query thread panicked"))
             };
             threads.into_iter().map(join).collect()

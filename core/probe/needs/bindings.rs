@@ -113,7 +113,8 @@ fn binding_variables(environment: &[String]) -> Vec<Binding> {
         let upper = name.to_ascii_uppercase();
         let is_binding = ["BIND", "LISTEN"].iter().any(|w| upper.contains(w));
         // DB_HOST is the address of another service: only an unprefixed name, or that of a server, is its own
-        is_binding || matches!(upper.as_str(), "HOST" | "ADDR" | "ADDRESS" | "HOSTNAME")
+        is_binding
+            || matches!(upper.as_str(), "HOST" | "ADDR" | "ADDRESS" | "HOSTNAME")
             || ["SERVER_HOST", "SERVER_ADDR", "SERVER_ADDRESS", "HTTP_HOST", "HTTP_ADDR", "APP_HOST", "API_HOST"]
                 .contains(&upper.as_str())
     };

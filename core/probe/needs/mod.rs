@@ -14,17 +14,17 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::docker::Container;
-use super::names::Looked;
-use super::prometheus::Scraped;
+use super::names::Lookup;
+use super::prometheus::ScrapeTarget;
 use super::{Memo, ProbeCx, ProbeError};
 use crate::model::{Kind, Product, Target};
 
 pub use super::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
-pub use neighbours::{Meant, Neighbours};
-pub use reach::{Answered, Reached};
+pub use neighbours::{Neighbours, ResolvedContainer};
+pub use reach::{ConnectResult, ScrapeResult};
 
-use places::Place;
+use places::HostPort;
 pub(super) use places::url;
 
 /// Limit of dependencies of one consumer.
@@ -48,7 +48,7 @@ pub struct Consumer {
 /// Source of a dependency.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum How {
+pub enum DependencySource {
     /// Scraped by a Prometheus.
     Scrape {
         /// URL without its query, which may hold a token.
@@ -74,7 +74,7 @@ pub enum How {
 
 /// A dependency: a consumer needs a port of a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Need {
+pub struct Dependency {
     /// The client.
     pub consumer: Consumer,
     /// Host name or address, as the consumer has it.
@@ -82,20 +82,20 @@ pub struct Need {
     /// Port.
     pub port: u16,
     /// Source.
-    pub how: How,
+    pub how: DependencySource,
     /// Full id of the container that the host refers to, if it is one of this host.
     pub target: Option<String>,
 }
 
-impl Need {
+impl Dependency {
     /// `web (BACKEND_URL)`, `prometheus (scrapes it)`.
     #[must_use]
     pub fn label(&self) -> String {
         let how = match &self.how {
-            How::Scrape { .. } => "scrapes it",
-            How::Environment { variable } => variable,
-            How::Endpoint => "an endpoint of the configuration",
-            How::Nginx => "passes requests to it",
+            DependencySource::Scrape { .. } => "scrapes it",
+            DependencySource::Environment { variable } => variable,
+            DependencySource::Endpoint => "an endpoint of the configuration",
+            DependencySource::Nginx => "passes requests to it",
         };
         format!("{} ({how})", self.consumer.name)
     }
@@ -103,11 +103,11 @@ impl Need {
 
 /// Dependencies of this host.
 #[derive(Debug, Default)]
-pub struct Needs {
+pub struct DependencyGraph {
     /// The containers, and the names by which they reach each other.
     pub neighbours: Neighbours,
     /// All dependencies, sorted.
-    pub list: Vec<Need>,
+    pub list: Vec<Dependency>,
     /// Consumers with unreadable dependencies, with the reason.
     pub blind: Vec<(Consumer, String)>,
     /// Number of omitted dependencies per consumer.
@@ -116,23 +116,23 @@ pub struct Needs {
 
 /// Cache of one run.
 #[derive(Debug, Default)]
-pub struct Known {
-    all: Memo<(), Result<Arc<Needs>, ProbeError>>,
-    reached: Memo<(Option<i32>, std::net::SocketAddr), Result<Reached, ProbeError>>,
-    looked: Memo<(i32, String), Result<Looked, ProbeError>>,
+pub struct DependencyCache {
+    all: Memo<(), Result<Arc<DependencyGraph>, ProbeError>>,
+    reached: Memo<(Option<i32>, std::net::SocketAddr), Result<ConnectResult, ProbeError>>,
+    looked: Memo<(i32, String), Result<Lookup, ProbeError>>,
 }
 
 impl ProbeCx {
     /// Dependencies of this host; read once per run.
-    pub async fn needs(&self) -> Result<Arc<Needs>, ProbeError> {
+    pub async fn needs(&self) -> Result<Arc<DependencyGraph>, ProbeError> {
         self.needs.all.get((), || Box::pin(read(self))).await
     }
 }
 
-async fn read(cx: &ProbeCx) -> Result<Arc<Needs>, ProbeError> {
+async fn read(cx: &ProbeCx) -> Result<Arc<DependencyGraph>, ProbeError> {
     let neighbours = Neighbours::of(cx).await;
     let (environments, scrapes) = tokio::join!(Box::pin(environments(cx, &neighbours)), Box::pin(scrapes(cx, &neighbours)));
-    let mut needs = Needs::default();
+    let mut needs = DependencyGraph::default();
     needs.list.extend(environments);
     for (consumer, found) in scrapes {
         match found {
@@ -158,21 +158,21 @@ fn consumer_of(c: &Container) -> Option<Consumer> {
 }
 
 /// References to other containers in the environments of containers.
-async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
+async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
     let Some(docker) = &cx.docker else { return Vec::new() };
     let running = neighbours.all().iter().filter_map(|c| Some((c, consumer_of(c)?)));
     let read = running.map(|(c, consumer)| async move {
         let environment = docker.environment(&c.id).await.unwrap_or_default();
         let named = places::in_environment(&environment);
-        let need = |(variable, place): (String, Place)| {
+        let need = |(variable, place): (String, HostPort)| {
             let meant = neighbours.meant(Some(c), &place.host)?.container;
             // its own address is announced to others
             let own = meant.id == c.id || neighbours.holder(meant).id == neighbours.holder(c).id;
-            (!own).then(|| Need {
+            (!own).then(|| Dependency {
                 consumer: consumer.clone(),
                 host: place.host.clone(),
                 port: place.port,
-                how: How::Environment { variable },
+                how: DependencySource::Environment { variable },
                 target: Some(meant.id.clone()),
             })
         };
@@ -181,7 +181,7 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
     join_all(read).await.into_iter().flatten().collect()
 }
 
-type Scrapes = Vec<(Consumer, Result<(Vec<Need>, usize), String>)>;
+type Scrapes = Vec<(Consumer, Result<(Vec<Dependency>, usize), String>)>;
 
 /// Failing scrapes of the Prometheus servers of this host. Alloy and the agent have no such list.
 async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
@@ -201,14 +201,14 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
             scraped.retain(|s| s.health != Health::Up);
             scraped.sort_by_key(|s| (s.health != Health::Down, s.host.clone(), s.port));
             let more = scraped.len().saturating_sub(MAX_SCRAPES);
-            let need = |s: Scraped| {
+            let need = |s: ScrapeTarget| {
                 let meant = neighbours.meant(container, &s.host);
-                Need {
+                Dependency {
                     consumer: consumer.clone(),
                     target: meant.map(|m| m.container.id.clone()),
                     host: s.host,
                     port: s.port,
-                    how: How::Scrape { url: s.url, health: s.health, error: s.error, path: s.path },
+                    how: DependencySource::Scrape { url: s.url, health: s.health, error: s.error, path: s.path },
                 }
             };
             (scraped.into_iter().take(MAX_SCRAPES).map(need).collect(), more)
@@ -219,19 +219,25 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
 }
 
 /// Endpoints of the configuration that are requested from a container.
-fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
+fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
     let need = |e: &super::endpoint::Endpoint| {
         let from = neighbours.named(e.from.as_deref()?)?;
         let meant = neighbours.meant(Some(from), &e.host)?.container;
         (meant.id != from.id).then_some(())?;
         let target = Some(meant.id.clone());
-        Some(Need { consumer: consumer_of(from)?, host: e.host.clone(), port: e.port, how: How::Endpoint, target })
+        Some(Dependency {
+            consumer: consumer_of(from)?,
+            host: e.host.clone(),
+            port: e.port,
+            how: DependencySource::Endpoint,
+            target,
+        })
     };
     cx.endpoints.iter().filter(|e| e.is_asked()).filter_map(need).collect()
 }
 
 /// Upstreams of the nginx servers in containers.
-fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
+fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
     let mut needs = Vec::new();
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
         let target = Target { kind: Kind::Nginx, name: server.name.clone(), id: server.id.clone() };
@@ -241,11 +247,11 @@ fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Need> {
         for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()).take(MAX_NEEDS) {
             let Some(meant) = neighbours.meant(Some(own), &backend.host) else { continue };
             if meant.container.id != own.id {
-                needs.push(Need {
+                needs.push(Dependency {
                     consumer: consumer.clone(),
                     host: backend.host.clone(),
                     port: backend.port,
-                    how: How::Nginx,
+                    how: DependencySource::Nginx,
                     target: Some(meant.container.id.clone()),
                 });
             }

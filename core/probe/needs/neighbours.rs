@@ -13,7 +13,7 @@ pub struct Neighbours(Vec<Arc<Container>>);
 
 /// The container that a name or an address refers to.
 #[derive(Debug, Clone, Copy)]
-pub struct Meant<'a> {
+pub struct ResolvedContainer<'a> {
     /// The container.
     pub container: &'a Container,
     /// Whether Docker's name server resolves the name, because both are in a network with name resolution; also set for an
@@ -70,19 +70,19 @@ impl Neighbours {
     /// A name is resolved like Docker does: in a shared network with name resolution. Otherwise only the exact name of a
     /// container, or a service of the same compose project, matches: `db` in another project is a different service.
     #[must_use]
-    pub fn meant(&self, from: Option<&Container>, host: &str) -> Option<Meant<'_>> {
+    pub fn meant(&self, from: Option<&Container>, host: &str) -> Option<ResolvedContainer<'_>> {
         if let Ok(address) = host.parse::<IpAddr>() {
-            return self.owner(address).map(|container| Meant { container, known: true });
+            return self.owner(address).map(|container| ResolvedContainer { container, known: true });
         }
         let mut near: Vec<&Arc<Container>> = self.0.iter().filter(|c| self.answers(from, c, host)).collect();
         near.sort_by_key(|c| !c.is_up());
         if let Some(container) = near.first() {
-            return Some(Meant { container, known: true });
+            return Some(ResolvedContainer { container, known: true });
         }
         let project = from.and_then(|c| c.compose()).map(|(project, _)| project);
         let service = |c: &&Arc<Container>| project.is_some() && c.compose() == project.map(|p| (p, host));
         let far = self.0.iter().find(|c| c.name == host).or_else(|| self.0.iter().find(service));
-        far.map(|container| Meant { container, known: false })
+        far.map(|container| ResolvedContainer { container, known: false })
     }
 
     /// Whether a name resolves to a container in a network shared with `from`. The default bridge has no name resolution

@@ -2,7 +2,7 @@
 
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::probe) struct Place {
+pub(in crate::probe) struct HostPort {
     pub(in crate::probe) host: String,
     pub(in crate::probe) port: u16,
 }
@@ -11,7 +11,7 @@ pub(in crate::probe) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::probe) struct Url<'a> {
     pub(in crate::probe) scheme: &'a str,
-    pub(in crate::probe) place: Place,
+    pub(in crate::probe) place: HostPort,
     /// Path and query; `/` when there is none.
     pub(in crate::probe) path: String,
 }
@@ -55,7 +55,7 @@ const CONNECTED: &[&str] = &[
 ];
 
 /// Hosts and ports in an environment, with the name of the variable: URLs, `host:port`, and `X_HOST` with `X_PORT`.
-pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
+pub(super) fn in_environment(environment: &[String]) -> Vec<(String, HostPort)> {
     let pairs: Vec<(&str, &str)> = environment.iter().filter_map(|e| e.split_once('=')).collect();
     let mut found = Vec::new();
     for (name, value) in &pairs {
@@ -79,7 +79,7 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, Place)> {
             && let Some(port) = number(port)
             && !stem.is_empty()
         {
-            found.push(((*name).to_owned(), Place { host: (*value).to_owned(), port }));
+            found.push(((*name).to_owned(), HostPort { host: (*value).to_owned(), port }));
         }
     }
     // of several variables with the same host and port, the first is kept
@@ -101,10 +101,10 @@ pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
             let (host, rest) = v6.split_once(']')?;
             host.parse::<std::net::Ipv6Addr>().ok()?;
             let port = if rest.is_empty() { usual_port(scheme)? } else { number(rest.strip_prefix(':')?)? };
-            Place { host: host.to_owned(), port }
+            HostPort { host: host.to_owned(), port }
         }
         None if authority.contains(':') => host_and_port(authority)?,
-        None => Place { host: is_host(authority).then(|| authority.to_owned())?, port: usual_port(scheme)? },
+        None => HostPort { host: is_host(authority).then(|| authority.to_owned())?, port: usual_port(scheme)? },
     };
     let path = path.split('#').next().unwrap_or_default();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -112,11 +112,11 @@ pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
 }
 
 /// Parses `host:port`, ignoring a path.
-fn host_and_port(text: &str) -> Option<Place> {
+fn host_and_port(text: &str) -> Option<HostPort> {
     let text = text.split(['/', '?', '#']).next()?;
     let text = text.rsplit_once('@').map_or(text, |(_, place)| place);
     let (host, port) = text.split_once(':')?;
-    Some(Place { host: is_host(host).then(|| host.to_owned())?, port: number(port)? })
+    Some(HostPort { host: is_host(host).then(|| host.to_owned())?, port: number(port)? })
 }
 
 fn number(text: &str) -> Option<u16> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Consumer;
-use crate::probe::http::{self, NoAnswer};
-use crate::probe::names::{self, Looked};
-use crate::probe::netns::{self, NoConnection};
+use crate::probe::http::{self, HttpError};
+use crate::probe::names::{self, Lookup};
+use crate::probe::netns::{self, ConnectError};
 use crate::probe::{ProbeCx, ProbeError, blocking};
 
 /// Timeout of a connection within this machine.
@@ -23,7 +23,7 @@ const MAX_BODY_BYTES: usize = 4 << 10;
 /// Result of a connection attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
-pub enum Reached {
+pub enum ConnectResult {
     /// The connection was established.
     Connected,
     /// Connection refused: no listener, or rejected by a firewall.
@@ -36,7 +36,7 @@ pub enum Reached {
     Failed(String),
 }
 
-impl Reached {
+impl ConnectResult {
     /// For display.
     #[must_use]
     pub fn words(&self) -> String {
@@ -52,7 +52,7 @@ impl Reached {
 /// Response of a scraped endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
-pub enum Answered {
+pub enum ScrapeResult {
     /// Status, and whether the body is an HTML page.
     Status(u16, bool),
     /// No response before the timeout.
@@ -65,22 +65,22 @@ pub enum Answered {
 
 impl ProbeCx {
     /// Connects from process `pid` (or this one) to `at`; each pair is tried once per run.
-    pub async fn reach(&self, pid: Option<i32>, at: SocketAddr) -> Result<Reached, ProbeError> {
+    pub async fn reach(&self, pid: Option<i32>, at: SocketAddr) -> Result<ConnectResult, ProbeError> {
         let connect = || async move {
             Ok(match netns::connect_as(pid, at, CONNECT_TIMEOUT).await? {
-                Ok(_) => Reached::Connected,
-                Err(NoConnection::Refused) => Reached::Refused,
-                Err(NoConnection::Timeout) => Reached::Timeout,
+                Ok(_) => ConnectResult::Connected,
+                Err(ConnectError::Refused) => ConnectResult::Refused,
+                Err(ConnectError::Timeout) => ConnectResult::Timeout,
                 // ENETUNREACH: the kernel's own text, independent of the locale
-                Err(NoConnection::Other(why)) if why.contains("Network is unreachable") => Reached::NoRoute(plain(&why)),
-                Err(NoConnection::Other(why)) => Reached::Failed(plain(&why)),
+                Err(ConnectError::Other(why)) if why.contains("Network is unreachable") => ConnectResult::NoRoute(plain(&why)),
+                Err(ConnectError::Other(why)) => ConnectResult::Failed(plain(&why)),
             })
         };
         self.needs.reached.get((pid, at), || Box::pin(connect())).await
     }
 
     /// Lookup of a name as process `pid` performs it; once per run.
-    pub async fn looked_up(&self, pid: i32, name: &str) -> Result<Looked, ProbeError> {
+    pub async fn looked_up(&self, pid: i32, name: &str) -> Result<Lookup, ProbeError> {
         let look = || async move {
             // without access to the namespace, the lookup would look like a name server that does not reply
             let namespace = format!("/proc/{pid}/ns/net");
@@ -89,22 +89,30 @@ impl ProbeCx {
                 .await?
                 .map_err(|e| ProbeError::io("the network namespace", namespace, &e))?;
             let looked = names::look_up(pid, vec![name.to_owned()]).await?;
-            Ok(looked.into_iter().next().unwrap_or(Looked::NoSuchName))
+            Ok(looked.into_iter().next().unwrap_or(Lookup::NoSuchName))
         };
         self.needs.looked.get((pid, name.to_owned()), || Box::pin(look())).await
     }
 
     /// Requests an endpoint as the scraping consumer does.
-    pub async fn scrape(&self, consumer: &Consumer, at: SocketAddr, authority: &str, path: &str) -> Result<Answered, ProbeError> {
-        let Ok(stream) = netns::connect_as(Some(consumer.pid), at, CONNECT_TIMEOUT).await? else { return Ok(Answered::Closed) };
+    pub async fn scrape(
+        &self,
+        consumer: &Consumer,
+        at: SocketAddr,
+        authority: &str,
+        path: &str,
+    ) -> Result<ScrapeResult, ProbeError> {
+        let Ok(stream) = netns::connect_as(Some(consumer.pid), at, CONNECT_TIMEOUT).await? else {
+            return Ok(ScrapeResult::Closed);
+        };
         Ok(match http::get(stream, authority, path, MAX_BODY_BYTES, SCRAPE_TIMEOUT).await {
             Ok(answer) => {
                 let beginning = answer.body.trim_start().to_ascii_lowercase();
-                Answered::Status(answer.status, beginning.starts_with("<!doctype") || beginning.starts_with("<html"))
+                ScrapeResult::Status(answer.status, beginning.starts_with("<!doctype") || beginning.starts_with("<html"))
             }
-            Err(NoAnswer::Timeout) => Answered::Timeout,
-            Err(NoAnswer::Closed(_)) => Answered::Closed,
-            Err(NoAnswer::NotHttp(_)) => Answered::NotHttp,
+            Err(HttpError::Timeout) => ScrapeResult::Timeout,
+            Err(HttpError::Closed(_)) => ScrapeResult::Closed,
+            Err(HttpError::NotHttp(_)) => ScrapeResult::NotHttp,
         })
     }
 }

@@ -38,7 +38,7 @@ pub struct Interface {
 /// Route of packets to an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Way {
+pub struct NetworkRoute {
     /// Outgoing interface.
     pub interface: String,
     /// MTU of the interface.
@@ -51,7 +51,7 @@ pub struct Way {
     pub source: Option<IpAddr>,
 }
 
-impl Way {
+impl NetworkRoute {
     /// Largest packet that this host sends to the destination.
     #[must_use]
     pub fn limit(&self) -> u32 {
@@ -111,7 +111,7 @@ pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
 }
 
 /// `ip route get`. A missing route is a result, not an error.
-pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<Way> {
+pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute> {
     let mut question = RouteMessage::default();
     let (family, length, address) = match to {
         IpAddr::V4(ip) => (AddressFamily::Inet, 32, RouteAddress::Inet(ip)),
@@ -123,7 +123,7 @@ pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<Way> {
     let wanted = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
     let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false, wanted).ok()?;
     let route = answers.into_iter().next()?;
-    let mut way = Way::default();
+    let mut way = NetworkRoute::default();
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Io, ProbeError, blocking, netns};
 
-pub use links::{Interface, Way};
+pub use links::{Interface, NetworkRoute};
 pub use sockets::{Connection, Queue};
 
 /// An external address for route lookups; nothing is sent to it (TEST-NET-1, RFC 5737).
@@ -31,7 +31,7 @@ pub struct View {
     /// All interfaces.
     pub interfaces: Vec<Interface>,
     /// Routes to the requested destinations, in the same order; `None` without a route.
-    pub ways: Vec<Option<Way>>,
+    pub ways: Vec<Option<NetworkRoute>>,
 }
 
 impl View {

@@ -117,9 +117,7 @@ fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
             nginx.config = config::read(&tree.directives, &main, &prefix);
             (nginx.files, nginx.problems) = (tree.files, tree.problems);
         }
-        None => nginx
-            .problems
-            .push("no nginx.conf at the paths of packages and images, and none in its arguments".to_owned()),
+        None => nginx.problems.push("no nginx.conf at the paths of packages and images, and none in its arguments".to_owned()),
     }
     Ok(nginx)
 }
@@ -127,7 +125,7 @@ fn read_now(io: &Io, master: i32) -> Result<Nginx, ProbeError> {
 /// Result of `nginx -t`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tested {
+pub struct ConfigTest {
     /// Whether the test is successful.
     pub passes: bool,
     /// Output, without the usual last lines.
@@ -138,7 +136,7 @@ pub struct Tested {
     pub command: String,
 }
 
-impl Tested {
+impl ConfigTest {
     /// The line with the cause of a failure, or `None` without output.
     #[must_use]
     pub fn complaint(&self) -> Option<&str> {
@@ -148,11 +146,11 @@ impl Tested {
 }
 
 /// Runs `nginx -t` once per run, in the server's container or on this host.
-pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Tested {
+pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> ConfigTest {
     let test = || async {
         match server.process {
             Some(process) => run_test(cx.docker.as_deref(), server.container.as_deref(), process, &test_command(nginx)).await,
-            None => Tested { not_run: Some("it does not run".to_owned()), ..Tested::default() },
+            None => ConfigTest { not_run: Some("it does not run".to_owned()), ..ConfigTest::default() },
         }
     };
     cx.servers.nginx_tests.get(server.id.clone(), test).await
@@ -170,8 +168,8 @@ pub async fn run_test(
     container: Option<&str>,
     process: ServerProcess,
     argv: &[String],
-) -> Tested {
-    let mut tested = Tested { command: argv.join(" "), ..Tested::default() };
+) -> ConfigTest {
+    let mut tested = ConfigTest { command: argv.join(" "), ..ConfigTest::default() };
     let ended = super::servers::run_for(docker, container, process, argv, &[], TEST_TIMEOUT).await;
     let ended = ended.map(|e| (e.code == Some(0), e.stderr + &e.stdout));
     match ended {
@@ -224,8 +222,10 @@ pub struct Traffic {
 
 /// Output of a container, read at most once per run.
 async fn output_of(cx: &ProbeCx, server: &ServerRef, window: SignedDuration) -> Result<Arc<ContainerLog>, ProbeError> {
-    let id =
-        server.container.as_deref().ok_or_else(|| ProbeError::Skip("its output is not collected by a container engine".to_owned()))?;
+    let id = server
+        .container
+        .as_deref()
+        .ok_or_else(|| ProbeError::Skip("its output is not collected by a container engine".to_owned()))?;
     let since = clock::now().saturating_sub(window).unwrap_or(Timestamp::UNIX_EPOCH);
     cx.docker()?.log_since(id, since, MAX_OUTPUT_LINES).await
 }
@@ -386,7 +386,8 @@ impl Nginx {
                 }
                 let mut paths = vec![log.path.clone()];
                 paths.extend(log_read::rotated(&root, &log.path));
-                let (requests, bytes, problems) = log_read::whole(&root, &paths, &Scanner::new(format).only_failures(), FULL_SCAN_TIMEOUT);
+                let (requests, bytes, problems) =
+                    log_read::whole(&root, &paths, &Scanner::new(format).only_failures(), FULL_SCAN_TIMEOUT);
                 traffic.requests.add(&requests);
                 traffic.unread.extend(problems);
                 traffic.read.extend(paths);

@@ -51,7 +51,8 @@ fn file(
     problems: &mut Vec<String>,
 ) -> Vec<Directive> {
     if files.len() >= MAX_FILES || depth > MAX_INCLUDE_DEPTH {
-        problems.push(format!("{path}: not read: more than {MAX_FILES} files or includes nested deeper than {MAX_INCLUDE_DEPTH}"));
+        problems
+            .push(format!("{path}: not read: more than {MAX_FILES} files or includes nested deeper than {MAX_INCLUDE_DEPTH}"));
         return Vec::new();
     }
     let bytes = match root.bytes(path, MAX_FILE_BYTES) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::probe::netns::{NoConnection, classify};
+use crate::probe::netns::{ConnectError, classify};
 use crate::probe::network::tcp_info::{self, TcpInfo};
 
 /// Timeout of connect(2).
@@ -48,7 +48,7 @@ pub(super) enum Progress {
 
 impl Attempt {
     /// Connects; `mss` limits the data in a segment of either direction (`TCP_MAXSEG`, tcp(7)).
-    pub(super) fn connect(to: SocketAddr, mss: Option<u32>) -> Result<Self, NoConnection> {
+    pub(super) fn connect(to: SocketAddr, mss: Option<u32>) -> Result<Self, ConnectError> {
         let fail = |e: std::io::Error| classify(&e);
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).map_err(fail)?;
         if let Some(mss) = mss {

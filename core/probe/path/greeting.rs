@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Protocol for a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Speech {
+pub enum Protocol {
     /// An HTTP request with meaningless headers.
     Http {
         /// `Host`.
@@ -47,29 +47,29 @@ const HTTP_PORTS: &[u16] = &[
 /// Protocol for a peer on `port`. `asked`: named by a user or by the configuration, for which HTTP is worth a try unless the port
 /// is that of a database.
 #[must_use]
-pub fn speech_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked: bool) -> Speech {
+pub fn protocol_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked: bool) -> Protocol {
     let name = host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned());
     let path = path.split('?').next().filter(|p| p.starts_with('/')).unwrap_or("/").to_owned();
-    let http = || Speech::Http { host: if port == 80 { host.to_owned() } else { format!("{host}:{port}") }, path };
+    let http = || Protocol::Http { host: if port == 80 { host.to_owned() } else { format!("{host}:{port}") }, path };
     match scheme {
-        Some("https" | "tls") => Speech::Tls { name },
+        Some("https" | "tls") => Protocol::Tls { name },
         Some("http") => http(),
-        Some("smtp" | "postgres") => Speech::Silence,
-        _ if TLS_PORTS.contains(&port) => Speech::Tls { name },
+        Some("smtp" | "postgres") => Protocol::Silence,
+        _ if TLS_PORTS.contains(&port) => Protocol::Tls { name },
         _ if HTTP_PORTS.contains(&port) => http(),
         _ if asked && !UNPROBED_PORTS.contains(&port) => http(),
-        _ => Speech::Silence,
+        _ => Protocol::Silence,
     }
 }
 
 /// Length of a padding header. The largest header that a strict server accepts is 8 KiB; ten lines of a thousand pass everywhere.
 const HEADER_BYTES: usize = 1000;
 
-/// Test data of at least `length` bytes, or `None` for [`Speech::Silence`]. It is a complete request, or a complete
+/// Test data of at least `length` bytes, or `None` for [`Protocol::Silence`]. It is a complete request, or a complete
 /// `ClientHello`.
-pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
+pub(super) fn words(speech: &Protocol, length: usize) -> Option<Vec<u8>> {
     match speech {
-        Speech::Http { host, path } => {
+        Protocol::Http { host, path } => {
             let mut text = format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: opsctl/{} (path check)\r\nAccept: */*\r\nConnection: close\r\n",
                 env!("CARGO_PKG_VERSION")
@@ -83,8 +83,8 @@ pub(super) fn words(speech: &Speech, length: usize) -> Option<Vec<u8>> {
             text.push_str("\r\n");
             Some(text.into_bytes())
         }
-        Speech::Tls { name } => hello(name.as_deref(), length),
-        Speech::Silence => None,
+        Protocol::Tls { name } => hello(name.as_deref(), length),
+        Protocol::Silence => None,
     }
 }
 
@@ -122,24 +122,24 @@ mod tests {
 
     #[test]
     fn databases_and_unknown_ports_are_not_probed() {
-        let http = |port| matches!(speech_of(None, "10.0.0.1", port, "", true), Speech::Http { .. });
+        let http = |port| matches!(protocol_of(None, "10.0.0.1", port, "", true), Protocol::Http { .. });
         assert!(http(80) && http(7777) && !http(5432) && !http(443));
-        assert_eq!(speech_of(None, "10.0.0.1", 7777, "", false), Speech::Silence);
-        assert_eq!(speech_of(Some("postgres"), "db", 443, "", true), Speech::Silence);
-        assert_eq!(speech_of(Some("https"), "a.org", 1, "", false), Speech::Tls { name: Some("a.org".into()) });
-        let secret = speech_of(Some("http"), "a", 80, "/x?token=1", true);
-        assert_eq!(secret, Speech::Http { host: "a".into(), path: "/x".into() });
-        assert_eq!(words(&Speech::Silence, 100), None);
+        assert_eq!(protocol_of(None, "10.0.0.1", 7777, "", false), Protocol::Silence);
+        assert_eq!(protocol_of(Some("postgres"), "db", 443, "", true), Protocol::Silence);
+        assert_eq!(protocol_of(Some("https"), "a.org", 1, "", false), Protocol::Tls { name: Some("a.org".into()) });
+        let secret = protocol_of(Some("http"), "a", 80, "/x?token=1", true);
+        assert_eq!(secret, Protocol::Http { host: "a".into(), path: "/x".into() });
+        assert_eq!(words(&Protocol::Silence, 100), None);
     }
 
     #[test]
     fn test_data_is_well_formed_and_has_the_requested_length() {
         for length in [200, 1000, 3000, 9000] {
-            let http = words(&Speech::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
+            let http = words(&Protocol::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
             assert!(http.len() >= length && http.len() < length + 200, "{length}: {}", http.len());
             let text = String::from_utf8(http).unwrap();
             assert!(text.ends_with("\r\n\r\n") && text.lines().all(|l| l.len() < 1100), "{text}");
-            let tls = words(&Speech::Tls { name: None }, length).unwrap();
+            let tls = words(&Protocol::Tls { name: None }, length).unwrap();
             assert!(tls.len() >= length && tls.len() < length + 600, "{length}: {}", tls.len());
             // a handshake record (22); its length is that of the rest
             assert_eq!((tls[0], usize::from(u16::from_be_bytes([tls[3], tls[4]]))), (22, tls.len() - 5));

@@ -17,16 +17,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::netns::NoConnection;
+use super::netns::ConnectError;
 use super::{ProbeError, lag, netns};
 
-pub use greeting::{Speech, speech_of};
+pub use greeting::{Protocol, protocol_of};
 
 /// Limit of data sent to a peer in one run, in bytes, including retransmissions.
-pub const BUDGET: u64 = 16 << 10;
+pub const MAX_SENT_BYTES: u64 = 16 << 10;
 
 /// Limit of connections for one path.
-pub const CONNECTIONS: u32 = 9;
+pub const MAX_CONNECTIONS: u32 = 9;
 
 /// Time limit of one path.
 const PATH_TIMEOUT: Duration = Duration::from_secs(7);
@@ -39,13 +39,13 @@ pub struct Peer {
     /// Name for display: `host:port`.
     pub name: String,
     /// Protocol of the test data.
-    pub speech: Speech,
+    pub speech: Protocol,
 }
 
 /// Result for packets of one direction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "fate")]
-pub enum Fate {
+pub enum PathResult {
     /// Full packets arrive.
     Arrives,
     /// Small packets arrive and full ones are dropped.
@@ -65,7 +65,7 @@ pub enum Fate {
     Untried,
 }
 
-impl Fate {
+impl PathResult {
     /// Whether full packets are dropped.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -80,13 +80,13 @@ impl Fate {
 /// Result of one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tried {
+pub struct PathTest {
     /// Reason for a failed connection.
-    pub no_connection: Option<NoConnection>,
+    pub no_connection: Option<ConnectError>,
     /// Packets to the peer.
-    pub out: Fate,
+    pub out: PathResult,
     /// Packets from the peer.
-    pub back: Fate,
+    pub back: PathResult,
     /// Size of a full packet on the first connection, in bytes.
     pub full: u32,
     /// Path MTU according to the kernel, before and after: an ICMP message reduces it.
@@ -101,12 +101,12 @@ pub struct Tried {
 
 /// Tests the path to `peer` as process `pid`, or as this one. `guess` is a packet size to try first if full packets are dropped.
 /// `thorough` waits for slow responses.
-pub async fn try_path(pid: Option<i32>, peer: Peer, guess: Option<u32>, thorough: bool) -> Result<Tried, ProbeError> {
+pub async fn test_path(pid: Option<i32>, peer: Peer, guess: Option<u32>, thorough: bool) -> Result<PathTest, ProbeError> {
     let from = pid.map_or_else(|| peer.name.clone(), |pid| format!("{} from the network of process {pid}", peer.name));
     let began = Instant::now();
     let tried = netns::inside(pid, "the path", &from, PATH_TIMEOUT, move |_| Ok(search::search(&peer, guess, thorough))).await?;
     // apparently lost packets may be due to a late check; a second attempt would not be within the budget
-    if tried.no_connection == Some(NoConnection::Timeout) || tried.out.is_lost() || tried.back.is_lost() {
+    if tried.no_connection == Some(ConnectError::Timeout) || tried.out.is_lost() || tried.back.is_lost() {
         lag::doubt(began);
     }
     Ok(tried)

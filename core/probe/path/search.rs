@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{Answer, Attempt, Progress, overhead};
-use super::{BUDGET, CONNECTIONS, Fate, Peer, Tried, greeting};
+use super::{MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, PathTest, Peer, greeting};
 
 /// Data of the first, small packet, in bytes.
 const SMALL_BYTES: usize = 300;
@@ -33,8 +33,8 @@ const SIZES: &[u32] = &[
 /// Limit of segments in bytes of data, so that a network with jumbo frames needs no more traffic than others.
 const MAX_MSS: u32 = 3900;
 
-pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
-    let mut tried = Tried::default();
+pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> PathTest {
+    let mut tried = PathTest::default();
     let connected = match connect(peer, None, &mut tried) {
         Ok(attempt) if attempt.info().send_mss > MAX_MSS => connect(peer, Some(MAX_MSS), &mut tried),
         other => other,
@@ -51,7 +51,7 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     tried.path_mtu = (before.path_mtu, before.path_mtu);
     let length = SMALL_BYTES + (before.send_mss + TAIL_BYTES) as usize;
     let Some(words) = greeting::words(&peer.speech, length) else {
-        tried.out = Fate::unclear("nothing is sent to this port");
+        tried.out = PathResult::unclear("nothing is sent to this port");
         count(&first, &mut tried);
         return tried;
     };
@@ -59,7 +59,7 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     let progress = match first.send_small(small) {
         Progress::Acknowledged => first.send_full(rest, 2),
         Progress::Stuck { .. } => {
-            tried.out = Fate::unclear("not even a small packet is acknowledged");
+            tried.out = PathResult::unclear("not even a small packet is acknowledged");
             count(&first, &mut tried);
             return tried;
         }
@@ -68,7 +68,7 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
     tried.path_mtu.1 = first.info().path_mtu;
     match progress {
         Progress::Acknowledged => {
-            tried.out = Fate::Arrives;
+            tried.out = PathResult::Arrives;
             let answer = first.answer(if thorough { ANSWER_TIMEOUT } else { SHORT_ANSWER_TIMEOUT }, u64::from(tried.full));
             count(&first, &mut tried);
             drop(first);
@@ -80,32 +80,32 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> Tried {
             let (arrived, lost) = narrow(tried.full, guess, |size, tried| out_fits(peer, size, tried), &mut tried);
             // without a smaller packet that arrived, the size is not necessarily the cause
             tried.out = if tail || arrived.is_some() {
-                Fate::Vanishes { lost, arrived }
+                PathResult::Vanishes { lost, arrived }
             } else {
-                Fate::unclear("nothing is acknowledged after the first packet")
+                PathResult::unclear("nothing is acknowledged after the first packet")
             };
         }
         Progress::Ended => {
-            tried.out = Fate::unclear("the peer ended the connection");
+            tried.out = PathResult::unclear("the peer ended the connection");
             count(&first, &mut tried);
         }
     }
     tried
 }
 
-fn connect(peer: &Peer, mss: Option<u32>, tried: &mut Tried) -> Result<Attempt, super::NoConnection> {
+fn connect(peer: &Peer, mss: Option<u32>, tried: &mut PathTest) -> Result<Attempt, super::ConnectError> {
     tried.connections += 1;
     Attempt::connect(peer.address, mss)
 }
 
-fn count(attempt: &Attempt, tried: &mut Tried) {
+fn count(attempt: &Attempt, tried: &mut PathTest) {
     let info = attempt.info();
     tried.sent += info.bytes_sent;
     tried.retransmitted += info.retransmitted;
 }
 
 /// Whether full packets of `size` arrive, or `None` if that is unknown.
-fn out_fits(peer: &Peer, size: u32, tried: &mut Tried) -> Option<bool> {
+fn out_fits(peer: &Peer, size: u32, tried: &mut PathTest) -> Option<bool> {
     let mss = size.checked_sub(overhead(peer.address.is_ipv6()))?;
     let mut attempt = connect(peer, Some(mss), tried).ok()?;
     let info = attempt.info();
@@ -123,40 +123,42 @@ fn out_fits(peer: &Peer, size: u32, tried: &mut Tried) -> Option<bool> {
 
 /// The other direction, judged by the data received on the first connection and, if that is not enough, on one with small
 /// segments.
-fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut Tried) -> Fate {
+fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut PathTest) -> PathResult {
     // a response of this length consists of full packets
     if answer.bytes >= u64::from(tried.full) {
-        return Fate::Arrives;
+        return PathResult::Arrives;
     }
     if !answer.behind_gap && (answer.ended || answer.bytes > 0) {
-        return Fate::unclear(format!("the answer was only {} bytes", answer.bytes));
+        return PathResult::unclear(format!("the answer was only {} bytes", answer.bytes));
     }
     // a slow server is no suspicion, unless the test was requested explicitly
-    if !thorough && !answer.behind_gap && matches!(peer.speech, greeting::Speech::Http { .. }) {
-        return Fate::unclear("it did not reply immediately");
+    if !thorough && !answer.behind_gap && matches!(peer.speech, greeting::Protocol::Http { .. }) {
+        return PathResult::unclear("it did not reply immediately");
     }
     let enough = u64::from(tried.full);
-    let Some(small) = answer_with(peer, SAFE_MSS, ANSWER_TIMEOUT, enough, tried) else { return Fate::unclear("it does not answer") };
+    let Some(small) = answer_with(peer, SAFE_MSS, ANSWER_TIMEOUT, enough, tried) else {
+        return PathResult::unclear("it does not answer");
+    };
     if small.bytes <= answer.bytes {
-        return Fate::unclear("it does not answer");
+        return PathResult::unclear("it does not answer");
     }
     let patience = small.first.unwrap_or(ANSWER_TIMEOUT) * 3 + Duration::from_millis(300);
     let overhead = overhead(peer.address.is_ipv6());
-    let fits = |size: u32, tried: &mut Tried| {
+    let fits = |size: u32, tried: &mut PathTest| {
         let came = answer_with(peer, size.checked_sub(overhead)?, patience, enough, tried)?;
         Some(came.bytes >= small.bytes)
     };
     // once more with full segments: only then the size is the cause
     let full = tried.full;
     if fits(full, tried) != Some(false) {
-        return Fate::unclear("the answer was late");
+        return PathResult::unclear("the answer was late");
     }
     let (arrived, lost) = narrow(full, None, fits, tried);
-    Fate::Vanishes { lost, arrived: arrived.or(Some(SAFE_MSS + overhead)) }
+    PathResult::Vanishes { lost, arrived: arrived.or(Some(SAFE_MSS + overhead)) }
 }
 
 /// Response if both ends send segments of at most `mss`.
-fn answer_with(peer: &Peer, mss: u32, patience: Duration, enough: u64, tried: &mut Tried) -> Option<Answer> {
+fn answer_with(peer: &Peer, mss: u32, patience: Duration, enough: u64, tried: &mut PathTest) -> Option<Answer> {
     let mut attempt = connect(peer, Some(mss), tried).ok()?;
     let words = greeting::words(&peer.speech, SMALL_BYTES)?;
     let said = attempt.send_small(&words);
@@ -169,8 +171,8 @@ fn answer_with(peer: &Peer, mss: u32, patience: Duration, enough: u64, tried: &m
 fn narrow(
     lost: u32,
     guess: Option<u32>,
-    mut fits: impl FnMut(u32, &mut Tried) -> Option<bool>,
-    tried: &mut Tried,
+    mut fits: impl FnMut(u32, &mut PathTest) -> Option<bool>,
+    tried: &mut PathTest,
 ) -> (Option<u32>, u32) {
     let until = Instant::now() + SEARCH_TIMEOUT;
     let mut sizes: Vec<u32> = SIZES.iter().copied().chain(guess).filter(|s| *s < lost).collect();
@@ -183,7 +185,10 @@ fn narrow(
         let at = next.pop().filter(|at| (low..high).contains(at)).unwrap_or_else(|| usize::midpoint(low, high));
         let size = sizes[at];
         // a packet that is dropped is sent twice
-        if tried.sent + u64::from(size + TAIL_BYTES) * 2 > BUDGET || tried.connections >= CONNECTIONS || Instant::now() > until {
+        if tried.sent + u64::from(size + TAIL_BYTES) * 2 > MAX_SENT_BYTES
+            || tried.connections >= MAX_CONNECTIONS
+            || Instant::now() > until
+        {
             break;
         }
         match fits(size, tried) {
@@ -212,7 +217,7 @@ mod tests {
                 tried.sent += u64::from(if size <= path { size } else { size * 2 });
                 Some(size <= path)
             },
-            &mut Tried::default(),
+            &mut PathTest::default(),
         );
         (found, asked)
     }
@@ -230,8 +235,8 @@ mod tests {
 
     #[test]
     fn search_ends_on_an_unclear_result() {
-        assert_eq!(narrow(1500, None, |_, _| None, &mut Tried::default()), (None, 1500));
-        let mut spent = Tried { sent: BUDGET, ..Tried::default() };
+        assert_eq!(narrow(1500, None, |_, _| None, &mut PathTest::default()), (None, 1500));
+        let mut spent = PathTest { sent: MAX_SENT_BYTES, ..PathTest::default() };
         assert_eq!(narrow(1500, None, |_, _| panic!("beyond the budget"), &mut spent), (None, 1500));
     }
 }

@@ -491,7 +491,10 @@ pub(super) fn is_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | '+' | ':');
     let text = text.strip_prefix("./").or_else(|| text.strip_prefix("~/")).map_or(text, |_| text);
     text.chars().all(plain)
-        && (SECRET_DIRECTORIES.iter().any(|p| text.starts_with(p)) || text == "/" || text.starts_with("./") || text.starts_with("~/"))
+        && (SECRET_DIRECTORIES.iter().any(|p| text.starts_with(p))
+            || text == "/"
+            || text.starts_with("./")
+            || text.starts_with("~/"))
 }
 
 /// Whether it is a number, with the signs of counts and sizes.

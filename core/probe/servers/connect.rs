@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::Socket;
 use crate::probe::io::Root;
-use crate::probe::netns::{self, NoConnection};
+use crate::probe::netns::{self, ConnectError};
 use crate::probe::{Io, ProbeError, blocking};
 
 /// A connection of any transport.
@@ -108,7 +108,7 @@ impl AsyncWrite for Bounded {
 
 /// Address of a server and the namespaces and user to connect with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct ConnectAddr {
     /// Listening socket.
     pub socket: Socket,
     /// Process that provides the network namespace and the root, or `None` for those of this process.
@@ -117,7 +117,7 @@ pub struct Way {
     pub user: Option<(u32, u32)>,
 }
 
-impl Way {
+impl ConnectAddr {
     /// For display: `127.0.0.1:6379`, `/run/postgresql/.s.PGSQL.5432`.
     #[must_use]
     pub fn address(&self) -> String {
@@ -129,14 +129,14 @@ impl Way {
 }
 
 /// Opens a connection.
-pub async fn open_way(way: &Way, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
+pub async fn open_connection(way: &ConnectAddr, timeout: Duration) -> Result<Result<Stream, ConnectError>, ProbeError> {
     match &way.socket {
         Socket::Tcp(address) => tcp(*address, way.inside, timeout).await,
         Socket::Unix(path) => unix(path.clone(), way.inside, way.user, timeout).await,
     }
 }
 
-async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, NoConnection>, ProbeError> {
+async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, ConnectError>, ProbeError> {
     let stream = match inside {
         Some(pid) if blocking::run("a namespace", "/proc", timeout, move |io| is_in_other_namespace(io, pid)).await? => {
             netns::connect_inside(i64::from(pid), address, timeout).await?
@@ -155,18 +155,18 @@ async fn unix(
     inside: Option<i32>,
     user: Option<(u32, u32)>,
     timeout: Duration,
-) -> Result<Result<Stream, NoConnection>, ProbeError> {
+) -> Result<Result<Stream, ConnectError>, ProbeError> {
     let from = path.display().to_string();
     // connect(2) blocks indefinitely while the listener's queue is full
     let made = blocking::run("a connection", &from, timeout, move |io| connect_unix(io, &path, inside, user)).await;
     let stream = match made {
         Ok(stream) => stream,
-        Err(ProbeError::Timeout { .. }) => return Ok(Err(NoConnection::Timeout)),
+        Err(ProbeError::Timeout { .. }) => return Ok(Err(ConnectError::Timeout)),
         Err(e) => return Err(e),
     };
     Ok(stream.map_err(|e| netns::classify(&e)).and_then(|s| {
         let ready = s.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(s));
-        ready.map(Stream::Unix).map_err(|e| NoConnection::Other(e.to_string()))
+        ready.map(Stream::Unix).map_err(|e| ConnectError::Other(e.to_string()))
     }))
 }
 

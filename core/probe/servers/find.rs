@@ -18,7 +18,7 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// First process of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundServer {
     /// Product.
     pub product: Product,
     /// Process id and start time.
@@ -41,7 +41,7 @@ pub struct Found {
 }
 
 /// All running servers of this host, including those in containers.
-pub async fn scan(table: &ProcessTable) -> Result<Vec<Found>, ProbeError> {
+pub async fn scan(table: &ProcessTable) -> Result<Vec<FoundServer>, ProbeError> {
     // PostgreSQL's backends and the children that Redis forks have the name of their parent
     let first = |p: &&Process| table.get(p.parent).is_none_or(|parent| parent.comm != p.comm);
     let named = |p: &Process| Some((product_of_program(&p.comm)?, p.clone()));
@@ -57,10 +57,10 @@ pub async fn scan(table: &ProcessTable) -> Result<Vec<Found>, ProbeError> {
     .await
 }
 
-fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) -> Option<Found> {
+fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) -> Option<FoundServer> {
     let pid = p.pid;
     let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    Some(Found {
+    Some(FoundServer {
         product,
         process: ServerProcess { pid, start_ticks: p.start_ticks },
         comm: p.comm,
@@ -123,7 +123,7 @@ pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
 
 /// Paths of the entries of a directory as process `pid` sees it, at most `most`.
 #[must_use]
-pub fn folders_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {
+pub fn entries_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {
     let names = Root::of(io, pid).map(|root| root.names(folder.as_ref())).unwrap_or_default();
     names.into_iter().take(most).map(|name| format!("{folder}/{name}")).collect()
 }

@@ -24,10 +24,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use connect::{Bounded, Stream, Way, open_way, user_of};
+pub use connect::{Bounded, ConnectAddr, Stream, open_connection, user_of};
 pub use files::{file_of, file_tail, files_of, may_write, modified_of, open_files};
 pub(super) use find::parent_and_start;
-pub use find::{Found, children_of, children_titles, folders_of, scan, state_of};
+pub use find::{FoundServer, children_of, children_titles, entries_of, scan, state_of};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub(in crate::probe) use peer::served_by;
 pub use product::{product_of, product_of_program, product_of_unit};
@@ -37,20 +37,20 @@ pub use sockets::{Socket, default_port, tcp_port};
 pub use tls::Trust;
 pub(super) use tls::over_tls;
 
-use super::netns::NoConnection;
+use super::netns::ConnectError;
 use super::{Memo, ProbeCx, ProbeError, blocking};
 use crate::model::{Product, ServerRef, Target};
 
 /// Timeout of connect(2): a server is on this machine or in its network.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Timeout of one reply. A server that needs longer for so little is stuck for its users too.
-const ANSWER: Duration = Duration::from_secs(2);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reasons for having no session with a server. All of them are evidence: only failures of opsctl itself are [`ProbeError`]s.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum NoSession {
+pub enum SessionError {
     /// The process does not run.
     NotRunning,
     /// The process runs and has no listening socket.
@@ -115,7 +115,7 @@ pub enum NoSession {
     },
 }
 
-impl NoSession {
+impl SessionError {
     /// The more informative of two failures of one server; a refused connection is the least informative.
     pub(super) fn or(self, earlier: Self) -> Self {
         if matches!(self, Self::Refused { .. }) && !matches!(earlier, Self::NotListening | Self::Refused { .. }) {
@@ -141,12 +141,12 @@ impl NoSession {
 
     /// From a failed connection attempt.
     #[must_use]
-    pub fn unconnected(address: String, why: NoConnection) -> Self {
+    pub fn unconnected(address: String, why: ConnectError) -> Self {
         match why {
-            NoConnection::Refused => Self::Refused { address },
+            ConnectError::Refused => Self::Refused { address },
             // the kernel completes connections before the process accepts them: only a full queue or a lost packet times out
-            NoConnection::Timeout => Self::Hung { address, after_ms: millis(CONNECT) },
-            NoConnection::Other(why) => Self::Unreachable { address, why },
+            ConnectError::Timeout => Self::Hung { address, after_ms: millis(CONNECT_TIMEOUT) },
+            ConnectError::Other(why) => Self::Unreachable { address, why },
         }
     }
 
@@ -192,7 +192,7 @@ fn millis(d: Duration) -> u64 {
 
 /// A server, with facts that stay within this process.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct ServerHandle {
     /// The part that may be recorded and shown.
     pub server: ServerRef,
     /// Listening sockets.
@@ -205,7 +205,7 @@ pub struct Known {
     pub nginx: Option<Result<Arc<super::nginx::Nginx>, ProbeError>>,
 }
 
-impl Known {
+impl ServerHandle {
     /// Host name that the certificate should contain.
     fn host(&self) -> &str {
         let named = self.login.as_ref().and_then(|l| l.host.as_deref());
@@ -230,28 +230,28 @@ impl Known {
     }
 }
 
-type Sessions<S> = Memo<String, Result<Result<Arc<S>, NoSession>, ProbeError>>;
+type Sessions<S> = Memo<String, Result<Result<Arc<S>, SessionError>, ProbeError>>;
 
 /// The servers of this host, with one connection to each.
 #[derive(Default)]
 pub struct Servers {
-    known: HashMap<String, Known>,
+    known: HashMap<String, ServerHandle>,
     redis: Sessions<redis::Session>,
     postgres: Sessions<postgres::Session>,
     rabbitmq: Sessions<rabbitmq::Session>,
     pages: web::Pages,
-    pub(super) nginx_tests: Memo<String, super::nginx::Tested>,
+    pub(super) nginx_tests: Memo<String, super::nginx::ConfigTest>,
 }
 
 impl Servers {
     /// Creates the set without connections.
     #[must_use]
-    pub fn new(known: Vec<Known>) -> Self {
+    pub fn new(known: Vec<ServerHandle>) -> Self {
         Self { known: known.into_iter().map(|k| (k.server.id.clone(), k)).collect(), ..Self::default() }
     }
 
     /// The server of a target.
-    pub fn known(&self, target: &Target) -> Result<&Known, ProbeError> {
+    pub fn known(&self, target: &Target) -> Result<&ServerHandle, ProbeError> {
         let known = self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it no longer exists".to_owned()))?;
         match &known.server.untrusted {
             Some(why) => Err(ProbeError::Untrusted { server: known.server.name.clone(), why: why.clone() }),
@@ -262,21 +262,21 @@ impl Servers {
 
 impl ProbeCx {
     /// Session with a Redis server; shared by all checks of a run.
-    pub async fn redis(&self, target: &Target) -> Result<Result<Arc<redis::Session>, NoSession>, ProbeError> {
+    pub async fn redis(&self, target: &Target) -> Result<Result<Arc<redis::Session>, SessionError>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(redis::open(known, self)).await?.map(Arc::new)) };
         self.servers.redis.get(target.id.clone(), open).await
     }
 
     /// Session with a PostgreSQL server (or a PgBouncer); shared by all checks of a run.
-    pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, NoSession>, ProbeError> {
+    pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, SessionError>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(postgres::open(known, self, None)).await?.map(Arc::new)) };
         self.servers.postgres.get(target.id.clone(), open).await
     }
 
     /// Session with a RabbitMQ node; shared by all checks of a run.
-    pub async fn rabbitmq(&self, target: &Target) -> Result<Result<Arc<rabbitmq::Session>, NoSession>, ProbeError> {
+    pub async fn rabbitmq(&self, target: &Target) -> Result<Result<Arc<rabbitmq::Session>, SessionError>, ProbeError> {
         let known = self.servers.known(target)?;
         let open = || async { Ok(Box::pin(rabbitmq::open(known, self)).await?.map(Arc::new)) };
         self.servers.rabbitmq.get(target.id.clone(), open).await
@@ -289,7 +289,7 @@ impl ProbeCx {
         }
         let Some(process) = server.process else { return Vec::new() };
         let from = format!("process {}", process.pid);
-        let read = blocking::run("an environment", &from, CONNECT, move |io| {
+        let read = blocking::run("an environment", &from, CONNECT_TIMEOUT, move |io| {
             io.read_lossy(format!("/proc/{}/environ", process.pid)).unwrap_or_default()
         });
         let environ = read.await.unwrap_or_default();
@@ -300,27 +300,29 @@ impl ProbeCx {
 }
 
 /// Addresses of a server, in the order in which they are tried.
-async fn ways(known: &Known) -> Result<Vec<Way>, NoSession> {
+async fn ways(known: &ServerHandle) -> Result<Vec<ConnectAddr>, SessionError> {
     let inside = known.server.process.map(|p| p.pid);
     if let Some((host, port)) = &known.server.address {
         if host.starts_with('/') {
             let path = std::path::Path::new(host).join(format!(".s.PGSQL.{port}"));
-            return Ok(vec![Way { socket: Socket::Unix(path), inside: None, user: None }]);
+            return Ok(vec![ConnectAddr { socket: Socket::Unix(path), inside: None, user: None }]);
         }
         let address = format!("{host}:{port}");
         let (name, at) = (host.clone(), *port);
-        let resolved = blocking::run("a host name", host, CONNECT, move |io| io.look_up(&name, at)).await;
+        let resolved = blocking::run("a host name", host, CONNECT_TIMEOUT, move |io| io.look_up(&name, at)).await;
         return match resolved {
-            Ok(Ok(found)) => Ok(found.into_iter().map(|a| Way { socket: Socket::Tcp(a), inside: None, user: None }).collect()),
-            Ok(Err(e)) => Err(NoSession::Unreachable { address, why: format!("name lookup: {e}") }),
-            Err(_) => Err(NoSession::Unreachable { address, why: "name lookup: no answer".to_owned() }),
+            Ok(Ok(found)) => {
+                Ok(found.into_iter().map(|a| ConnectAddr { socket: Socket::Tcp(a), inside: None, user: None }).collect())
+            }
+            Ok(Err(e)) => Err(SessionError::Unreachable { address, why: format!("name lookup: {e}") }),
+            Err(_) => Err(SessionError::Unreachable { address, why: "name lookup: no answer".to_owned() }),
         };
     }
     if inside.is_none() {
-        return Err(NoSession::NotRunning);
+        return Err(SessionError::NotRunning);
     }
     if known.sockets.is_empty() {
-        return Err(NoSession::NotListening);
+        return Err(SessionError::NotListening);
     }
-    Ok(known.sockets.iter().map(|socket| Way { socket: socket.clone(), inside, user: None }).collect())
+    Ok(known.sockets.iter().map(|socket| ConnectAddr { socket: socket.clone(), inside, user: None }).collect())
 }

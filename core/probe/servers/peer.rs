@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::connect::{Stream, Way, open_way};
+use super::connect::{ConnectAddr, Stream, open_connection};
 use super::sockets::{listeners_at, other_end};
-use super::{CONNECT, Known, NoSession, Trust, parent_and_start};
+use super::{CONNECT_TIMEOUT, ServerHandle, SessionError, Trust, parent_and_start};
 use crate::model::{Product, ServerProcess};
 use crate::probe::identity::{may_serve, may_serve_any, user};
 use crate::probe::io::ids_of;
@@ -15,46 +15,51 @@ use crate::probe::{Io, ProbeError, blocking, process};
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reason for an unproven peer of a connection, in words.
-pub(super) type Doubt = String;
+pub(super) type UnprovenReason = String;
 
 /// A connection to a server.
-pub(super) struct Reached {
+pub(super) struct PeerConnection {
     /// The connection.
     pub(super) stream: Stream,
     /// Reason for sending no password unless TLS proves the peer: it is on another host, or a program of another service
     /// responds.
-    pub(super) doubt: Option<Doubt>,
+    pub(super) doubt: Option<UnprovenReason>,
 }
 
 /// Connects, and proves that the connection ends at the intended server: for a discovered server, at its process; for a
 /// configured address on this host, at a process of root, of the user that runs opsctl or of a service, unless `trust` proves it.
 /// A peer on another host can be proven by TLS only.
-pub(super) async fn reach(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Reached, NoSession>, ProbeError> {
-    let expected = ExpectedPeer { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
+pub(super) async fn reach(
+    way: &ConnectAddr,
+    known: &ServerHandle,
+    trust: Option<&Trust>,
+) -> Result<Result<PeerConnection, SessionError>, ProbeError> {
+    let expected =
+        ExpectedPeer { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
     let (stream, proven) = match dial(way, expected).await? {
         Ok(made) => made,
         Err(why) => return Ok(Err(why)),
     };
     Ok(match proven {
-        Ok(()) => Ok(Reached { stream, doubt: None }),
-        Err(Unproven::Login(doubt)) => Ok(Reached { stream, doubt: Some(doubt) }),
+        Ok(()) => Ok(PeerConnection { stream, doubt: None }),
+        Err(Unproven::Login(doubt)) => Ok(PeerConnection { stream, doubt: Some(doubt) }),
         Err(Unproven::Answers(doubt)) if expected.process.is_none() && trust.is_some_and(Trust::proves) => {
-            Ok(Reached { stream, doubt: Some(doubt) })
+            Ok(PeerConnection { stream, doubt: Some(doubt) })
         }
-        Err(Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
+        Err(Unproven::Answers(why)) => Err(SessionError::Unproven { address: way.address(), why }),
     })
 }
 
 /// Connects to a process, and proves that the connection ends there.
 pub(super) async fn reach_process(
-    way: &Way,
+    way: &ConnectAddr,
     process: ServerProcess,
     product: Product,
-) -> Result<Result<Stream, NoSession>, ProbeError> {
+) -> Result<Result<Stream, SessionError>, ProbeError> {
     let expected = ExpectedPeer { process: Some(process), product, is_seen: false };
     Ok(dial(way, expected).await?.and_then(|(stream, proven)| match proven {
         Ok(()) => Ok(stream),
-        Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(NoSession::Unproven { address: way.address(), why }),
+        Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(SessionError::Unproven { address: way.address(), why }),
     }))
 }
 
@@ -69,15 +74,15 @@ struct ExpectedPeer {
 
 type Dialed = (Stream, Result<(), Unproven>);
 
-async fn dial(way: &Way, expected: ExpectedPeer) -> Result<Result<Dialed, NoSession>, ProbeError> {
+async fn dial(way: &ConnectAddr, expected: ExpectedPeer) -> Result<Result<Dialed, SessionError>, ProbeError> {
     let address = way.address();
-    let stream = match open_way(way, CONNECT).await? {
+    let stream = match open_connection(way, CONNECT_TIMEOUT).await? {
         Ok(stream) => stream,
-        Err(why) => return Ok(Err(NoSession::unconnected(address, why))),
+        Err(why) => return Ok(Err(SessionError::unconnected(address, why))),
     };
     let ends = match Ends::of(&stream) {
         Ok(ends) => ends,
-        Err(e) => return Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+        Err(e) => return Ok(Err(SessionError::Closed { address, why: e.to_string() })),
     };
     let inside = way.inside;
     let proven = blocking::run("the peer of a connection", &address, READ_TIMEOUT, move |io| match ends {
@@ -95,9 +100,9 @@ async fn dial(way: &Way, expected: ExpectedPeer) -> Result<Result<Dialed, NoSess
 /// Restriction on an unproven peer, and the reason.
 enum Unproven {
     /// No login is sent.
-    Login(Doubt),
+    Login(UnprovenReason),
     /// No login is sent, and the replies are not used.
-    Answers(Doubt),
+    Answers(UnprovenReason),
 }
 
 /// Endpoints of a connection as the kernel reports them.
@@ -130,7 +135,7 @@ pub(super) struct Peer {
     uid: u32,
 }
 
-fn unix(io: &Io, peer: Peer, process: Option<ServerProcess>, product: Product) -> Result<(), Doubt> {
+fn unix(io: &Io, peer: Peer, process: Option<ServerProcess>, product: Product) -> Result<(), UnprovenReason> {
     let doubt = || format!("its socket is served by process {} of {}", peer.pid, user(io, peer.uid));
     // socket activation: systemd calls listen(2) and passes the socket
     if peer.pid == 1 && peer.uid == 0 {
@@ -163,7 +168,7 @@ fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
 /// Whether `process` holds the socket to which the kernel assigns connections to `address` in its network namespace, and its user
 /// owns the socket that accepted the connection from `own`: another listener may have accepted it and been closed. `entered`: the
 /// connection was opened in that namespace; otherwise the remote endpoint has to be in it.
-fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), Doubt> {
+fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), UnprovenReason> {
     let pid = process.pid;
     let listeners = listeners_at(io, pid, address);
     let Some((uid, _)) = listeners.first().copied() else { return Err(format!("no listener at {address} any more")) };
@@ -201,7 +206,12 @@ fn local(io: &Io, peer: SocketAddr, own: SocketAddr, product: Product) -> Result
 
 /// Whether both the listener at `peer` and the socket that accepted the connection belong to users that may serve there. A user's
 /// program can close its listener as soon as it has accepted one connection.
-pub(in crate::probe) fn served_by(io: &Io, peer: SocketAddr, own: SocketAddr, may: &dyn Fn(u32) -> bool) -> Result<(), Doubt> {
+pub(in crate::probe) fn served_by(
+    io: &Io,
+    peer: SocketAddr,
+    own: SocketAddr,
+    may: &dyn Fn(u32) -> bool,
+) -> Result<(), UnprovenReason> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
     let (accepted, listener) = (other_end(io, pid, peer, own), listeners_at(io, pid, peer).first().copied());
     let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));

@@ -14,9 +14,9 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
-use super::peer::{Reached, reach};
+use super::peer::{PeerConnection, reach};
 use super::tls::{self, Trust};
-use super::{Bounded, CONNECT, Known, NoSession, Socket, Stream, Way, file_of, millis, user_of, ways};
+use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, file_of, millis, user_of, ways};
 use crate::model::{Product, Target};
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
@@ -60,7 +60,7 @@ impl Drop for Session {
 
 /// Reasons for having no result of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoAnswer {
+pub enum PostgresError {
     /// An error of the server: SQLSTATE and message.
     Said {
         /// Five characters.
@@ -72,7 +72,7 @@ pub enum NoAnswer {
     Lost(String),
 }
 
-impl std::fmt::Display for NoAnswer {
+impl std::fmt::Display for PostgresError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Said { message, .. } => f.write_str(message),
@@ -83,20 +83,21 @@ impl std::fmt::Display for NoAnswer {
 
 impl Session {
     /// Rows of a query, each deserialized from its columns by name.
-    pub async fn rows<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, NoAnswer> {
+    pub async fn rows<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, PostgresError> {
         let lines = self.texts(&format!("SELECT row_to_json(answer)::text FROM ({query}) AS answer")).await?;
-        let read =
-            |text: &String| serde_json::from_str(text).map_err(|_| NoAnswer::Lost(format!("invalid reply: {UNEXPECTED_FORMAT}")));
+        let read = |text: &String| {
+            serde_json::from_str(text).map_err(|_| PostgresError::Lost(format!("invalid reply: {UNEXPECTED_FORMAT}")))
+        };
         lines.iter().map(read).collect()
     }
 
     /// The only row of a query.
-    pub async fn row<T: DeserializeOwned>(&self, query: &str) -> Result<T, NoAnswer> {
-        self.rows(query).await?.into_iter().next().ok_or_else(|| NoAnswer::Lost("empty result".to_owned()))
+    pub async fn row<T: DeserializeOwned>(&self, query: &str) -> Result<T, PostgresError> {
+        self.rows(query).await?.into_iter().next().ok_or_else(|| PostgresError::Lost("empty result".to_owned()))
     }
 
     /// First column of every row.
-    async fn texts(&self, sql: &str) -> Result<Vec<String>, NoAnswer> {
+    async fn texts(&self, sql: &str) -> Result<Vec<String>, PostgresError> {
         let messages = self.ask(sql).await?;
         let first = |m: SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -106,7 +107,7 @@ impl Session {
     }
 
     /// Rows of a command other than a query, such as `SHOW POOLS`, by column name.
-    pub async fn show(&self, command: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, NoAnswer> {
+    pub async fn show(&self, command: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, PostgresError> {
         let messages = self.ask(command).await?;
         let named = |m: SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(row) => {
@@ -119,11 +120,11 @@ impl Session {
     }
 
     /// Executes one statement.
-    pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, NoAnswer> {
+    pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
         match tokio::time::timeout(QUERY_TIMEOUT, self.client.simple_query(sql)).await {
             Ok(Ok(messages)) => Ok(messages),
             Ok(Err(e)) => Err(no_answer(&e)),
-            Err(_) => Err(NoAnswer::Lost(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))),
+            Err(_) => Err(PostgresError::Lost(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))),
         }
     }
 
@@ -153,20 +154,20 @@ pub async fn value(
     database: Option<&str>,
     query: &str,
     patience: Duration,
-) -> Result<Result<Value, Trouble>, ProbeError> {
+) -> Result<Result<Value, QueryError>, ProbeError> {
     let known = cx.servers.known(target)?;
     let session = match Box::pin(open(known, cx, database)).await? {
         Ok(session) => session,
-        Err(why) => return Ok(Err(Trouble::NoSession(why))),
+        Err(why) => return Ok(Err(QueryError::NoSession(why))),
     };
     if let Some(database) = database.filter(|d| *d != session.database) {
         let message = format!("there is no database {database}");
-        return Ok(Err(Trouble::Said(NoAnswer::Said { sqlstate: "3D000".to_owned(), message })));
+        return Ok(Err(QueryError::Said(PostgresError::Said { sqlstate: "3D000".to_owned(), message })));
     }
-    let said = |e: tokio_postgres::Error| Trouble::Said(no_answer(&e));
+    let said = |e: tokio_postgres::Error| QueryError::Said(no_answer(&e));
     let limit = format!("SET statement_timeout = '{}ms'", patience.as_millis().max(1));
     if let Err(why) = session.ask(&limit).await {
-        return Ok(Err(Trouble::Said(why)));
+        return Ok(Err(QueryError::Said(why)));
     }
     // the extended protocol accepts one statement only; the line break ends a comment
     let sql = format!("SELECT answer.v::text FROM ({}\n) AS answer(v) LIMIT 2", query.trim().trim_end_matches(';'));
@@ -183,22 +184,26 @@ pub async fn value(
 
 /// Reasons for having no result of a custom query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum QueryError {
     /// There is no session.
-    NoSession(NoSession),
+    NoSession(SessionError),
     /// The query failed.
-    Said(NoAnswer),
+    Said(PostgresError),
 }
 
-fn no_answer(error: &tokio_postgres::Error) -> NoAnswer {
+fn no_answer(error: &tokio_postgres::Error) -> PostgresError {
     match error.as_db_error() {
-        Some(said) => NoAnswer::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
-        None => NoAnswer::Lost(error.to_string()),
+        Some(said) => PostgresError::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
+        None => PostgresError::Lost(error.to_string()),
     }
 }
 
 /// Connects and logs in, to `database` if one is given: each login once, until one is accepted.
-pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) -> Result<Result<Session, NoSession>, ProbeError> {
+pub(super) async fn open(
+    known: &ServerHandle,
+    cx: &ProbeCx,
+    database: Option<&str>,
+) -> Result<Result<Session, SessionError>, ProbeError> {
     let mut ways = match ways(known).await {
         Ok(ways) => ways,
         Err(why) => return Ok(Err(why)),
@@ -210,7 +215,7 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
         }
     }
     let peer = match known.server.process {
-        Some(process) => blocking::run("a user", "/proc", CONNECT, move |io| user_of(io, process.pid)).await?,
+        Some(process) => blocking::run("a user", "/proc", CONNECT_TIMEOUT, move |io| user_of(io, process.pid)).await?,
         None => None,
     };
     for way in &mut ways {
@@ -218,14 +223,14 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
             way.user = peer;
         }
     }
-    let mut last = NoSession::NotListening;
+    let mut last = SessionError::NotListening;
     'ways: for way in &ways {
         for login in logins.iter().take(4) {
             last = match log_in(way, login, known, cx).await? {
                 Ok(session) => return Ok(Ok(session)),
                 // another login, or another socket, may be accepted
-                Err(why @ (NoSession::Login { .. } | NoSession::Unproven { .. })) => why,
-                Err(why @ NoSession::Refused { .. }) => {
+                Err(why @ (SessionError::Login { .. } | SessionError::Unproven { .. })) => why,
+                Err(why @ SessionError::Refused { .. }) => {
                     last = why.or(last);
                     continue 'ways;
                 }
@@ -237,14 +242,14 @@ pub(super) async fn open(known: &Known, cx: &ProbeCx, database: Option<&str>) ->
 }
 
 /// Available logins for this server, the most deliberate first.
-async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
+async fn logins(known: &ServerHandle, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let started_with = cx.environment_of(&known.server).await;
     let (known, redactor) = (known.clone(), cx.redactor.clone());
     let from = known.server.name.clone();
-    blocking::run("a login", &from, CONNECT, move |io| logins_now(io, &known, &started_with, &redactor)).await
+    blocking::run("a login", &from, CONNECT_TIMEOUT, move |io| logins_now(io, &known, &started_with, &redactor)).await
 }
 
-fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redactor) -> Vec<Login> {
+fn logins_now(io: &Io, known: &ServerHandle, started_with: &[String], redactor: &Redactor) -> Vec<Login> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.user.is_some() || l.password.is_some()).cloned().collect();
     let pid = known.server.process.map(|p| p.pid);
     let bouncer = known.server.product == Product::Pgbouncer;
@@ -307,7 +312,7 @@ fn logins_now(io: &Io, known: &Known, started_with: &[String], redactor: &Redact
 
 /// Whether libpq connects to this server without a host name: the one of this host at `PGPORT`. Where `PGHOST` or a service names
 /// a host, its login belongs to that server.
-fn names_no_host(known: &Known) -> bool {
+fn names_no_host(known: &ServerHandle) -> bool {
     let named = ["PGHOST", "PGHOSTADDR", "PGSERVICE"].iter().any(|v| environment(v).is_some_and(|v| !v.is_empty()));
     let at = environment("PGPORT").and_then(|p| p.parse().ok()).unwrap_or(5432);
     !named && known.is_at_default(at)
@@ -328,7 +333,7 @@ impl PgpassFile {
 
 /// Host names by which clients of this host reach a server: its configured address, and `localhost` and its addresses for one
 /// that runs on this host itself. A server in another network namespace has none: its 127.0.0.1 is another address.
-fn hosts(known: &Known) -> Vec<String> {
+fn hosts(known: &ServerHandle) -> Vec<String> {
     let configured = known.server.address.iter().map(|(host, _)| host.clone());
     if known.server.process.is_some() && (known.is_local != Some(true) || known.server.container.is_some()) {
         return configured.collect();
@@ -341,7 +346,7 @@ fn hosts(known: &Known) -> Vec<String> {
     configured.chain(own).chain(tcp).collect()
 }
 
-fn port(known: &Known) -> u16 {
+fn port(known: &ServerHandle) -> u16 {
     let tcp = super::tcp_port(&known.sockets);
     known.server.address.as_ref().map(|(_, port)| *port).or(tcp).unwrap_or_else(|| super::default_port(known.server.product))
 }
@@ -357,7 +362,12 @@ fn owner_name(io: &Io, pid: i32, uid: u32) -> Option<String> {
     text.lines().find_map(named)
 }
 
-async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn log_in(
+    way: &ConnectAddr,
+    login: &Login,
+    known: &ServerHandle,
+    cx: &ProbeCx,
+) -> Result<Result<Session, SessionError>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let database = login.database.clone().unwrap_or_else(|| if bouncer { "pgbouncer".to_owned() } else { "postgres".to_owned() });
     match connect(way, login, known, &database).await? {
@@ -376,12 +386,12 @@ async fn log_in(way: &Way, login: &Login, known: &Known, cx: &ProbeCx) -> Result
                 None => Ok(Ok(session)),
             }
         }
-        Err(why @ NoSession::Login { .. }) => {
+        Err(why @ SessionError::Login { .. }) => {
             cx.redactor.know_name(&known.server.name);
             Ok(Err(why))
         }
         // 3D000: the server is up, and only this database does not exist
-        Err(NoSession::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
+        Err(SessionError::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
             connect(way, login, known, "template1").await
         }
         Err(why) => Ok(Err(why)),
@@ -398,11 +408,16 @@ async fn busiest(session: &Session) -> Option<String> {
 /// Reason for not sending a password in clear text over TCP to a proven server.
 const UNPROTECTED: &str = "the connection is neither a unix socket nor verified TLS";
 
-async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn connect(
+    way: &ConnectAddr,
+    login: &Login,
+    known: &ServerHandle,
+    database: &str,
+) -> Result<Result<Session, SessionError>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let address = way.address();
     // a remote server gets a proof of the password only (SCRAM), in spite of the doubt
-    let Reached { stream, doubt } = match reach(way, known, login.tls.as_ref()).await? {
+    let PeerConnection { stream, doubt } = match reach(way, known, login.tls.as_ref()).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
@@ -412,8 +427,8 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
         if unix { Ok((stream, None)) } else { secure(stream, known.host(), trust).await.map(|s| (s, trust)) }
     };
     let (stream, trust) = match tokio::time::timeout(LOGIN_TIMEOUT, secured).await {
-        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
-        Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
+        Err(_) => return Ok(Err(SessionError::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
+        Ok(Err(e)) => return Ok(Err(SessionError::insecure(address, &e))),
         Ok(Ok(secured)) => secured,
     };
     let verified = trust.is_some_and(Trust::proves) && matches!(stream, Stream::Tls(_));
@@ -426,10 +441,10 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
     }
     let stream = NoCleartext::new(Bounded::new(stream), verified || unix);
     let (client, connection) = match tokio::time::timeout(LOGIN_TIMEOUT, config.connect_raw(stream, NoTls)).await {
-        Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
+        Err(_) => return Ok(Err(SessionError::Hung { address, after_ms: millis(LOGIN_TIMEOUT) })),
         Ok(Err(e)) if with_sources(&e).contains(cleartext::REFUSED) => {
             let why = format!("{}, and {}", cleartext::REFUSED, doubt.as_deref().unwrap_or(UNPROTECTED));
-            return Ok(Err(NoSession::Unproven { address, why }));
+            return Ok(Err(SessionError::Unproven { address, why }));
         }
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
         Ok(Ok(pair)) => pair,
@@ -440,8 +455,8 @@ async fn connect(way: &Way, login: &Login, known: &Known, database: &str) -> Res
         let _ = connection.await;
     });
     let session = Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone() };
-    if !bouncer && let Err(NoAnswer::Lost(why)) = session.ask(SESSION_SETTINGS).await {
-        return Ok(Err(NoSession::Closed { address: session.address.clone(), why }));
+    if !bouncer && let Err(PostgresError::Lost(why)) = session.ask(SESSION_SETTINGS).await {
+        return Ok(Err(SessionError::Closed { address: session.address.clone(), why }));
     }
     Ok(Ok(session))
 }
@@ -471,32 +486,32 @@ pub(super) fn version_number(text: &str) -> Option<u32> {
     number(major)?.checked_mul(10_000)?.checked_add(number(rest).unwrap_or(0))
 }
 
-fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> NoSession {
+fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> SessionError {
     if let Some(said) = error.as_db_error() {
         let (code, message) = (said.code().code().to_owned(), said.message().to_owned());
         // class 28: invalid authorization; 42501: no CONNECT privilege
         return if code.starts_with("28") || code == SqlState::INSUFFICIENT_PRIVILEGE.code() {
-            NoSession::Login { address, message, tried: Some(login.from.clone()) }
+            SessionError::Login { address, message, tried: Some(login.from.clone()) }
         } else if code == "08P01" && message.contains("password") {
             // PgBouncer's code for it
-            NoSession::Login { address, message, tried: Some(login.from.clone()) }
+            SessionError::Login { address, message, tried: Some(login.from.clone()) }
         } else {
-            NoSession::Rejected { address, code, message }
+            SessionError::Rejected { address, code, message }
         };
     }
     let why = with_sources(error);
     if why.contains("password missing") || why.contains("authentication") {
         // the redactor would remove parts of the library's text, which looks like a password
         let message = if why.contains("missing") { "authentication is required".to_owned() } else { why };
-        return NoSession::Login { address, message, tried: None };
+        return SessionError::Login { address, message, tried: None };
     }
     if why.contains("bytes remaining") {
-        return NoSession::Closed { address, why: "the connection ended in the middle of a reply".to_owned() };
+        return SessionError::Closed { address, why: "the connection ended in the middle of a reply".to_owned() };
     }
     if error.is_closed() || why.contains("closed") || why.contains("reset") || why.contains("eof") {
-        NoSession::Closed { address, why }
+        SessionError::Closed { address, why }
     } else {
-        NoSession::Garbage { address, why }
+        SessionError::Garbage { address, why }
     }
 }
 

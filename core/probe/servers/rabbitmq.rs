@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
-use super::peer::{Reached, reach};
-use super::{ANSWER, CONNECT, Known, NoSession, Socket, Trust, Way, millis, run_for, tls, ways};
+use super::peer::{PeerConnection, reach};
+use super::{CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, millis, run_for, tls, ways};
 use crate::model::quantity;
-use crate::probe::http::{self, NoAnswer};
+use crate::probe::http::{self, HttpError};
 use crate::probe::io::Root;
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, UNEXPECTED_FORMAT, blocking, process};
 use std::sync::Arc;
@@ -41,12 +41,12 @@ pub struct Session {
     pub address: String,
     /// Version such as `3.10.8`; empty if the node did not report it.
     pub version: String,
-    facts: Memo<(), Result<Arc<Facts>, NoFacts>>,
+    facts: Memo<(), Result<Arc<Facts>, FactsError>>,
 }
 
 /// Reasons for having no facts beyond the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoFacts {
+pub enum FactsError {
     /// The management API requires another login; its message, and the source of the login used.
     Login(String),
     /// Neither the API nor the tools respond; the reason.
@@ -151,33 +151,37 @@ struct ConnectionOf {
 }
 
 /// Connects to the AMQP port and reads the beginning of the handshake.
-pub(super) async fn open(known: &Known, _cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+pub(super) async fn open(known: &ServerHandle, _cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
     let ways = match ways(known).await {
         Ok(ways) => ways,
         Err(why) => return Ok(Err(why)),
     };
-    let port = |way: &Way| match &way.socket {
+    let port = |way: &ConnectAddr| match &way.socket {
         Socket::Tcp(address) => address.port(),
         Socket::Unix(_) => 0,
     };
-    let mut ways: Vec<Way> = ways.into_iter().filter(|w| !NON_AMQP_PORTS.contains(&port(w)) && port(w) != 0).collect();
+    let mut ways: Vec<ConnectAddr> = ways.into_iter().filter(|w| !NON_AMQP_PORTS.contains(&port(w)) && port(w) != 0).collect();
     ways.sort_by_key(|w| (port(w) != 5672, port(w)));
-    let mut last = NoSession::NotListening;
+    let mut last = SessionError::NotListening;
     for way in &ways {
         let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
         last = match handshake(way, known, trust.as_ref()).await? {
             // an IPv6 wildcard may refuse IPv4 connections, and the listener of another server may come first
-            Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
+            Err(why @ (SessionError::Refused { .. } | SessionError::Unproven { .. })) => why.or(last),
             other => return Ok(other),
         };
     }
     Ok(Err(last))
 }
 
-async fn handshake(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn handshake(
+    way: &ConnectAddr,
+    known: &ServerHandle,
+    trust: Option<&Trust>,
+) -> Result<Result<Session, SessionError>, ProbeError> {
     let address = way.address();
     let stream = match reach(way, known, trust).await? {
-        Ok(Reached { stream, .. }) => stream,
+        Ok(PeerConnection { stream, .. }) => stream,
         Err(why) => return Ok(Err(why)),
     };
     let greeting = async {
@@ -195,13 +199,13 @@ async fn handshake(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Re
         }
         Ok::<_, std::io::Error>((header, body))
     };
-    match tokio::time::timeout(ANSWER, greeting).await {
-        Err(_) => Ok(Err(NoSession::Hung { address, after_ms: millis(ANSWER) })),
-        Ok(Err(e)) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+    match tokio::time::timeout(REPLY_TIMEOUT, greeting).await {
+        Err(_) => Ok(Err(SessionError::Hung { address, after_ms: millis(REPLY_TIMEOUT) })),
+        Ok(Err(e)) => Ok(Err(SessionError::Closed { address, why: e.to_string() })),
         Ok(Ok((header, body))) => {
             let seen = || format!("the reply begins with {:?}", String::from_utf8_lossy(&header));
             let session = |version| Session { address: address.clone(), version, facts: Memo::default() };
-            Ok(greeted(header, &body).map(session).ok_or_else(|| NoSession::Garbage { address: address.clone(), why: seen() }))
+            Ok(greeted(header, &body).map(session).ok_or_else(|| SessionError::Garbage { address: address.clone(), why: seen() }))
         }
     }
 }
@@ -223,7 +227,7 @@ pub(super) fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
 
 impl Session {
     /// Nodes, queues and connections; read once.
-    pub async fn facts(&self, known: &Known, cx: &ProbeCx) -> Result<Arc<Facts>, NoFacts> {
+    pub async fn facts(&self, known: &ServerHandle, cx: &ProbeCx) -> Result<Arc<Facts>, FactsError> {
         let read = || async {
             let no_api = match by_api(known, cx).await {
                 Ok(facts) => return Ok(Arc::new(facts)),
@@ -231,8 +235,8 @@ impl Session {
             };
             match (Box::pin(by_tools(known, cx)).await, no_api) {
                 (Ok(facts), _) => Ok(Arc::new(facts)),
-                (Err(_), NoFacts::Login(why)) => Err(NoFacts::Login(why)),
-                (Err(no_tools), NoFacts::Unavailable(no_api)) => Err(NoFacts::Unavailable(format!("{no_api}; {no_tools}"))),
+                (Err(_), FactsError::Login(why)) => Err(FactsError::Login(why)),
+                (Err(no_tools), FactsError::Unavailable(no_api)) => Err(FactsError::Unavailable(format!("{no_api}; {no_tools}"))),
             }
         };
         Box::pin(self.facts.get((), read)).await
@@ -240,14 +244,14 @@ impl Session {
 }
 
 /// Requests are sequential, each on a connection of its own.
-async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
-    let ways = ways(known).await.map_err(|_| NoFacts::Unavailable("it is not reachable".to_owned()))?;
-    let at = |way: &Way| match (&way.socket, known.server.address.is_some()) {
+async fn by_api(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, FactsError> {
+    let ways = ways(known).await.map_err(|_| FactsError::Unavailable("it is not reachable".to_owned()))?;
+    let at = |way: &ConnectAddr| match (&way.socket, known.server.address.is_some()) {
         // a server configured by its AMQP address has its API on the same host
         (Socket::Tcp(address), true) => {
             let mut api = *address;
             api.set_port(MANAGEMENT_PORTS[0].0);
-            Some((Way { socket: Socket::Tcp(api), ..way.clone() }, false))
+            Some((ConnectAddr { socket: Socket::Tcp(api), ..way.clone() }, false))
         }
         (Socket::Tcp(address), false) => {
             MANAGEMENT_PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, tls)| (way.clone(), *tls))
@@ -255,29 +259,29 @@ async fn by_api(known: &Known, cx: &ProbeCx) -> Result<Facts, NoFacts> {
         (Socket::Unix(_), _) => None,
     };
     let mut last =
-        NoFacts::Unavailable("its management API is not enabled (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
-    let login = login(known, cx).await.map_err(|e| NoFacts::Unavailable(e.to_string()))?;
+        FactsError::Unavailable("its management API is not enabled (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
+    let login = login(known, cx).await.map_err(|e| FactsError::Unavailable(e.to_string()))?;
     for (way, tls) in ways.iter().filter_map(at) {
         let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
         let api = Api { way, trust, login: &login, known };
         match api.get("/api/nodes").await {
             Ok(nodes) => return api.facts(nodes).await,
             // the same server responds on each of its addresses, or on none
-            Err(why) => last = if matches!(last, NoFacts::Login(_)) { last } else { why },
+            Err(why) => last = if matches!(last, FactsError::Login(_)) { last } else { why },
         }
     }
     Err(last)
 }
 
 struct Api<'a> {
-    way: Way,
+    way: ConnectAddr,
     trust: Option<Trust>,
     login: &'a Login,
-    known: &'a Known,
+    known: &'a ServerHandle,
 }
 
 impl Api<'_> {
-    async fn facts(&self, nodes: Vec<Node>) -> Result<Facts, NoFacts> {
+    async fn facts(&self, nodes: Vec<Node>) -> Result<Facts, FactsError> {
         let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
         let queues: Paged =
             self.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
@@ -304,16 +308,16 @@ impl Api<'_> {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, NoFacts> {
-        let unavailable = |why: String| NoFacts::Unavailable(format!("its management API at {}: {why}", self.way.address()));
-        let Reached { stream, doubt } = match reach(&self.way, self.known, self.trust.as_ref()).await {
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, FactsError> {
+        let unavailable = |why: String| FactsError::Unavailable(format!("its management API at {}: {why}", self.way.address()));
+        let PeerConnection { stream, doubt } = match reach(&self.way, self.known, self.trust.as_ref()).await {
             Ok(Ok(reached)) => reached,
             Ok(Err(why)) => return Err(unavailable(why.words())),
             Err(e) => return Err(unavailable(e.to_string())),
         };
         let stream = if let Some(trust) = &self.trust {
-            let shaken = tokio::time::timeout(ANSWER, tls::over_tls(stream, self.known.host(), trust)).await;
-            let shaken = shaken.map_err(|_| unavailable(format!("no handshake within {} s", ANSWER.as_secs())))?;
+            let shaken = tokio::time::timeout(REPLY_TIMEOUT, tls::over_tls(stream, self.known.host(), trust)).await;
+            let shaken = shaken.map_err(|_| unavailable(format!("no handshake within {} s", REPLY_TIMEOUT.as_secs())))?;
             shaken.map_err(|e| unavailable(format!("TLS: {e}")))?
         } else {
             stream
@@ -324,21 +328,25 @@ impl Api<'_> {
         }
         let user = self.login.user.as_deref().unwrap_or("guest");
         let password = self.login.password.as_ref().map_or("guest", Secret::reveal);
-        let answer = http::get_as(stream, "localhost", path, (user, password), MAX_BODY_BYTES, ANSWER).await.map_err(|e| match e {
-            NoAnswer::Timeout => unavailable(format!("no answer within {} s", ANSWER.as_secs())),
-            NoAnswer::Closed(why) | NoAnswer::NotHttp(why) => unavailable(why),
-        })?;
+        let answer = http::get_as(stream, "localhost", path, (user, password), MAX_BODY_BYTES, REPLY_TIMEOUT).await.map_err(
+            |e| match e {
+                HttpError::Timeout => unavailable(format!("no answer within {} s", REPLY_TIMEOUT.as_secs())),
+                HttpError::Closed(why) | HttpError::NotHttp(why) => unavailable(why),
+            },
+        )?;
         match answer.status {
-            200 if answer.truncated => Err(unavailable(format!("{path} is longer than {}", quantity::bytes(MAX_BODY_BYTES as u64)))),
+            200 if answer.truncated => {
+                Err(unavailable(format!("{path} is longer than {}", quantity::bytes(MAX_BODY_BYTES as u64))))
+            }
             200 if answer.broken_off => Err(unavailable(format!("{path}: incomplete body"))),
             200 => serde_json::from_str(&answer.body).map_err(|_| unavailable(format!("{path}: {UNEXPECTED_FORMAT}"))),
-            401 | 403 => Err(NoFacts::Login(format!("the management API rejects user {user} (from {})", self.login.from))),
+            401 | 403 => Err(FactsError::Login(format!("the management API rejects user {user} (from {})", self.login.from))),
             status => Err(unavailable(format!("{path}: HTTP {status}"))),
         }
     }
 }
 
-async fn login(known: &Known, cx: &ProbeCx) -> Result<Login, ProbeError> {
+async fn login(known: &ServerHandle, cx: &ProbeCx) -> Result<Login, ProbeError> {
     if let Some(login) = known.login.clone().filter(|l| l.password.is_some()) {
         return Ok(login);
     }
@@ -355,13 +363,13 @@ async fn login(known: &Known, cx: &ProbeCx) -> Result<Login, ProbeError> {
         // the default user, which is accepted from the loopback only
         Login::user("guest", "the default user")
     };
-    blocking::run("a login", &name, CONNECT, read).await
+    blocking::run("a login", &name, CONNECT_TIMEOUT, read).await
 }
 
 /// Queries the node with its own tools: as the user of the node, on the host or in its container.
-async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
+async fn by_tools(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, String> {
     let process = known.server.process.ok_or("its tools are on another machine")?;
-    let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| node_of(io, process.pid)).await;
+    let looked = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| node_of(io, process.pid)).await;
     let (node, home) = looked.map_err(|e| e.to_string())?.ok_or("its arguments do not contain a node name")?;
     let run = async |tool: &str, words: &[&str]| -> Result<String, String> {
         // not the wrapper of the packages: it passes its arguments through a shell
@@ -384,8 +392,10 @@ async fn by_tools(known: &Known, cx: &ProbeCx) -> Result<Facts, String> {
         run("rabbitmq-diagnostics", &["status"]),
         run("rabbitmqctl", &["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers", "state"])
     );
-    let status: Status = serde_json::from_str(&status?).map_err(|_| format!("rabbitmq-diagnostics status: {UNEXPECTED_FORMAT}"))?;
-    let queues: Vec<Queue> = serde_json::from_str(&queues?).map_err(|_| format!("rabbitmqctl list_queues: {UNEXPECTED_FORMAT}"))?;
+    let status: Status =
+        serde_json::from_str(&status?).map_err(|_| format!("rabbitmq-diagnostics status: {UNEXPECTED_FORMAT}"))?;
+    let queues: Vec<Queue> =
+        serde_json::from_str(&queues?).map_err(|_| format!("rabbitmqctl list_queues: {UNEXPECTED_FORMAT}"))?;
     Ok(status.facts(node, queues))
 }
 

@@ -7,9 +7,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 
 use super::login::{Login, Secret, password};
-use super::peer::{Doubt, Reached, reach};
+use super::peer::{PeerConnection, UnprovenReason, reach};
 use super::tls::Trust;
-use super::{ANSWER, Bounded, Known, NoSession, Way, file_of, millis, tls, ways};
+use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, file_of, millis, tls, ways};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Environment variables of images and deployments that hold the password.
@@ -26,7 +26,7 @@ const CONFIG_FILES: &[&str] = &[
 
 /// An error reply of a server: its first word, and the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct ErrorReply {
     /// `LOADING`, `NOAUTH`, `MISCONF`, `NOPERM`, `ERR`, …
     pub code: String,
     /// Rest of the message.
@@ -35,11 +35,11 @@ pub struct Said {
 
 /// Reasons for having no reply to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoAnswer {
+pub enum RedisCommandError {
     /// An error reply.
-    Said(Said),
+    Said(ErrorReply),
     /// Timeout, closed connection, or another protocol.
-    Lost(NoSession),
+    Lost(SessionError),
 }
 
 /// A session. Commands may be sent concurrently.
@@ -51,7 +51,7 @@ pub struct Session {
     pub without_login: bool,
     /// Error reply to PING: code and message.
     pub refuses: Option<(String, String)>,
-    info: Memo<(), Result<Arc<Info>, NoAnswer>>,
+    info: Memo<(), Result<Arc<Info>, RedisCommandError>>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -72,21 +72,28 @@ impl Drop for Session {
 
 impl Session {
     /// Sends one command.
-    pub async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, NoAnswer> {
+    pub async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisCommandError> {
         let mut command = Cmd::new();
         for word in words {
             command.arg(*word);
         }
         let mut connection = self.connection.clone();
-        match tokio::time::timeout(ANSWER, command.query_async(&mut connection)).await {
+        match tokio::time::timeout(REPLY_TIMEOUT, command.query_async(&mut connection)).await {
             Ok(result) => result.map_err(|e| no_answer(&self.address, &e)),
-            Err(_) => Err(NoAnswer::Lost(NoSession::Hung { address: self.address.clone(), after_ms: millis(ANSWER) })),
+            Err(_) => Err(RedisCommandError::Lost(SessionError::Hung {
+                address: self.address.clone(),
+                after_ms: millis(REPLY_TIMEOUT),
+            })),
         }
     }
 
     /// Sends several commands for one database as a pipeline, without interleaved commands of other checks; rejected commands are
     /// omitted from the result.
-    pub async fn ask_in<T: FromRedisValue>(&self, database: u32, questions: &[Vec<&[u8]>]) -> Result<Vec<Option<T>>, NoAnswer> {
+    pub async fn ask_in<T: FromRedisValue>(
+        &self,
+        database: u32,
+        questions: &[Vec<&[u8]>],
+    ) -> Result<Vec<Option<T>>, RedisCommandError> {
         let mut pipe = redis::pipe();
         pipe.ignore_errors().cmd("SELECT").arg(database);
         for words in questions {
@@ -97,17 +104,19 @@ impl Session {
             pipe.add_command(command);
         }
         let mut connection = self.connection.clone();
-        let lost = |why| NoAnswer::Lost(why);
+        let lost = |why| RedisCommandError::Lost(why);
         let answers: Vec<Result<redis::Value, RedisError>> =
-            match tokio::time::timeout(ANSWER, pipe.query_async(&mut connection)).await {
+            match tokio::time::timeout(REPLY_TIMEOUT, pipe.query_async(&mut connection)).await {
                 Ok(result) => result.map_err(|e| no_answer(&self.address, &e))?,
-                Err(_) => return Err(lost(NoSession::Hung { address: self.address.clone(), after_ms: millis(ANSWER) })),
+                Err(_) => {
+                    return Err(lost(SessionError::Hung { address: self.address.clone(), after_ms: millis(REPLY_TIMEOUT) }));
+                }
             };
         Ok(answers.into_iter().skip(1).map(|a| a.ok().and_then(|v| T::from_redis_value(v).ok())).collect())
     }
 
     /// Reply to a custom query in one database.
-    pub async fn reply(&self, database: u32, words: &[&str]) -> Result<Reply, NoAnswer> {
+    pub async fn reply(&self, database: u32, words: &[&str]) -> Result<Reply, RedisCommandError> {
         let mut pipe = redis::pipe();
         pipe.ignore_errors().cmd("SELECT").arg(database);
         let mut command = Cmd::new();
@@ -117,10 +126,13 @@ impl Session {
         pipe.add_command(command);
         let mut connection = self.connection.clone();
         let answers: Vec<Result<redis::Value, RedisError>> =
-            match tokio::time::timeout(ANSWER, pipe.query_async(&mut connection)).await {
+            match tokio::time::timeout(REPLY_TIMEOUT, pipe.query_async(&mut connection)).await {
                 Ok(result) => result.map_err(|e| no_answer(&self.address, &e))?,
                 Err(_) => {
-                    return Err(NoAnswer::Lost(NoSession::Hung { address: self.address.clone(), after_ms: millis(ANSWER) }));
+                    return Err(RedisCommandError::Lost(SessionError::Hung {
+                        address: self.address.clone(),
+                        after_ms: millis(REPLY_TIMEOUT),
+                    }));
                 }
             };
         let mut last = Reply::Nothing;
@@ -131,12 +143,12 @@ impl Session {
     }
 
     /// `INFO`, with the error statistics if the server supports them; read once.
-    pub async fn info(&self) -> Result<Arc<Info>, NoAnswer> {
+    pub async fn info(&self) -> Result<Arc<Info>, RedisCommandError> {
         self.info.get((), || async { self.info_now().await.map(Arc::new) }).await
     }
 
     /// [`Session::info`] without the cache.
-    pub async fn info_now(&self) -> Result<Info, NoAnswer> {
+    pub async fn info_now(&self) -> Result<Info, RedisCommandError> {
         let text: Vec<u8> = self.ask(&["INFO"]).await?;
         let mut info = parse_info(&String::from_utf8_lossy(&text));
         // since 6.2; older versions return an empty reply
@@ -215,47 +227,50 @@ impl FromRedisValue for SlowEntry {
     }
 }
 
-fn no_answer(address: &str, error: &RedisError) -> NoAnswer {
+fn no_answer(address: &str, error: &RedisError) -> RedisCommandError {
     if let Some(code) = error.code().filter(|_| matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)) {
-        return NoAnswer::Said(Said { code: code.to_owned(), message: error.detail().unwrap_or_default().to_owned() });
+        return RedisCommandError::Said(ErrorReply {
+            code: code.to_owned(),
+            message: error.detail().unwrap_or_default().to_owned(),
+        });
     }
     let (address, why) = (address.to_owned(), error.to_string());
-    NoAnswer::Lost(match error.kind() {
+    RedisCommandError::Lost(match error.kind() {
         // an incomplete reply is a Redis reply as far as it goes
         ErrorKind::Parse if why.contains("end of input") => {
-            NoSession::Closed { address, why: "the connection ended in the middle of a reply".to_owned() }
+            SessionError::Closed { address, why: "the connection ended in the middle of a reply".to_owned() }
         }
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => NoSession::Garbage { address, why },
-        _ => NoSession::Closed { address, why },
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => SessionError::Garbage { address, why },
+        _ => SessionError::Closed { address, why },
     })
 }
 
 /// Connects, authenticates if required, and verifies that the server replies.
-pub(super) async fn open(known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+pub(super) async fn open(known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
     let ways = match ways(known).await {
         Ok(ways) => ways,
         Err(why) => return Ok(Err(why)),
     };
-    let mut last = NoSession::NotListening;
+    let mut last = SessionError::NotListening;
     for way in &ways {
         last = match open_over(way, known, cx).await? {
             Ok(session) => return Ok(Ok(session)),
             // another socket of the same server replies no better, but the listener of another server may come first
-            Err(why @ (NoSession::Refused { .. } | NoSession::Unproven { .. })) => why.or(last),
+            Err(why @ (SessionError::Refused { .. } | SessionError::Unproven { .. })) => why.or(last),
             Err(why) => return Ok(Err(why)),
         };
     }
     Ok(Err(last))
 }
 
-async fn open_over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Session, NoSession>, ProbeError> {
+async fn open_over(way: &ConnectAddr, known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
     let trust = known.trust();
     let session = match start(way, known, trust).await? {
         Ok((session, doubt)) => authenticate(session, doubt, known, trust, cx).await?,
         Err(why) => return Ok(Err(why)),
     };
     // a server that replies with garbage or closes the connection may expect a TLS handshake
-    if trust.is_some() || !matches!(session, Err(NoSession::Garbage { .. } | NoSession::Closed { .. })) {
+    if trust.is_some() || !matches!(session, Err(SessionError::Garbage { .. } | SessionError::Closed { .. })) {
         return Ok(session);
     }
     let encrypted = Some(&Trust::Encrypted);
@@ -270,19 +285,23 @@ async fn open_over(way: &Way, known: &Known, cx: &ProbeCx) -> Result<Result<Sess
 }
 
 /// A new session, and the reason for sending no password.
-type Begun = (Session, Option<Doubt>);
+type Begun = (Session, Option<UnprovenReason>);
 
-async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result<Begun, NoSession>, ProbeError> {
+async fn start(
+    way: &ConnectAddr,
+    known: &ServerHandle,
+    trust: Option<&Trust>,
+) -> Result<Result<Begun, SessionError>, ProbeError> {
     let address = way.address();
-    let Reached { stream, doubt } = match reach(way, known, trust).await? {
+    let PeerConnection { stream, doubt } = match reach(way, known, trust).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
     let stream = match trust {
-        Some(trust) => match tokio::time::timeout(ANSWER, tls::over_tls(stream, known.host(), trust)).await {
+        Some(trust) => match tokio::time::timeout(REPLY_TIMEOUT, tls::over_tls(stream, known.host(), trust)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
-            Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(ANSWER) })),
+            Ok(Err(e)) => return Ok(Err(SessionError::insecure(address, &e))),
+            Err(_) => return Ok(Err(SessionError::Hung { address, after_ms: millis(REPLY_TIMEOUT) })),
         },
         None => stream,
     };
@@ -295,38 +314,38 @@ async fn start(way: &Way, known: &Known, trust: Option<&Trust>) -> Result<Result
             let session = Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver };
             Ok(Ok((session, doubt)))
         }
-        Err(e) => Ok(Err(NoSession::Closed { address, why: e.to_string() })),
+        Err(e) => Ok(Err(SessionError::Closed { address, why: e.to_string() })),
     }
 }
 
 /// Verifies that the server replies, and authenticates if required.
 async fn authenticate(
     mut session: Session,
-    doubt: Option<Doubt>,
-    known: &Known,
+    doubt: Option<UnprovenReason>,
+    known: &ServerHandle,
     trust: Option<&Trust>,
     cx: &ProbeCx,
-) -> Result<Result<Session, NoSession>, ProbeError> {
+) -> Result<Result<Session, SessionError>, ProbeError> {
     let wanted = match ping(&session).await {
         Ok(()) => {
             session.without_login = true;
             return Ok(Ok(session));
         }
-        Err(NoAnswer::Lost(why)) => return Ok(Err(why)),
+        Err(RedisCommandError::Lost(why)) => return Ok(Err(why)),
         // protected mode: the server rejects clients from other hosts and closes the connection
-        Err(NoAnswer::Said(said)) if said.code == "DENIED" => {
+        Err(RedisCommandError::Said(said)) if said.code == "DENIED" => {
             let address = session.address.clone();
-            return Ok(Err(NoSession::Rejected { address, code: said.code, message: said.message }));
+            return Ok(Err(SessionError::Rejected { address, code: said.code, message: said.message }));
         }
-        Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => said,
+        Err(RedisCommandError::Said(said)) if matches!(said.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => said,
         // commands are rejected, but INFO is available
-        Err(NoAnswer::Said(said)) => {
+        Err(RedisCommandError::Said(said)) => {
             session.without_login = true;
             session.refuses = Some((said.code, said.message));
             return Ok(Ok(session));
         }
     };
-    let refused = |session: &Session, said: Said, tried: Option<String>| NoSession::Login {
+    let refused = |session: &Session, said: ErrorReply, tried: Option<String>| SessionError::Login {
         address: session.address.clone(),
         message: format!("{} {}", said.code, said.message),
         tried,
@@ -339,7 +358,7 @@ async fn authenticate(
     if !trust.is_some_and(Trust::proves)
         && let Some(doubt) = doubt
     {
-        return Ok(Err(NoSession::Unproven { address: session.address.clone(), why: doubt }));
+        return Ok(Err(SessionError::Unproven { address: session.address.clone(), why: doubt }));
     }
     let mut last = refused(&session, wanted, None);
     for login in logins.iter().take(3) {
@@ -349,29 +368,31 @@ async fn authenticate(
         match session.ask::<redis::Value>(&words).await {
             Ok(_) => {
                 return Ok(match ping(&session).await {
-                    Err(NoAnswer::Lost(why)) => Err(why),
-                    Err(NoAnswer::Said(said)) if said.code == "NOAUTH" => Err(refused(&session, said, Some(login.from.clone()))),
+                    Err(RedisCommandError::Lost(why)) => Err(why),
+                    Err(RedisCommandError::Said(said)) if said.code == "NOAUTH" => {
+                        Err(refused(&session, said, Some(login.from.clone())))
+                    }
                     // other commands may be rejected, but the session is authenticated
-                    Err(NoAnswer::Said(said)) => {
+                    Err(RedisCommandError::Said(said)) => {
                         session.refuses = Some((said.code, said.message));
                         Ok(session)
                     }
                     Ok(()) => Ok(session),
                 });
             }
-            Err(NoAnswer::Said(said)) => last = refused(&session, said, Some(login.from.clone())),
-            Err(NoAnswer::Lost(why)) => return Ok(Err(why)),
+            Err(RedisCommandError::Said(said)) => last = refused(&session, said, Some(login.from.clone())),
+            Err(RedisCommandError::Lost(why)) => return Ok(Err(why)),
         }
     }
     Ok(Err(last))
 }
 
-async fn ping(session: &Session) -> Result<(), NoAnswer> {
+async fn ping(session: &Session) -> Result<(), RedisCommandError> {
     session.ask::<redis::Value>(&["PING"]).await.map(|_| ())
 }
 
 /// Available logins for this server, the most deliberate first.
-async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
+async fn logins(known: &ServerHandle, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let mut logins: Vec<Login> = known.login.iter().filter(|l| l.password.is_some()).cloned().collect();
     let environment_of_server = cx.environment_of(&known.server).await;
     let arguments = match (&known.server.container, &cx.docker) {
@@ -385,7 +406,7 @@ async fn logins(known: &Known, cx: &ProbeCx) -> Result<Vec<Login>, ProbeError> {
     let (pid, port, redactor) = (known.server.process.map(|p| p.pid), super::tcp_port(&known.sockets), cx.redactor.clone());
     let read = move |io: &Io| of_process(io, pid, port, &environment_of_server, &redactor);
     let from = known.server.name.clone();
-    logins.extend(blocking::run("a login", &from, ANSWER, read).await?);
+    logins.extend(blocking::run("a login", &from, REPLY_TIMEOUT, read).await?);
     // redis-cli sends it to 127.0.0.1:6379 unless another address is given
     if known.is_at_default(6379)
         && let Some(password) = environment("REDISCLI_AUTH")

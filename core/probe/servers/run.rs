@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::ServerProcess;
 use crate::probe::command::SAFE_PATH;
-use crate::probe::docker::{Docker, Executed};
+use crate::probe::docker::{Docker, ExecResult};
 use crate::probe::identity::inner_user;
 use crate::probe::io::{Root, run_as};
 use crate::probe::{Io, blocking};
@@ -24,7 +24,7 @@ pub async fn run_for(
     argv: &[String],
     environment: &[(&str, &str)],
     timeout: Duration,
-) -> Result<Executed, String> {
+) -> Result<ExecResult, String> {
     let Some(name) = argv.first().cloned() else { return Err("there is nothing to run".to_owned()) };
     let from = format!("process {}", process.pid);
     match (container, docker) {
@@ -39,11 +39,11 @@ pub async fn run_for(
         (None, _) => {
             let found = blocking::run("a program", &from, READ_TIMEOUT, move |io| find(io, process.pid, &name)).await;
             let Some(program) = found.map_err(|e| e.to_string())? else {
-                return Ok(Executed { code: Some(NOT_FOUND), ..Executed::default() });
+                return Ok(ExecResult { code: Some(NOT_FOUND), ..ExecResult::default() });
             };
             let argv: Vec<String> = std::iter::once(program).chain(argv.iter().skip(1).cloned()).collect();
             let ended = run_as(process, &argv, environment, timeout).await.map_err(|e| e.to_string())?;
-            Ok(Executed { code: ended.status.code().map(i64::from), stdout: ended.stdout, stderr: ended.stderr })
+            Ok(ExecResult { code: ended.status.code().map(i64::from), stdout: ended.stdout, stderr: ended.stderr })
         }
     }
 }

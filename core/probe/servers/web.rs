@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::peer::{Reached, reach, reach_process};
+use super::peer::{PeerConnection, reach, reach_process};
 use super::sockets::Namespaces;
-use super::{CONNECT, Known, NoSession, Socket, Trust, Way, default_port, file_of, millis, over_tls, ways};
+use super::{
+    CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Trust, default_port, file_of, millis, over_tls, ways,
+};
 use crate::model::{Kind, Product, ServerProcess, Target};
-use crate::probe::http::{self, Answer};
-use crate::probe::metrics::{self, Number};
+use crate::probe::http::{self, HttpResponse};
+use crate::probe::metrics::{self, MetricSample};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
 
 /// Limit of a response body, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
@@ -20,7 +22,7 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Responses by server and path.
-pub(super) type Pages = Memo<(String, String), Result<Result<Arc<Answer>, NoSession>, ProbeError>>;
+pub(super) type Pages = Memo<(String, String), Result<Result<Arc<HttpResponse>, SessionError>, ProbeError>>;
 
 /// Command line of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,8 +94,9 @@ impl Flags {
 }
 
 /// Addresses of the API in the order in which they are tried, and the path prefix.
-async fn endpoints(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
-    let tcp = |all: Vec<Way>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<Way>>();
+async fn endpoints(known: &ServerHandle) -> Result<(Vec<ConnectAddr>, String), SessionError> {
+    let tcp =
+        |all: Vec<ConnectAddr>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<ConnectAddr>>();
     let Some(process) = known.server.process else {
         // path of a configured URL
         let path = known.login.as_ref().and_then(|l| l.database.clone()).unwrap_or_default();
@@ -102,33 +105,33 @@ async fn endpoints(known: &Known) -> Result<(Vec<Way>, String), NoSession> {
     };
     // with invisible descriptors, the address of the command line or the default port is tried
     let product = known.server.product;
-    let looked = blocking::run("a process", &known.server.name, CONNECT, move |io| {
+    let looked = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| {
         let flags = Flags::of(io, process.pid);
         let port = configured_port(io, process.pid, product, &flags);
         (io.read_dir(format!("/proc/{}/fd", process.pid)).is_err(), flags, port)
     });
     let (hidden, flags, configured) = looked.await.unwrap_or_default();
     let found = match ways(known).await {
-        Err(NoSession::NotListening) if hidden => Vec::new(),
+        Err(SessionError::NotListening) if hidden => Vec::new(),
         other => tcp(other?),
     };
     let at = flags.listens(product);
     let port = at.map(|a| a.port()).or(configured).unwrap_or(default_port(product));
-    let (mut endpoints, others): (Vec<Way>, Vec<Way>) = found.into_iter().partition(|w| is_port(w, port));
+    let (mut endpoints, others): (Vec<ConnectAddr>, Vec<ConnectAddr>) = found.into_iter().partition(|w| is_port(w, port));
     if endpoints.is_empty() && hidden {
         let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        endpoints.push(Way { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
+        endpoints.push(ConnectAddr { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
     } else if endpoints.is_empty() {
         endpoints = others;
     }
-    if endpoints.is_empty() { Err(NoSession::NotListening) } else { Ok((endpoints, flags.prefix())) }
+    if endpoints.is_empty() { Err(SessionError::NotListening) } else { Ok((endpoints, flags.prefix())) }
 }
 
 fn port_of(address: &str) -> Option<&str> {
     address.rsplit_once(':').map(|(_, port)| port)
 }
 
-fn is_port(way: &Way, port: u16) -> bool {
+fn is_port(way: &ConnectAddr, port: u16) -> bool {
     matches!(&way.socket, Socket::Tcp(a) if a.port() == port)
 }
 
@@ -149,14 +152,14 @@ fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option
 
 impl ProbeCx {
     /// Response to `GET path`, requested once per run. A path that requires a login opsctl does not have counts as no session.
-    pub async fn page(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
+    pub async fn page(&self, target: &Target, path: &str) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
         let known = self.servers.known(target)?;
         let read = || async { Ok(Box::pin(get(known, path)).await?.map(Arc::new)) };
         self.servers.pages.get((target.id.clone(), path.to_owned()), read).await
     }
 
     /// [`ProbeCx::page`] without the cache.
-    pub async fn page_now(&self, target: &Target, path: &str) -> Result<Result<Arc<Answer>, NoSession>, ProbeError> {
+    pub async fn page_now(&self, target: &Target, path: &str) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
         Ok(Box::pin(get(self.servers.known(target)?, path)).await?.map(Arc::new))
     }
 
@@ -177,7 +180,7 @@ impl ProbeCx {
     }
 
     /// Metrics of a server with one of these names.
-    pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<Number>, ProbeError> {
+    pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<MetricSample>, ProbeError> {
         match self.page(target, "/metrics").await? {
             Ok(answer) if answer.status == 200 && !answer.broken_off => Ok(metrics::parse(&answer.body, names)),
             Ok(answer) if answer.broken_off => {
@@ -190,7 +193,7 @@ impl ProbeCx {
 
     /// Error of a request without a response. A server that responds to no request has its own check, which reports the cause;
     /// otherwise only this fact is unknown.
-    async fn unanswered(&self, target: &Target, path: &str, why: &NoSession) -> ProbeError {
+    async fn unanswered(&self, target: &Target, path: &str, why: &SessionError) -> ProbeError {
         match self.page(target, first_page(target.kind)).await {
             Ok(Ok(_)) => ProbeError::failed("an answer", format!("{target} {}", bare(path)), &why.words()),
             _ => why.skip(&format!("monitoring.{}", target.kind)),
@@ -198,7 +201,7 @@ impl ProbeCx {
     }
 
     /// [`ProbeCx::metrics`] without the cache.
-    pub async fn metrics_now(&self, target: &Target, names: &[&str]) -> Vec<Number> {
+    pub async fn metrics_now(&self, target: &Target, names: &[&str]) -> Vec<MetricSample> {
         match self.page_now(target, "/metrics").await {
             Ok(Ok(answer)) => metrics::parse(&answer.body, names),
             _ => Vec::new(),
@@ -208,7 +211,7 @@ impl ProbeCx {
     /// Command line of a server of this host.
     pub async fn flags(&self, target: &Target) -> Flags {
         let Some(process) = self.servers.known(target).ok().and_then(|k| k.server.process) else { return Flags::default() };
-        let read = blocking::run("arguments", &target.name, CONNECT, move |io| Flags::of(io, process.pid));
+        let read = blocking::run("arguments", &target.name, CONNECT_TIMEOUT, move |io| Flags::of(io, process.pid));
         read.await.unwrap_or_default()
     }
 }
@@ -227,7 +230,7 @@ fn bare(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
 }
 
-async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, ProbeError> {
+async fn get(known: &ServerHandle, path: &str) -> Result<Result<HttpResponse, SessionError>, ProbeError> {
     let (endpoints, prefix) = match endpoints(known).await {
         Ok(endpoints) => endpoints,
         Err(why) => return Ok(Err(why)),
@@ -239,10 +242,10 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
         return Err(denied());
     }
     let trust = known.trust();
-    let mut last = NoSession::NotListening;
+    let mut last = SessionError::NotListening;
     for way in &endpoints {
         // a timeout on one address of a port applies to its other addresses
-        if matches!(&last, NoSession::Hung { address, .. } if port_of(address) == port_of(&way.address())) {
+        if matches!(&last, SessionError::Hung { address, .. } if port_of(address) == port_of(&way.address())) {
             continue;
         }
         match fetch(known, way, &format!("{prefix}{path}"), trust).await? {
@@ -251,25 +254,30 @@ async fn get(known: &Known, path: &str) -> Result<Result<Answer, NoSession>, Pro
                 return fetch(known, way, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
             }
             Ok(answer) => return Ok(Ok(answer)),
-            Err(NoSession::Refused { .. }) if hidden => return Err(denied()),
+            Err(SessionError::Refused { .. }) if hidden => return Err(denied()),
             Err(why) => last = why.or(last),
         }
     }
     Ok(Err(last))
 }
 
-async fn fetch(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> Result<Result<Answer, NoSession>, ProbeError> {
+async fn fetch(
+    known: &ServerHandle,
+    way: &ConnectAddr,
+    path: &str,
+    trust: Option<&Trust>,
+) -> Result<Result<HttpResponse, SessionError>, ProbeError> {
     let address = way.address();
     let login = known.login.as_ref();
-    let Reached { mut stream, doubt } = match reach(way, known, trust).await? {
+    let PeerConnection { mut stream, doubt } = match reach(way, known, trust).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
     if let Some(trust) = trust {
-        stream = match tokio::time::timeout(CONNECT, over_tls(stream, known.host(), trust)).await {
+        stream = match tokio::time::timeout(CONNECT_TIMEOUT, over_tls(stream, known.host(), trust)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Ok(Err(NoSession::insecure(address, &e))),
-            Err(_) => return Ok(Err(NoSession::Hung { address, after_ms: millis(CONNECT) })),
+            Ok(Err(e)) => return Ok(Err(SessionError::insecure(address, &e))),
+            Err(_) => return Ok(Err(SessionError::Hung { address, after_ms: millis(CONNECT_TIMEOUT) })),
         };
     }
     let credentials = login.and_then(|l| Some((l.user.as_deref()?, l.password.as_ref()?)));
@@ -278,14 +286,16 @@ async fn fetch(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> R
         && !trust.is_some_and(Trust::proves)
         && let Some(doubt) = doubt
     {
-        return Ok(Err(NoSession::Unproven { address, why: doubt }));
+        return Ok(Err(SessionError::Unproven { address, why: doubt }));
     }
     let response = match &credentials {
-        Some((user, password)) => http::get_as(stream, &address, path, (user, password.reveal()), MAX_BODY_BYTES, REQUEST_TIMEOUT).await,
+        Some((user, password)) => {
+            http::get_as(stream, &address, path, (user, password.reveal()), MAX_BODY_BYTES, REQUEST_TIMEOUT).await
+        }
         None => http::get(stream, &address, path, MAX_BODY_BYTES, REQUEST_TIMEOUT).await,
     };
     Ok(match response {
-        Ok(answer) if matches!(answer.status, 401 | 403) => Err(NoSession::Login {
+        Ok(answer) if matches!(answer.status, 401 | 403) => Err(SessionError::Login {
             address,
             message: format!("status {}", answer.status),
             tried: credentials.and(login).map(|l| l.from.clone()),
@@ -295,11 +305,11 @@ async fn fetch(known: &Known, way: &Way, path: &str, trust: Option<&Trust>) -> R
     })
 }
 
-fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
+fn no_answer(address: String, why: http::HttpError) -> SessionError {
     match why {
-        http::NoAnswer::Timeout => NoSession::Hung { address, after_ms: millis(REQUEST_TIMEOUT) },
-        http::NoAnswer::Closed(why) => NoSession::Closed { address, why },
-        http::NoAnswer::NotHttp(why) => NoSession::Garbage { address, why },
+        http::HttpError::Timeout => SessionError::Hung { address, after_ms: millis(REQUEST_TIMEOUT) },
+        http::HttpError::Closed(why) => SessionError::Closed { address, why },
+        http::HttpError::NotHttp(why) => SessionError::Garbage { address, why },
     }
 }
 
@@ -307,10 +317,10 @@ fn no_answer(address: String, why: http::NoAnswer) -> NoSession {
 pub async fn post(product: Product, process: ServerProcess, path: &str) -> Result<(), String> {
     let pid = process.pid;
     let read = move |io: &Io| (Flags::of(io, pid), Namespaces::default().sockets_of(io, pid, product));
-    let read = blocking::run("arguments", &format!("process {pid}"), CONNECT, read).await;
+    let read = blocking::run("arguments", &format!("process {pid}"), CONNECT_TIMEOUT, read).await;
     let (flags, sockets) = read.map_err(|e| e.to_string())?;
     let port = flags.listens(product).map_or(default_port(product), |a| a.port());
-    let way = |socket: Socket| Way { socket, inside: Some(pid), user: None };
+    let way = |socket: Socket| ConnectAddr { socket, inside: Some(pid), user: None };
     let mut why = format!("it does not listen on port {port}");
     let mut reached = None;
     for way in sockets.into_iter().map(way).filter(|w| is_port(w, port)) {

@@ -42,7 +42,7 @@ const BUS_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reason why systemd cannot be queried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoSystemd {
+pub enum SystemdError {
     /// PID 1 is not systemd.
     NotInit,
     /// It is PID 1, but no system bus is installed to query it on.
@@ -109,14 +109,16 @@ pub struct Systemd {
 impl Systemd {
     /// Connects if systemd is PID 1. Its private socket, which systemctl uses as root without a bus, is not tried: the peer there
     /// has a name that is invalid on a bus, and the library rejects it.
-    pub async fn connect() -> Result<Self, NoSystemd> {
+    pub async fn connect() -> Result<Self, SystemdError> {
         match blocking::run("systemd", BOOTED, BUS_CHECK_TIMEOUT, find_bus).await {
             Ok(found) => found?,
-            Err(e) => return Err(NoSystemd::Failed(e.to_string())),
+            Err(e) => return Err(SystemdError::Failed(e.to_string())),
         }
         let builder = Builder::address(format!("unix:path={BUS}").as_str());
-        let connection =
-            wait_for_reply(builder.build()).await.map_err(|_| NoSystemd::Hung)?.map_err(|e| NoSystemd::Failed(e.to_string()))?;
+        let connection = wait_for_reply(builder.build())
+            .await
+            .map_err(|_| SystemdError::Hung)?
+            .map_err(|e| SystemdError::Failed(e.to_string()))?;
         let (manager, listed, read, processes) = Default::default();
         Ok(Self { connection, manager, listed, read, processes })
     }
@@ -289,18 +291,18 @@ impl Systemd {
 }
 
 /// Checks that systemd is PID 1 and has a bus.
-fn find_bus(io: &Io) -> Result<(), NoSystemd> {
+fn find_bus(io: &Io) -> Result<(), SystemdError> {
     if !io.is_dir(BOOTED) {
-        return Err(NoSystemd::NotInit);
+        return Err(SystemdError::NotInit);
     }
     if io.exists(BUS) {
         return Ok(());
     }
     let installed = ["/usr/bin/dbus-daemon", "/usr/bin/dbus-broker-launch"].iter().any(|p| io.exists(p));
     Err(if installed {
-        NoSystemd::Failed(format!("the system bus is down: {BUS} does not exist; `systemctl start dbus.socket`"))
+        SystemdError::Failed(format!("the system bus is down: {BUS} does not exist; `systemctl start dbus.socket`"))
     } else {
-        NoSystemd::NoBus
+        SystemdError::NoBus
     })
 }
 
@@ -429,7 +431,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn host_without_systemd_is_not_init() {
         if !Path::new(BOOTED).is_dir() {
-            assert_eq!(Systemd::connect().await.err(), Some(NoSystemd::NotInit));
+            assert_eq!(Systemd::connect().await.err(), Some(SystemdError::NotInit));
         }
     }
 }

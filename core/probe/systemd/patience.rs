@@ -119,7 +119,10 @@ mod tests {
         assert!(!at('S', 1_003).busy_since(at('S', 1_000), two), "idle");
         assert!(!at('T', 1_000).busy_since(at('R', 1_000), two), "stopped");
         assert!(at('S', 1_500).busy_since(at('S', 1_000), two), "ran or was runnable");
-        assert!(InitState { cpu_pressure: true, ..at('S', 1_003) }.busy_since(at('S', 1_000), two), "CPU pressure may delay the bus");
+        assert!(
+            InitState { cpu_pressure: true, ..at('S', 1_003) }.busy_since(at('S', 1_000), two),
+            "CPU pressure may delay the bus"
+        );
         assert!(at('D', 1_000).busy_since(at('S', 1_000), two), "uninterruptible sleep");
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum KeyType {
 /// Error of a TLS handshake without a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "why")]
-pub enum NoHandshake {
+pub enum HandshakeError {
     /// Connection refused.
     Refused,
     /// Timeout of the connection or of the handshake.
@@ -125,7 +125,7 @@ pub(super) async fn perform_handshake<S>(
     first: Option<StartTls>,
     wanted: KeyType,
     timeout: Duration,
-) -> Result<Handshake, NoHandshake>
+) -> Result<Handshake, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -138,7 +138,7 @@ where
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map(|b| b.dangerous().with_custom_certificate_verifier(collector.clone()).with_no_client_auth());
-    let mut config = config.map_err(|e| NoHandshake::Unreachable(e.to_string()))?;
+    let mut config = config.map_err(|e| HandshakeError::Unreachable(e.to_string()))?;
     let server = if let Some(Ok(server)) = name.map(|n| ServerName::try_from(n.to_owned())) {
         server
     } else {
@@ -158,7 +158,7 @@ where
             Err(e) => Err(why(&e)),
         }
     };
-    let ended = lag::timeout(timeout, conversation).await.unwrap_or(Err(NoHandshake::Timeout));
+    let ended = lag::timeout(timeout, conversation).await.unwrap_or(Err(HandshakeError::Timeout));
     let chain = collector.chain.lock().map(|c| c.clone()).unwrap_or_default();
     match ended {
         Ok(version) => Ok(Handshake { chain, version }),
@@ -168,29 +168,29 @@ where
     }
 }
 
-fn why(error: &std::io::Error) -> NoHandshake {
+fn why(error: &std::io::Error) -> HandshakeError {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
     match inner {
-        Some(Error::AlertReceived(alert)) => NoHandshake::Alert(format!("{alert:?}")),
+        Some(Error::AlertReceived(alert)) => HandshakeError::Alert(format!("{alert:?}")),
         Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. }) => {
-            NoHandshake::NotTls("the response is not TLS".to_owned())
+            HandshakeError::NotTls("the response is not TLS".to_owned())
         }
-        Some(Error::PeerIncompatible(e)) => NoHandshake::Alert(format!("{e:?}")),
-        Some(other) => NoHandshake::NotTls(other.to_string()),
-        None => NoHandshake::Closed,
+        Some(Error::PeerIncompatible(e)) => HandshakeError::Alert(format!("{e:?}")),
+        Some(other) => HandshakeError::NotTls(other.to_string()),
+        None => HandshakeError::Closed,
     }
 }
 
-async fn start_tls<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: StartTls) -> Result<(), NoHandshake> {
-    let closed = |_| NoHandshake::Closed;
+async fn start_tls<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: StartTls) -> Result<(), HandshakeError> {
+    let closed = |_| HandshakeError::Closed;
     match first {
         StartTls::Postgres => {
             // length 8, code 80877103 (protocol message formats, SSLRequest)
             stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.map_err(closed)?;
             match stream.read_u8().await.map_err(closed)? {
                 b'S' => Ok(()),
-                b'N' => Err(NoHandshake::NoStartTls("TLS is disabled on the server".to_owned())),
-                _ => Err(NoHandshake::NotTls("the response is not PostgreSQL's protocol".to_owned())),
+                b'N' => Err(HandshakeError::NoStartTls("TLS is disabled on the server".to_owned())),
+                _ => Err(HandshakeError::NotTls("the response is not PostgreSQL's protocol".to_owned())),
             }
         }
         StartTls::Smtp => {
@@ -204,10 +204,10 @@ async fn start_tls<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: Sta
 }
 
 /// Reads a reply of one or more lines (RFC 5321 §4.2).
-async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Result<(), NoHandshake> {
+async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Result<(), HandshakeError> {
     let mut line = Vec::new();
     for _ in 0..4096 {
-        let byte = stream.read_u8().await.map_err(|_| NoHandshake::Closed)?;
+        let byte = stream.read_u8().await.map_err(|_| HandshakeError::Closed)?;
         if byte != b'\n' {
             line.push(byte);
             continue;
@@ -217,10 +217,10 @@ async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Resul
             return if text.starts_with(wanted) {
                 Ok(())
             } else {
-                Err(NoHandshake::NoStartTls(text.chars().take(100).collect()))
+                Err(HandshakeError::NoStartTls(text.chars().take(100).collect()))
             };
         }
         line.clear();
     }
-    Err(NoHandshake::NoStartTls("the reply exceeds 4096 bytes".to_owned()))
+    Err(HandshakeError::NoStartTls("the reply exceeds 4096 bytes".to_owned()))
 }

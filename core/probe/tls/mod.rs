@@ -16,14 +16,14 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-pub use handshake::NoHandshake;
+pub use handshake::HandshakeError;
 pub use renewal::{Lineage, Renewers, lineage_of, lineages};
 pub use trust::authorities;
 pub use x509::Certificate;
 
 use super::io::Root;
 use super::names;
-use super::netns::{self, NoConnection};
+use super::netns::{self, ConnectError};
 use super::table::SharedProcessTable;
 use super::{Memo, ProbeCx, ProbeError, blocking, clock};
 use crate::model::{CertificateRef, CertificateSource, StartTls};
@@ -58,7 +58,12 @@ pub struct Tls {
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { trust: Trust::default(), permits: Semaphore::new(MAX_HANDSHAKES), renewers: Memo::default(), lineages: Memo::default() }
+        Self {
+            trust: Trust::default(),
+            permits: Semaphore::new(MAX_HANDSHAKES),
+            renewers: Memo::default(),
+            lineages: Memo::default(),
+        }
     }
 }
 
@@ -101,13 +106,13 @@ impl Chain {
 /// The result for one server name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Served {
+pub struct ServedCertificate {
     /// The requested server name, or `None` without SNI.
     pub name: Option<String>,
     /// Index of the chain.
     pub chain: Option<usize>,
     /// Error of the handshake.
-    pub failed: Option<NoHandshake>,
+    pub failed: Option<HandshakeError>,
     /// `TLSv1.3`.
     pub version: String,
 }
@@ -115,17 +120,17 @@ pub struct Served {
 /// All certificates served at one address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Looked {
+pub struct ServedCertificates {
     /// The address.
     pub address: String,
     /// The distinct chains.
     pub chains: Vec<Chain>,
     /// One per server name, and per key type for servers with two.
-    pub served: Vec<Served>,
+    pub served: Vec<ServedCertificate>,
 }
 
 /// Requests the certificates of `reference`.
-pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[String]) -> Result<Looked, ProbeError> {
+pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[String]) -> Result<ServedCertificates, ProbeError> {
     let authorities = cx.tls.trust.get(authorities).await?;
     let (pid, address, first, kinds) = match &reference.source {
         CertificateSource::Nginx { pid, address, files, .. } => {
@@ -140,16 +145,23 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
             match names::first_address(pid, host, *port).await? {
                 Ok(address) => (pid, Some(address), *first, &[KeyType::Any][..]),
                 Err(why) => {
-                    let failed =
-                        Served { name: Some(host.clone()), failed: Some(NoHandshake::Unreachable(why)), ..Served::default() };
-                    return Ok(Looked { address: format!("{host}:{port}"), served: vec![failed], ..Looked::default() });
+                    let failed = ServedCertificate {
+                        name: Some(host.clone()),
+                        failed: Some(HandshakeError::Unreachable(why)),
+                        ..ServedCertificate::default()
+                    };
+                    return Ok(ServedCertificates {
+                        address: format!("{host}:{port}"),
+                        served: vec![failed],
+                        ..ServedCertificates::default()
+                    });
                 }
             }
         }
         _ => return Err(ProbeError::Skip("it is not served".to_owned())),
     };
     let address = address.ok_or_else(|| ProbeError::Skip("it has no address to connect to".to_owned()))?;
-    let mut looked = Looked { address: address.to_string(), ..Looked::default() };
+    let mut looked = ServedCertificates { address: address.to_string(), ..ServedCertificates::default() };
     let names: Vec<Option<&str>> =
         if reference.names.is_empty() { vec![None] } else { reference.names.iter().map(|n| Some(n.as_str())).collect() };
     let requests = names.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind)));
@@ -161,7 +173,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
     .await;
     let mut known: Vec<Vec<CertificateDer<'static>>> = Vec::new();
     for (name, result) in results {
-        let mut served = Served { name: name.map(str::to_owned), ..Served::default() };
+        let mut served = ServedCertificate { name: name.map(str::to_owned), ..ServedCertificate::default() };
         match result? {
             Ok(completed) => {
                 let index = known.iter().position(|c| *c == completed.chain).unwrap_or_else(|| {
@@ -191,12 +203,12 @@ async fn request_certificate(
     name: Option<&str>,
     first: Option<StartTls>,
     kind: KeyType,
-) -> Result<Result<Handshake, NoHandshake>, ProbeError> {
+) -> Result<Result<Handshake, HandshakeError>, ProbeError> {
     let stream = match netns::connect_as(pid, address, CONNECT_TIMEOUT).await? {
         Ok(stream) => stream,
-        Err(NoConnection::Refused) => return Ok(Err(NoHandshake::Refused)),
-        Err(NoConnection::Timeout) => return Ok(Err(NoHandshake::Timeout)),
-        Err(NoConnection::Other(why)) => return Ok(Err(NoHandshake::Unreachable(why))),
+        Err(ConnectError::Refused) => return Ok(Err(HandshakeError::Refused)),
+        Err(ConnectError::Timeout) => return Ok(Err(HandshakeError::Timeout)),
+        Err(ConnectError::Other(why)) => return Ok(Err(HandshakeError::Unreachable(why))),
     };
     let name = name.map(asked_name).filter(|n| n.parse::<IpAddr>().is_err());
     Ok(perform_handshake(stream, name.as_deref(), first, kind, HANDSHAKE_TIMEOUT).await)

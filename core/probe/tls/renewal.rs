@@ -112,7 +112,9 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
     }
     for directory in ["deploy", "post"] {
         let directory = format!("{CERTBOT_HOME}/renewal-hooks/{directory}");
-        lineage.hooks.extend(root.names(directory.as_ref()).into_iter().filter(|n| n != "README").map(|n| format!("{directory}/{n}")));
+        lineage
+            .hooks
+            .extend(root.names(directory.as_ref()).into_iter().filter(|n| n != "README").map(|n| format!("{directory}/{n}")));
     }
     let defaults = text(&format!("{CERTBOT_HOME}/cli.ini")).unwrap_or_default();
     for key in ["deploy-hook", "renew-hook", "post-hook"] {
@@ -292,7 +294,10 @@ mod tests {
         );
         assert_eq!(outcome(failed, "b.org"), Outcome::Unrelated);
         assert_eq!(outcome(&failed.replace("'-q'", "'--dry-run'"), "a.org"), Outcome::Unrelated);
-        assert_eq!(outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"), Outcome::Succeeded);
+        assert_eq!(
+            outcome("Arguments: []\nProcessing /etc/letsencrypt/renewal/a.org.conf\nnot yet due", "a.org"),
+            Outcome::Succeeded
+        );
         assert_eq!(
             setting("# x\nrenew_hook = systemctl reload nginx\n", "renew_hook").as_deref(),
             Some("systemctl reload nginx")

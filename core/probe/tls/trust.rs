@@ -69,7 +69,8 @@ fn store() -> Vec<CertificateDer<'static>> {
         return rustls_native_certs::load_native_certs().certs;
     }
     let existing = |paths: &[&'static str], is: fn(&Path) -> bool| paths.iter().map(|p| Path::new(*p)).find(|p| is(p));
-    rustls_native_certs::load_certs_from_paths(existing(STORE_FILES, Path::is_file), existing(STORE_DIRECTORIES, Path::is_dir)).certs
+    rustls_native_certs::load_certs_from_paths(existing(STORE_FILES, Path::is_file), existing(STORE_DIRECTORIES, Path::is_dir))
+        .certs
 }
 
 fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {

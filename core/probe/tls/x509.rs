@@ -145,8 +145,8 @@ pub(super) fn public_of(bytes: &[u8]) -> Result<String, String> {
         Ok(key) => key,
         Err(_) => PrivateKeyDer::try_from(bytes.to_vec()).map_err(|_| "it holds no private key".to_owned())?,
     };
-    let key =
-        rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "opsctl does not support this type of key".to_owned())?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key)
+        .map_err(|_| "opsctl does not support this type of key".to_owned())?;
     let public = key.public_key().ok_or("opsctl cannot derive the public key of this type of key")?;
     Ok(sha256(&public))
 }

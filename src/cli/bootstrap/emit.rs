@@ -16,7 +16,7 @@ fn unit() -> String {
 
 /// Formats of `--emit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum What {
+pub(super) enum EmitFormat {
     /// A cloud-config, for user data
     CloudInit,
     /// A systemd unit, for an image
@@ -30,15 +30,15 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
 }
 
 /// The complete text.
-pub(super) fn text(what: What, from: Option<&str>, sha256: Option<&str>) -> String {
+pub(super) fn text(what: EmitFormat, from: Option<&str>, sha256: Option<&str>) -> String {
     let download = from.zip(sha256).map(|(url, sum)| download(url, sum));
     match (what, download) {
-        (What::Systemd, None) => unit(),
-        (What::Systemd, Some(script)) => {
+        (EmitFormat::Systemd, None) => unit(),
+        (EmitFormat::Systemd, Some(script)) => {
             let line = format!("ExecStartPre=/bin/sh -ec {}\nExecStart=", quoted_for_systemd(&script));
             unit().replacen("ExecStart=", &line, 1)
         }
-        (What::CloudInit, script) => cloud_config(script.as_deref()),
+        (EmitFormat::CloudInit, script) => cloud_config(script.as_deref()),
     }
 }
 
@@ -57,7 +57,8 @@ fn quoted_for_systemd(script: &str) -> String {
 }
 
 fn cloud_config(script: Option<&str>) -> String {
-    let head = "#cloud-config\n# checks this machine at boot and applies fixes that interrupt nothing; the report is in /var/lib/opsctl";
+    let head =
+        "#cloud-config\n# checks this machine at boot and applies fixes that interrupt nothing; the report is in /var/lib/opsctl";
     let baked = script.is_none().then(|| format!("# the image has opsctl at {BINARY}"));
     let write = "write_files:\n  - path: /etc/systemd/system/opsctl-bootstrap.service\n    content: |";
     let unit = unit();
@@ -76,13 +77,13 @@ mod tests {
     #[test]
     fn binary_is_installed_after_its_checksum_was_verified() {
         let sum = "0123456789abcdef".repeat(4);
-        let unit = text(What::Systemd, Some("https://example.org/opsctl?a=%20'b"), Some(&sum));
+        let unit = text(EmitFormat::Systemd, Some("https://example.org/opsctl?a=%20'b"), Some(&sum));
         assert!(unit.contains(r"ExecStartPre=/bin/sh -ec "), "{unit}");
         assert!(unit.contains(r"'https://example.org/opsctl?a=%%20'\\''b'"), "{unit}");
-        let config = text(What::CloudInit, Some("https://example.org/opsctl"), Some(&sum));
+        let config = text(EmitFormat::CloudInit, Some("https://example.org/opsctl"), Some(&sum));
         assert!(config.starts_with("#cloud-config\n") && config.contains("sha256sum -c"), "{config}");
         assert!(!config.contains("the image has opsctl"));
-        assert!(text(What::Systemd, None, None).contains("\nExecStart=/usr/local/bin/opsctl bootstrap "));
+        assert!(text(EmitFormat::Systemd, None, None).contains("\nExecStart=/usr/local/bin/opsctl bootstrap "));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Runs that hang, spin, panic or exhaust memory: the test binary runs itself as a child with such checks.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::process::{Command, Output as Ended};
+use std::process::{Command, Output as CommandOutput};
 use std::time::Instant;
 
 use clap::ValueEnum as _;
@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Report, Risk, Runbook, Severity,
     Subject, Target,
 };
-use opsctl_core::probe::{Ask, NoHistory, ProbeCx, ProbeError, panics};
+use opsctl_core::probe::{NoHistory, ProbeCx, ProbeError, ProbeOptions, panics};
 
 use super::*;
 use crate::cli::{fix, run};
@@ -144,8 +144,8 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
         waivers: crate::waive::Waivers::default(),
         notes: Vec::new(),
         history: Arc::new(NoHistory),
-        own_changes: Box::new(|_| crate::changes::Own::default()),
-        ask: Ask::default(),
+        own_changes: Box::new(|_| crate::changes::SiteRunbook::default()),
+        ask: ProbeOptions::default(),
         deadline: DEADLINE,
     });
     let (_, assessment) = run::block_on(async { session.run(&Selection::default(), &made, &|_| {}).await }).unwrap();
@@ -204,7 +204,7 @@ fn ended(case: &str, format: &str) -> (i32, String) {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "cli::ending::tests::child", "--test-threads=1"]);
     child.env("OPSCTL_TEST_DEADLINE", case).env("OPSCTL_TEST_FORMAT", format);
-    let Ended { status, stdout, stderr } = child.output().unwrap();
+    let CommandOutput { status, stdout, stderr } = child.output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr).into_owned());
     let took = began.elapsed();
     assert!(took < MAX_RUNTIME, "{case} took {took:?}: {stdout}{stderr}");

@@ -5,7 +5,7 @@ use toml::Spanned;
 use super::raw::File;
 use crate::config::names::did_you_mean;
 use crate::config::problem::Problem;
-use crate::config::valid::Known;
+use crate::config::valid::KnownNames;
 
 /// Subcommands and other reserved words; a test of the command line keeps the list complete.
 pub const TAKEN: &[&str] = &[
@@ -33,13 +33,13 @@ pub const TAKEN: &[&str] = &[
 
 /// The names that a file may refer to.
 pub(super) struct Names<'a> {
-    known: &'a Known,
+    known: &'a KnownNames,
     /// Codes of all files.
     own: Vec<String>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(known: &'a Known) -> Self {
+    pub(super) fn new(known: &'a KnownNames) -> Self {
         Self { known, own: Vec::new() }
     }
 

@@ -17,7 +17,7 @@ use crate::config::{endpoint, length};
 
 /// A probe and its expected result.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Look {
+pub enum SiteProbe {
     /// HTTP or TCP.
     Endpoint {
         /// URL and expected response.
@@ -160,7 +160,7 @@ const READ_ONLY_COMMANDS: &[&str] = &[
 const DEFAULT_PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
 /// Validates the probe of a check; `limits` is whether the check has limits for its number.
-pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<Look, Problem> {
+pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<SiteProbe, Problem> {
     let mut kinds = [
         kind("http", check.http.as_ref(), http),
         kind("tcp", check.tcp.as_ref(), tcp),
@@ -190,13 +190,13 @@ pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<Look, Problem
 }
 
 /// The probe of a check: its key, its position, and the validated value.
-type Kind = (&'static str, Range<usize>, Result<Look, Problem>);
+type Kind = (&'static str, Range<usize>, Result<SiteProbe, Problem>);
 
-fn kind<T>(key: &'static str, raw: Option<&Spanned<T>>, read: impl FnOnce(&T) -> Result<Look, Problem>) -> Option<Kind> {
+fn kind<T>(key: &'static str, raw: Option<&Spanned<T>>, read: impl FnOnce(&T) -> Result<SiteProbe, Problem>) -> Option<Kind> {
     raw.map(|raw| (key, raw.span(), read(raw.get_ref())))
 }
 
-fn http(raw: &raw::Http) -> Result<Look, Problem> {
+fn http(raw: &raw::Http) -> Result<SiteProbe, Problem> {
     let problem = |at: Range<usize>, why: String| Problem::new(at, why);
     if !raw.url.get_ref().contains("://") {
         let why = "`url` in [check.http]: not a URL such as `http://127.0.0.1:8000/health/`";
@@ -237,7 +237,7 @@ fn http(raw: &raw::Http) -> Result<Look, Problem> {
     endpoint.expect.lacks.clone_from(&raw.lacks);
     endpoint.expect.json.clone_from(&raw.json);
     endpoint.expect.headers.clone_from(&raw.answer_header);
-    Ok(Look::Endpoint {
+    Ok(SiteProbe::Endpoint {
         endpoint: Box::new(endpoint),
         header: raw.header.iter().map(|(name, value)| (name.clone(), value.get_ref().clone())).collect(),
         bearer_file: raw.bearer_file.as_ref().map(|f| f.get_ref().clone()),
@@ -252,11 +252,11 @@ fn endpoint_from(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Re
     Ok(endpoint)
 }
 
-fn tcp(raw: &raw::Tcp) -> Result<Look, Problem> {
+fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, Problem> {
     address(&raw.address, "tcp")?;
     let url = Spanned::new(raw.address.span(), format!("tcp://{}", raw.address.get_ref()));
     let endpoint = endpoint_from(&url, raw.from.as_ref(), "tcp")?;
-    Ok(Look::Endpoint { endpoint: Box::new(endpoint), header: Vec::new(), bearer_file: None })
+    Ok(SiteProbe::Endpoint { endpoint: Box::new(endpoint), header: Vec::new(), bearer_file: None })
 }
 
 /// `host:port`.
@@ -268,7 +268,7 @@ fn address(text: &Spanned<String>, kind: &str) -> Result<(String, u16), Problem>
     if host.is_empty() || host.contains(['/', ' ']) { Err(wrong()) } else { Ok((host.to_owned(), port)) }
 }
 
-fn tls(raw: &raw::Tls) -> Result<Look, Problem> {
+fn tls(raw: &raw::Tls) -> Result<SiteProbe, Problem> {
     let (host, port) = address(&raw.address, "tls")?;
     let first = match raw.starttls.as_ref().map(|s| (s.get_ref().as_str(), s.span())) {
         None => None,
@@ -279,10 +279,10 @@ fn tls(raw: &raw::Tls) -> Result<Look, Problem> {
         }
     };
     let name = raw.name.clone().unwrap_or_else(|| host.clone());
-    Ok(Look::Tls { host, port, name, first, trusted: raw.trusted, from: raw.from.clone().filter(|f| f != "host") })
+    Ok(SiteProbe::Tls { host, port, name, first, trusted: raw.trusted, from: raw.from.clone().filter(|f| f != "host") })
 }
 
-fn sql(raw: &raw::Sql, limits: bool) -> Result<Look, Problem> {
+fn sql(raw: &raw::Sql, limits: bool) -> Result<SiteProbe, Problem> {
     let invalid = |why: &str| Problem::new(raw.query.span(), format!("`query` in [check.sql]: {why}"));
     let query = raw.query.get_ref().trim().trim_end_matches(';');
     let first = query.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
@@ -296,10 +296,10 @@ fn sql(raw: &raw::Sql, limits: bool) -> Result<Look, Problem> {
         return Err(invalid("no expected result: set `equals`, or a limit of the check such as `crit_above`"));
     }
     let (server, database, equals) = (raw.server.clone(), raw.database.clone(), raw.equals.clone());
-    Ok(Look::Sql { server, database, query: query.to_owned(), equals })
+    Ok(SiteProbe::Sql { server, database, query: query.to_owned(), equals })
 }
 
-fn redis(raw: &raw::Redis, limits: bool) -> Result<Look, Problem> {
+fn redis(raw: &raw::Redis, limits: bool) -> Result<SiteProbe, Problem> {
     let Some(first) = raw.command.first() else {
         return Err(Problem::new(0..0, "`command` in [check.redis]: empty"));
     };
@@ -320,18 +320,18 @@ fn redis(raw: &raw::Redis, limits: bool) -> Result<Look, Problem> {
     }
     let words = std::iter::once(name).chain(raw.command.iter().skip(1).map(|w| w.get_ref().clone()));
     let (server, equals) = (raw.server.clone(), raw.equals.clone());
-    Ok(Look::Redis { server, database: raw.database, command: words.collect(), equals })
+    Ok(SiteProbe::Redis { server, database: raw.database, command: words.collect(), equals })
 }
 
-fn metric(raw: &raw::Metric, limits: bool, name: &Spanned<String>) -> Result<Look, Problem> {
+fn metric(raw: &raw::Metric, limits: bool, name: &Spanned<String>) -> Result<SiteProbe, Problem> {
     if !limits {
         let why = format!("`{}` in [[check]]: no expected result: set a limit such as `crit_above`", name.get_ref());
         return Err(Problem::new(name.span(), why));
     }
-    Ok(Look::Metric { server: raw.server.clone(), query: raw.query.clone() })
+    Ok(SiteProbe::Metric { server: raw.server.clone(), query: raw.query.clone() })
 }
 
-fn command(raw: &raw::Command) -> Result<Look, Problem> {
+fn command(raw: &raw::Command) -> Result<SiteProbe, Problem> {
     let exit = match raw.exit.get_ref().as_str() {
         "zero" => Exit::Zero,
         "nagios" => Exit::Nagios,
@@ -341,10 +341,10 @@ fn command(raw: &raw::Command) -> Result<Look, Problem> {
         }
     };
     let argv = argv(&raw.argv, "argv", "check.command")?;
-    Ok(Look::Command { argv, cwd: folder(raw.cwd.as_ref(), "check.command")?, exit, contains: raw.contains.clone() })
+    Ok(SiteProbe::Command { argv, cwd: folder(raw.cwd.as_ref(), "check.command")?, exit, contains: raw.contains.clone() })
 }
 
-fn file(raw: &raw::OneFile, limits: bool) -> Result<Look, Problem> {
+fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, Problem> {
     let invalid = |why: &str| Problem::new(raw.path.span(), format!("`path` in [check.file]: {why}"));
     if !raw.path.get_ref().starts_with('/') {
         return Err(invalid("not an absolute path"));
@@ -357,7 +357,7 @@ fn file(raw: &raw::OneFile, limits: bool) -> Result<Look, Problem> {
         return Err(invalid("`exists = false` excludes all other keys"));
     }
     let max_age = raw.max_age.as_ref().map(|age| time(age, "max_age", "check.file")).transpose()?;
-    Ok(Look::File {
+    Ok(SiteProbe::File {
         path: raw.path.get_ref().clone(),
         exists: raw.exists,
         max_age,
@@ -373,7 +373,7 @@ fn time(text: &Spanned<String>, key: &str, table: &str) -> Result<SignedDuration
     length(text.get_ref()).map_err(|why| Problem::new(text.span(), format!("`{key}` in [{table}]: {why}")))
 }
 
-fn log(raw: &raw::Log) -> Result<Look, Problem> {
+fn log(raw: &raw::Log) -> Result<SiteProbe, Problem> {
     let invalid = |why: &str| Problem::new(raw.pattern.span(), format!("`pattern` in [check.log]: {why}"));
     let source = match (&raw.container, &raw.unit, &raw.file) {
         (Some(name), None, None) => Source::Container(name.clone()),
@@ -392,5 +392,5 @@ fn log(raw: &raw::Log) -> Result<Look, Problem> {
     })?;
     let within = raw.within.as_ref().map(|w| time(w, "within", "check.log")).transpose()?;
     let within = within.or(if matches!(source, Source::File(_)) { None } else { Some(DEFAULT_PERIOD) });
-    Ok(Look::Log { source, pattern: raw.pattern.get_ref().clone(), within })
+    Ok(SiteProbe::Log { source, pattern: raw.pattern.get_ref().clone(), within })
 }

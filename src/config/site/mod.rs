@@ -23,22 +23,22 @@ use opsctl_core::model::{CheckSpec, Link, Severity, Unit};
 use opsctl_core::probe::trusted::{self, TrustError};
 
 pub use causes::TAKEN;
-pub use look::{Exit, Look, Source};
+pub use look::{Exit, SiteProbe, Source};
 
 use super::parse::parse_as;
 use super::problem::{ConfigError, Problem};
 use super::schema::runbook_schema;
-use super::valid::Known;
+use super::valid::KnownNames;
 use super::{Use, unreadable};
 use raw::File;
 
 /// All site runbooks, in the order of their files. Loaded once per process and never freed: the texts of built-in runbooks are
 /// `'static`, and site runbooks are used in the same way.
-pub type Site = Vec<&'static Own>;
+pub type Site = Vec<&'static SiteRunbook>;
 
 /// One runbook.
 #[derive(Debug, PartialEq)]
-pub struct Own {
+pub struct SiteRunbook {
     /// Name: subcommand and prefix of its codes.
     pub id: &'static str,
     /// One line for lists.
@@ -50,20 +50,20 @@ pub struct Own {
     /// Its owner.
     pub owner: Option<String>,
     /// Its checks.
-    pub checks: Vec<OwnCheck>,
+    pub checks: Vec<SiteCheck>,
     /// Possible causes of its findings.
     pub links: &'static [&'static [Link]],
 }
 
 /// One check.
 #[derive(Debug, PartialEq)]
-pub struct OwnCheck {
+pub struct SiteCheck {
     /// The runbook.
     pub runbook: &'static str,
     /// Specification with one code of the same name.
     pub spec: &'static CheckSpec,
     /// Probe and expected result.
-    pub look: Look,
+    pub look: SiteProbe,
     /// Severity of a failure.
     pub severity: Severity,
     /// Limits of its number.
@@ -75,7 +75,7 @@ pub struct OwnCheck {
     /// Findings that cause it: code and name of the subject.
     pub causes: Vec<(String, String)>,
     /// Fix.
-    pub fix: Option<OwnFix>,
+    pub fix: Option<SiteFix>,
 }
 
 /// Limits of a number.
@@ -101,7 +101,7 @@ impl Limits {
 
 /// A fix in argv form.
 #[derive(Debug, PartialEq)]
-pub struct OwnFix {
+pub struct SiteFix {
     /// Name of the program and its arguments.
     pub argv: Vec<String>,
     /// Command that reverts it; empty if it cannot be reverted.
@@ -140,11 +140,11 @@ pub fn folder(config: &Path) -> PathBuf {
 
 /// Reads all `.toml` files of a directory, in the order of their names; a missing directory contains none. The error lists the
 /// problems of all files.
-pub fn load(folder: &Path, known: &Known) -> Result<Site, ConfigError> {
+pub fn load(folder: &Path, known: &KnownNames) -> Result<Site, ConfigError> {
     load_for(folder, known, Use::Applied)
 }
 
-pub(super) fn load_for(folder: &Path, known: &Known, used: Use) -> Result<Site, ConfigError> {
+pub(super) fn load_for(folder: &Path, known: &KnownNames, used: Use) -> Result<Site, ConfigError> {
     let names = match names(folder, used) {
         Ok(names) => names,
         Err(e) if e.is_absent() => return Ok(Site::new()),
@@ -169,11 +169,11 @@ fn names(folder: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
 }
 
 /// Reads these files like those of a directory, with any owner: they are only validated.
-pub fn files(paths: &[PathBuf], known: &Known) -> Result<Site, ConfigError> {
+pub fn files(paths: &[PathBuf], known: &KnownNames) -> Result<Site, ConfigError> {
     read(paths, known, Use::Checked)
 }
 
-fn read(paths: &[PathBuf], known: &Known, used: Use) -> Result<Site, ConfigError> {
+fn read(paths: &[PathBuf], known: &KnownNames, used: Use) -> Result<Site, ConfigError> {
     let mut errors = Vec::new();
     let mut read = Vec::new();
     for path in paths {

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use opsctl_core::model::shell_word;
 
-use super::look::{Look, Source};
-use super::{OwnCheck, raw};
+use super::look::{SiteProbe, Source};
+use super::{SiteCheck, raw};
 
 /// The documentation as Markdown.
-pub(super) fn text(file: &raw::File, checks: &[OwnCheck], path: &Path) -> String {
+pub(super) fn text(file: &raw::File, checks: &[SiteCheck], path: &Path) -> String {
     let mut out = String::new();
     // writing to a string cannot fail
     let mut section = |heading: &str, body: &str, otherwise: &str| {
         let body = if body.trim().is_empty() { otherwise } else { body.trim() };
         let _ = write!(out, "\n## {heading}\n\n{body}\n");
     };
-    let lines = |each: &dyn Fn(&OwnCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
+    let lines = |each: &dyn Fn(&SiteCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
     let looks = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
     section("Purpose", &looks, "Nothing.");
     let about = file.runbook.about.as_deref().unwrap_or_default();
@@ -60,42 +60,42 @@ fn line(argv: &[String], cwd: Option<&str>) -> String {
 }
 
 /// Short description of a probe.
-fn subject(look: &Look) -> String {
+fn subject(look: &SiteProbe) -> String {
     let of = |server: &Option<String>, kind: &str| server.clone().unwrap_or_else(|| format!("the only {kind}"));
     match look {
-        Look::Endpoint { endpoint, .. } => format!("`{}`", endpoint.url),
-        Look::Tls { host, port, .. } => format!("the certificate of {host}:{port}"),
-        Look::Sql { server, query, .. } => format!("{}: `{query}`", of(server, "PostgreSQL")),
-        Look::Redis { server, command, .. } => format!("{}: `{}`", of(server, "Redis"), command.join(" ")),
-        Look::Metric { server, query } => format!("{}: `{query}`", of(server, "Prometheus")),
-        Look::Command { argv, cwd, .. } => format!("`{}`", line(argv, cwd.as_deref())),
-        Look::File { path, .. } => format!("`{path}`"),
-        Look::Log { source: Source::Container(name), pattern, .. } => format!("`{pattern}` in the log of container {name}"),
-        Look::Log { source: Source::Unit(name), pattern, .. } => format!("`{pattern}` in the log of {name}"),
-        Look::Log { source: Source::File(path), pattern, .. } => format!("`{pattern}` in {path}"),
+        SiteProbe::Endpoint { endpoint, .. } => format!("`{}`", endpoint.url),
+        SiteProbe::Tls { host, port, .. } => format!("the certificate of {host}:{port}"),
+        SiteProbe::Sql { server, query, .. } => format!("{}: `{query}`", of(server, "PostgreSQL")),
+        SiteProbe::Redis { server, command, .. } => format!("{}: `{}`", of(server, "Redis"), command.join(" ")),
+        SiteProbe::Metric { server, query } => format!("{}: `{query}`", of(server, "Prometheus")),
+        SiteProbe::Command { argv, cwd, .. } => format!("`{}`", line(argv, cwd.as_deref())),
+        SiteProbe::File { path, .. } => format!("`{path}`"),
+        SiteProbe::Log { source: Source::Container(name), pattern, .. } => format!("`{pattern}` in the log of container {name}"),
+        SiteProbe::Log { source: Source::Unit(name), pattern, .. } => format!("`{pattern}` in the log of {name}"),
+        SiteProbe::Log { source: Source::File(path), pattern, .. } => format!("`{pattern}` in {path}"),
     }
 }
 
 /// The equivalent command without opsctl.
-fn by_hand(look: &Look) -> String {
+fn by_hand(look: &SiteProbe) -> String {
     match look {
-        Look::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),
-        Look::Endpoint { endpoint, .. } => {
+        SiteProbe::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),
+        SiteProbe::Endpoint { endpoint, .. } => {
             let resolve = endpoint.address.as_ref().map(|a| format!(" --resolve {}:{}:{a}", endpoint.host, endpoint.port));
             format!("curl -si{} {}", resolve.unwrap_or_default(), shell_word(&endpoint.url))
         }
-        Look::Tls { host, port, name, .. } => {
+        SiteProbe::Tls { host, port, name, .. } => {
             format!("openssl s_client -connect {host}:{port} -servername {name} </dev/null | openssl x509 -noout -dates")
         }
-        Look::Sql { database, query, .. } => {
+        SiteProbe::Sql { database, query, .. } => {
             let database = database.as_ref().map(|d| format!(" -d {}", shell_word(d)));
             format!("psql{} -Atc {}", database.unwrap_or_default(), shell_word(query))
         }
-        Look::Redis { database, command, .. } => format!("redis-cli -n {database} {}", line(command, None)),
-        Look::Metric { query, .. } => format!("promtool query instant http://localhost:9090 {}", shell_word(query)),
-        Look::Command { argv, cwd, .. } => line(argv, cwd.as_deref()),
-        Look::File { path, .. } => format!("ls -l {path}"),
-        Look::Log { source, pattern, .. } => {
+        SiteProbe::Redis { database, command, .. } => format!("redis-cli -n {database} {}", line(command, None)),
+        SiteProbe::Metric { query, .. } => format!("promtool query instant http://localhost:9090 {}", shell_word(query)),
+        SiteProbe::Command { argv, cwd, .. } => line(argv, cwd.as_deref()),
+        SiteProbe::File { path, .. } => format!("ls -l {path}"),
+        SiteProbe::Log { source, pattern, .. } => {
             let read = match source {
                 Source::Container(name) => format!("docker logs --since 10m {name} 2>&1"),
                 Source::Unit(name) => format!("journalctl -u {name} --since -10min"),

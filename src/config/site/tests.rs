@@ -8,7 +8,9 @@ use super::*;
 
 /// A valid file with the given keys in its check.
 fn with(check: &str) -> String {
-    format!("[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n\n[[check]]\nname = \"health\"\ntitle = \"the backend answers\"\n{check}\n")
+    format!(
+        "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n\n[[check]]\nname = \"health\"\ntitle = \"the backend answers\"\n{check}\n"
+    )
 }
 
 /// The result of loading these files.
@@ -17,7 +19,7 @@ fn result(files: &[(&str, &str)]) -> String {
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
-    match load(dir.path(), &Known::registry()) {
+    match load(dir.path(), &KnownNames::registry()) {
         Ok(site) => format!("ok: {}", site.iter().map(|own| own.id).collect::<Vec<_>>().join(" ")),
         Err(e) => e.to_string().replace(&format!("{}/", dir.path().display()), ""),
     }
@@ -90,7 +92,7 @@ fn every_error_has_its_position() {
 fn all_files_are_reported_and_other_files_are_ignored() {
     let right = with(VALID);
     assert_eq!(result(&[]), "ok: ");
-    assert_eq!(load(Path::new("/nonexistent/runbooks.d"), &Known::default()).unwrap(), Site::new());
+    assert_eq!(load(Path::new("/nonexistent/runbooks.d"), &KnownNames::default()).unwrap(), Site::new());
     let other = right.replace("\"shop\"", "\"api\"");
     let files = [("20-shop.toml", right.as_str()), ("10-api.toml", &other), (".hidden.toml", "x"), ("README.md", "x")];
     assert_eq!(result(&files), "ok: api shop");
@@ -120,7 +122,7 @@ fn runbooks_of_another_user_are_rejected_for_root() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("shop.toml");
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    let errors = || load(dir.path(), &Known::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
+    let errors = || load(dir.path(), &KnownNames::registry()).map_or_else(|e| e.to_string(), |_| "ok".to_owned());
     // also one without a program: it names files to read and addresses to send them to
     for text in [with("command = { argv = [\"true\"] }"), with(VALID)] {
         std::fs::write(&file, text).unwrap();
@@ -136,7 +138,7 @@ fn runbooks_of_another_user_are_rejected_for_root() {
         mode(dir.path(), 0o755);
         std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
         assert!(errors().contains("belongs to user 4242"), "{}", errors());
-        assert_eq!(files(std::slice::from_ref(&file), &Known::registry()).map_or(0, |s| s.len()), 1, "it can be validated");
+        assert_eq!(files(std::slice::from_ref(&file), &KnownNames::registry()).map_or(0, |s| s.len()), 1, "it can be validated");
         std::os::unix::fs::chown(&file, Some(0), None).unwrap();
     }
 }
@@ -151,15 +153,15 @@ fn file_becomes_a_runbook_with_documentation() {
          redis = { server = \"cache\", command = [\"llen\", \"celery\"] }\ncrit_above = 1000\nexplained_by = [\"shop.health\"]",
     );
     std::fs::write(dir.path().join("shop.toml"), text).unwrap();
-    let own = load(dir.path(), &Known::registry()).unwrap().remove(0);
+    let own = load(dir.path(), &KnownNames::registry()).unwrap().remove(0);
     assert_eq!(own.checks[0].causes, [("postgres.up".into(), "db".into()), ("memory.pressure".into(), "host".into())]);
     assert_eq!(own.checks[1].causes, [("shop.health".into(), "shop".into())]);
-    assert!(matches!(&own.checks[1].look, Look::Redis { command, .. } if *command == ["LLEN", "celery"]));
+    assert!(matches!(&own.checks[1].look, SiteProbe::Redis { command, .. } if *command == ["LLEN", "celery"]));
     let page = crate::catalog::Page::parse(own.doc);
     assert_eq!((page.problems(), page.alerts()), (vec![], vec!["ShopDown"]));
     assert!(!own.doc.contains("canary"), "{}", own.doc);
     insta::assert_snapshot!(own.doc.replace(&dir.path().display().to_string(), "DIR"));
-    let known = Known::registry().with(&[own]);
+    let known = KnownNames::registry().with(&[own]);
     assert!(known.codes.contains(&"shop.health".to_owned()) && known.fixes.contains(&"shop.restart".to_owned()));
 }
 
@@ -178,7 +180,7 @@ proptest! {
         "\\[runbook\\]\n|\\[\\[check\\]\\]\n|\\[check.fix\\]\n|(name|title|http|tls|sql|redis|argv|risk|timeout|explained_by) = |\"[a-z. :/${}]{0,12}\"\n|\\[|\\]|\\{|\\}|,|[0-9.]{1,4}\n", 0..40)) {
         let text = words.concat();
         if let Ok(file) = parse_as::<File>(&text, &runbook_schema()) {
-            let known = Known::default();
+            let known = KnownNames::default();
             let mut names = causes::Names::new(&known);
             names.learn([&file].into_iter());
             let _ = valid::validate(&file, Path::new("x.toml"), &names);

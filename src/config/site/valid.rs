@@ -7,8 +7,8 @@ use opsctl_core::model::{CheckSpec, Code, Confidence, FixSpec, KeyKind, Link, Ri
 use toml::Spanned;
 
 use super::causes::{Names, code};
-use super::look::{self, Exit, Look};
-use super::{Limits, Own, OwnCheck, OwnFix, argv, page, raw};
+use super::look::{self, Exit, SiteProbe};
+use super::{Limits, SiteCheck, SiteFix, SiteRunbook, argv, page, raw};
 use crate::config::names::did_you_mean;
 use crate::config::problem::Problem;
 
@@ -30,7 +30,7 @@ fn leak(text: impl Into<Box<str>>) -> &'static str {
 }
 
 /// Validates all values.
-pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<Own, Vec<Problem>> {
+pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<SiteRunbook, Vec<Problem>> {
     let mut problems = Vec::new();
     let name = &file.runbook.name;
     if let Err(why) = valid_name(name.get_ref()) {
@@ -71,7 +71,7 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
         return Err(problems);
     }
     let links: &'static [Link] = links(&checks, path).leak();
-    Ok(Own {
+    Ok(SiteRunbook {
         id: runbook,
         about: leak(file.runbook.title.trim()),
         doc: leak(page::text(file, &checks, path)),
@@ -92,7 +92,7 @@ fn valid_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<OwnCheck, Vec<Problem>> {
+fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<SiteCheck, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut note = |result: Result<(), Problem>| problems.extend(result.err());
     let mut limits =
@@ -112,13 +112,12 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<O
     let fix = raw.fix.as_ref().map(|f| fix(runbook, f)).transpose();
     match (look, severity, timeout, unit, causes, fix) {
         (Ok(look), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
-            if matches!(look, Look::Tls { .. }) && !limits.any() {
+            if matches!(look, SiteProbe::Tls { .. }) && !limits.any() {
                 (limits.warn_below, limits.crit_below) = (Some(DEFAULT_DAYS.0), Some(DEFAULT_DAYS.1));
             }
-            let (fixes, fix): (Vec<FixSpec>, Option<OwnFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
+            let (fixes, fix): (Vec<FixSpec>, Option<SiteFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
             let id = leak(code(runbook, raw.name.get_ref()));
-            let hint =
-                raw.hint.as_deref().map_or_else(|| format!("see `opsctl explain {runbook}`"), |h| h.trim().to_owned());
+            let hint = raw.hint.as_deref().map_or_else(|| format!("see `opsctl explain {runbook}`"), |h| h.trim().to_owned());
             let own_code = Code {
                 id,
                 severities: severities(severity, &limits, &look).leak(),
@@ -134,10 +133,10 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<O
             };
             let spec: &'static CheckSpec = Box::leak(Box::new(spec));
             let unit = unit.unwrap_or(match look {
-                Look::Endpoint { .. } => Unit::Seconds,
+                SiteProbe::Endpoint { .. } => Unit::Seconds,
                 _ => Unit::Count,
             });
-            Ok(OwnCheck { runbook, spec, look, severity, limits, unit, timeout, causes, fix })
+            Ok(SiteCheck { runbook, spec, look, severity, limits, unit, timeout, causes, fix })
         }
         (look, severity, timeout, unit, causes, fix) => {
             let wrong = [look.err(), severity.err(), timeout.err(), unit.err(), causes.err(), fix.err()];
@@ -194,9 +193,9 @@ fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, Problem> {
 }
 
 /// All severities of its findings.
-fn severities(failed: Severity, limits: &Limits, look: &Look) -> Vec<Severity> {
+fn severities(failed: Severity, limits: &Limits, look: &SiteProbe) -> Vec<Severity> {
     let mut all = vec![failed];
-    if let Look::Command { exit: Exit::Nagios, .. } = look {
+    if let SiteProbe::Command { exit: Exit::Nagios, .. } = look {
         all.extend([Severity::Warn, Severity::Crit]);
     }
     all.extend(limits.warn_above.or(limits.warn_below).map(|_| Severity::Warn));
@@ -206,7 +205,7 @@ fn severities(failed: Severity, limits: &Limits, look: &Look) -> Vec<Severity> {
     all
 }
 
-fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
+fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, SiteFix), Problem> {
     valid_name(raw.name.get_ref()).map_err(|why| Problem::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
     let risk = match raw.risk.get_ref().to_ascii_uppercase().as_str() {
         "R1" => Risk::R1,
@@ -226,7 +225,7 @@ fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
     let argv = argv::argv(&raw.argv, "argv", "check.fix").map_err(at_name)?;
     let undo = if raw.undo.is_empty() { Vec::new() } else { argv::argv(&raw.undo, "undo", "check.fix")? };
     let spec = FixSpec { id: leak(code(runbook, raw.name.get_ref())), risk, title: leak(raw.title.trim()) };
-    let own = OwnFix {
+    let own = SiteFix {
         argv,
         undo,
         cwd: argv::folder(raw.cwd.as_ref(), "check.fix")?,
@@ -239,7 +238,7 @@ fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, OwnFix), Problem> {
 }
 
 /// Links to causes: those in the file, and the queried server.
-fn links(checks: &[OwnCheck], path: &Path) -> Vec<Link> {
+fn links(checks: &[SiteCheck], path: &Path) -> Vec<Link> {
     let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut links: Vec<Link> = Vec::new();
     for check in checks {
@@ -257,8 +256,8 @@ fn links(checks: &[OwnCheck], path: &Path) -> Vec<Link> {
             }
         };
         match check.look {
-            Look::Sql { .. } => add("postgres.up", Confidence::Confirmed, "the check queries this server".to_owned()),
-            Look::Redis { .. } => add("redis.up", Confidence::Confirmed, "the check queries this server".to_owned()),
+            SiteProbe::Sql { .. } => add("postgres.up", Confidence::Confirmed, "the check queries this server".to_owned()),
+            SiteProbe::Redis { .. } => add("redis.up", Confidence::Confirmed, "the check queries this server".to_owned()),
             _ => {}
         }
         for (code, _) in &check.causes {

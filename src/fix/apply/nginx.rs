@@ -4,7 +4,7 @@ use opsctl_core::model::ServerProcess;
 use opsctl_core::probe::docker::Docker;
 use opsctl_core::probe::nginx::run_test;
 
-use super::signal::Held;
+use super::signal::ProcessHandle;
 
 /// Repeats the configuration test and signals the master only if the test passes and the process is still the same one.
 pub(super) async fn reload(
@@ -14,7 +14,7 @@ pub(super) async fn reload(
     container: Option<&str>,
     test: &[String],
 ) -> Result<(), String> {
-    let master = Held::of(pid)?;
+    let master = ProcessHandle::of(pid)?;
     master.is_from(start_ticks)?;
     let tested = run_test(docker, container, ServerProcess { pid, start_ticks }, test).await;
     if let Some(why) = &tested.not_run {

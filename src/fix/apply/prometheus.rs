@@ -5,7 +5,7 @@ use opsctl_core::probe::docker::Docker;
 use opsctl_core::probe::prometheus::check_config;
 use opsctl_core::probe::servers::web;
 
-use super::signal::Held;
+use super::signal::ProcessHandle;
 
 /// Repeats the configuration test and triggers the reload only if the test passes and the process is still the same one.
 pub(super) async fn reload(
@@ -16,7 +16,7 @@ pub(super) async fn reload(
     test: &[String],
     over_http: bool,
 ) -> Result<(), String> {
-    let held = Held::of(pid)?;
+    let held = ProcessHandle::of(pid)?;
     held.is_from(start_ticks)?;
     let process = ServerProcess { pid, start_ticks };
     let checked = check_config(docker, container, process, test).await;

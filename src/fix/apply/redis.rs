@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use opsctl_core::probe::servers::redis::{Any, NoAnswer, Session};
+use opsctl_core::probe::servers::redis::{Any, RedisCommandError, Session};
 
 /// Time limit of a snapshot; a longer one continues in the background, and its check reports the result.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(110);
@@ -32,9 +32,9 @@ pub(super) async fn set(session: &Session, name: &str, value: &str) -> Result<()
     session.ask::<Any>(&["CONFIG", "SET", name, value]).await.map(|_| ()).map_err(redis_error)
 }
 
-fn redis_error(why: NoAnswer) -> String {
+fn redis_error(why: RedisCommandError) -> String {
     match why {
-        NoAnswer::Said(said) => format!("{} {}", said.code, said.message),
-        NoAnswer::Lost(_) => "the server no longer responds".to_owned(),
+        RedisCommandError::Said(said) => format!("{} {}", said.code, said.message),
+        RedisCommandError::Lost(_) => "the server no longer responds".to_owned(),
     }
 }

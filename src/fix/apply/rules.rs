@@ -7,7 +7,7 @@ use opsctl_core::probe::command::{self, Argv};
 /// Long enough to wait for another program that holds the xtables lock.
 const RULE_TIMEOUT: Duration = Duration::from_secs(10);
 
-async fn run(argv: &[&str]) -> Result<command::Ended, String> {
+async fn run(argv: &[&str]) -> Result<command::CommandOutput, String> {
     command::run(&Argv::of_action(argv)?, RULE_TIMEOUT).await
 }
 

@@ -9,12 +9,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::start_time;
 
 /// A process held by its pidfd: a reused pid is not signalled.
-pub(super) struct Held {
+pub(super) struct ProcessHandle {
     process: OwnedFd,
     pid: i32,
 }
 
-impl Held {
+impl ProcessHandle {
     pub(super) fn of(pid: i32) -> Result<Self, String> {
         let number = Pid::from_raw(pid).ok_or("there is no such process")?;
         let process = pidfd_open(number, PidfdFlags::empty()).map_err(|e| format!("process {pid}: {e}"))?;

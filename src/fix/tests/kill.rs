@@ -43,7 +43,7 @@ fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (E
         lock_file: &f.lock,
         signing_key: None,
         kill_switch: &f.kill_switch,
-        asked: Asked { yes: true, ..Asked::default() },
+        asked: FixOptions { yes: true, ..FixOptions::default() },
         person: &f.person,
         out: &mut out,
     };

@@ -244,8 +244,11 @@ fn killed_file_action_leaves_the_old_or_the_new_file() {
             let context = format!("{action} killed at {point:?}: {:?}", contents(&directory));
             assert!(now.as_deref() == Some(before) || now.as_deref() == after, "{context}");
             // removed content is stored elsewhere, complete, before it is removed
-            let kept =
-                if matches!(action, Action::TruncateFile { .. }) { contents(&f.state.join("backups")) } else { contents(&directory) };
+            let kept = if matches!(action, Action::TruncateFile { .. }) {
+                contents(&f.state.join("backups"))
+            } else {
+                contents(&directory)
+            };
             match &action {
                 Action::RetireFile { .. } => assert!(kept.len() == 1 && kept[0].1 == before, "{context}"),
                 Action::TruncateFile { .. } => {

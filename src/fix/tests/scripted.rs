@@ -13,7 +13,7 @@ use opsctl_core::probe::Redactor;
 use crate::audit::{Body, Entry, Journal};
 use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
-use crate::fix::{Answer, Asked, Confirm, Engine, Exit, Guard, Question};
+use crate::fix::{Confirm, Confirmation, Engine, Exit, FixOptions, Guard, Prompt};
 
 static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
 
@@ -64,12 +64,12 @@ impl Engine for Scripted {
 }
 
 pub(super) struct Person {
-    pub(super) answer: Cell<Answer>,
-    pub(super) asked: RefCell<Vec<Question>>,
+    pub(super) answer: Cell<Confirmation>,
+    pub(super) asked: RefCell<Vec<Prompt>>,
 }
 
 impl Confirm for Person {
-    fn ask(&self, question: &Question) -> Answer {
+    fn ask(&self, question: &Prompt) -> Confirmation {
         self.asked.borrow_mut().push(question.clone());
         self.answer.get()
     }
@@ -97,7 +97,7 @@ pub(super) struct Fixture {
     pub(super) engine: Scripted,
     pub(super) person: Person,
     pub(super) policy: Policy,
-    pub(super) asked: Asked,
+    pub(super) asked: FixOptions,
     pub(super) deaf: bool,
     said: Vec<u8>,
 }
@@ -113,15 +113,15 @@ impl Fixture {
             marker: dir.path().join("marker"),
             dir,
             engine: Scripted::default(),
-            person: Person { answer: Cell::new(Answer::NobodyThere), asked: RefCell::default() },
+            person: Person { answer: Cell::new(Confirmation::NobodyThere), asked: RefCell::default() },
             policy: Policy { allow: vec![], max_fixes_per_hour: 3, max_per_fix: 10, max_per_host: 20 },
-            asked: Asked { yes: true, ..Asked::default() },
+            asked: FixOptions { yes: true, ..FixOptions::default() },
             deaf: false,
             said: Vec::new(),
         }
     }
 
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(super) fn answer(&self, answer: Confirmation) {
         self.person.answer.set(answer);
     }
 

@@ -17,7 +17,7 @@ fn kill_switch_refuses_yes_and_prompt_alike() {
         let mut f = Fixture::new();
         let plan = f.plan();
         f.asked.yes = yes;
-        f.answer(Answer::Yes);
+        f.answer(Confirmation::Yes);
         std::fs::write(&f.kill_switch, "").unwrap();
         assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
         assert!(
@@ -60,7 +60,7 @@ fn kill_switch_set_while_the_prompt_waits_stops_the_fix() {
     let mut f = set_during(2);
     let plan = f.plan();
     f.asked.yes = false;
-    f.answer(Answer::Yes);
+    f.answer(Confirmation::Yes);
     f.engine.says(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
     assert!(!f.marker.exists() && f.journal().is_empty(), "{}", f.said());

@@ -5,14 +5,14 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::fix::{Answer, Confirm, Question, Terminal};
+use crate::fix::{Confirm, Confirmation, Prompt, Terminal};
 
 /// Not a test: runs inside the terminal.
 #[test]
 fn child() {
     let question = match std::env::var("OPSCTL_TEST_QUESTION").as_deref() {
-        Ok("yes-no") => Question::YesNo("apply it?".into()),
-        Ok("type-name") => Question::TypeName { prompt: "Type web to go on".into(), name: "web".into() },
+        Ok("yes-no") => Prompt::YesNo("apply it?".into()),
+        Ok("type-name") => Prompt::TypeName { prompt: "Type web to go on".into(), name: "web".into() },
         _ => return,
     };
     println!("answer={:?}.", Terminal.ask(&question));
@@ -40,12 +40,12 @@ fn only_an_explicit_yes_confirms() {
         return;
     }
     for (question, typed, answer) in [
-        ("yes-no", "y\r", Answer::Yes),
-        ("yes-no", "n\r", Answer::No),
-        ("yes-no", "\r", Answer::No),
-        ("type-name", "web\r", Answer::Yes),
-        ("type-name", "y\r", Answer::No),
-        ("type-name", "\r", Answer::No),
+        ("yes-no", "y\r", Confirmation::Yes),
+        ("yes-no", "n\r", Confirmation::No),
+        ("yes-no", "\r", Confirmation::No),
+        ("type-name", "web\r", Confirmation::Yes),
+        ("type-name", "y\r", Confirmation::No),
+        ("type-name", "\r", Confirmation::No),
     ] {
         let said = ask(question, typed);
         assert!(said.contains(&format!("answer={answer:?}.")), "{question} {typed:?}: {said}");

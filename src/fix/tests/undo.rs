@@ -59,12 +59,12 @@ fn undo_without_a_revertible_fix_is_refused() {
 #[test]
 fn undo_requires_consent_and_lock_and_may_fail() {
     let mut f = applied(|p| p);
-    f.asked = Asked::default();
+    f.asked = FixOptions::default();
     assert_eq!(f.undo(2), Exit::Declined);
     f.asked.dry_run = true;
     assert_eq!(f.undo(2), Exit::Declined);
     assert!(f.marker.exists() && f.journal().len() == 2);
-    f.asked = Asked { yes: true, ..Asked::default() };
+    f.asked = FixOptions { yes: true, ..FixOptions::default() };
     let other = Lock::take(&f.lock).unwrap();
     assert_eq!(f.undo(2), Exit::Held);
     drop(other);

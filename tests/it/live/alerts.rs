@@ -89,7 +89,9 @@ fn alert_on_stdin_is_diagnosed() {
         code == Some(2) && text.contains("no runbook handles the alert NobodyKnows") && text.contains("container.down"),
         "{text}"
     );
-    for (input, expected) in [("", "empty"), ("{", "not JSON"), ("{}", "not one of Alertmanager"), ("[{\"labels\":{}}]", "no name")] {
+    for (input, expected) in
+        [("", "empty"), ("{", "not JSON"), ("{}", "not one of Alertmanager"), ("[{\"labels\":{}}]", "no name")]
+    {
         let (code, _, stderr) = respond(&[], input);
         assert!(code == Some(64) && stderr.contains(expected), "{input}: {stderr}");
     }

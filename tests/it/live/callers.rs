@@ -164,7 +164,10 @@ fn unix_socket_identifies_its_callers_by_user() {
     host.sh(&format!("chmod 666 {socket}"));
     assert_eq!(status_for_unprivileged(&host, &request), "401");
     // nor with forged identity headers
-    assert_eq!(status_for_unprivileged(&host, &format!("-H 'X-Remote-User: root' -H 'X-Forwarded-For: 127.0.0.1' {request}")), "401");
+    assert_eq!(
+        status_for_unprivileged(&host, &format!("-H 'X-Remote-User: root' -H 'X-Forwarded-For: 127.0.0.1' {request}")),
+        "401"
+    );
     host.stop_listening();
     host.listen_at(socket);
     assert_eq!(status(&host, &request), "202", "the socket of the previous listener is replaced");

@@ -68,7 +68,11 @@ fn report_unit_needs_each_of_its_capabilities_and_no_other() {
     let all = capabilities("opsctl-report.service");
     let free = findings_of(&host, &[]);
     let held = findings_of(&host, &only(&all.iter().collect::<Vec<_>>()));
-    assert_eq!(free.symmetric_difference(&held).collect::<Vec<_>>(), Vec::<&String>::new(), "the capabilities of the unit suffice");
+    assert_eq!(
+        free.symmetric_difference(&held).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "the capabilities of the unit suffice"
+    );
     for name in all.iter().filter(|name| !NOT_SHOWN.iter().any(|(known, _)| known == name)) {
         let rest: Vec<&String> = all.iter().filter(|other| *other != name).collect();
         assert_ne!(findings_of(&host, &only(&rest)), held, "the result is the same without {name}: it is not needed");
@@ -79,8 +83,9 @@ fn report_unit_needs_each_of_its_capabilities_and_no_other() {
 fn reading_needs_one_of_the_two_dac_capabilities() {
     let Some(host) = host() else { return };
     let all = capabilities("opsctl-report.service");
-    let without =
-        |names: &[&str]| findings_of(&host, &only(&all.iter().filter(|name| !names.contains(&name.as_str())).collect::<Vec<_>>()));
+    let without = |names: &[&str]| {
+        findings_of(&host, &only(&all.iter().filter(|name| !names.contains(&name.as_str())).collect::<Vec<_>>()))
+    };
     let held = without(&[]);
     let missed = |names: &[&str]| without(names).symmetric_difference(&held).count();
     assert!(missed(&["dac_override", "dac_read_search"]) > missed(&["dac_override"]));

@@ -109,7 +109,10 @@ fn servers_that_fail_differ_or_are_slow_are_reported() {
     // slow responses
     host.same_for_all("10.53.0.4", &["--slow", "700"]);
     host.resolv_conf("nameserver 10.53.0.4\n");
-    host.run_runbooks(&["dns"]).roots(&["dns.latency host"]).exits(1).mentions("dns.latency host", &["10.53.0.4 takes 7", "limit 500 ms"]);
+    host.run_runbooks(&["dns"])
+        .roots(&["dns.latency host"])
+        .exits(1)
+        .mentions("dns.latency host", &["10.53.0.4 takes 7", "limit 500 ms"]);
     // missing TCP is only a note
     host.same_for_all("10.53.0.5", &[]);
     host.resolv_conf("nameserver 10.53.0.5\n");
@@ -134,10 +137,7 @@ fn resolv_conf_without_a_name_server() {
     host.resolv_conf("nameserver 127.0.0.53\noptions ndots:5\n");
     at(
         "no listener",
-        &[
-            "lists 127.0.0.53, which does not respond",
-            "systemd-resolved, the owner of the address, is not installed",
-        ],
+        &["lists 127.0.0.53, which does not respond", "systemd-resolved, the owner of the address, is not installed"],
     );
     // a listener on the default address is sufficient, also with an empty resolv.conf
     host.same_for_all("127.0.0.53", &[]);
@@ -229,7 +229,10 @@ fn loopback_server_of_the_host_is_not_the_one_of_the_container() {
     idle(&host, "old", &[]);
     let run = host.run_runbooks(&["dns"]);
     run.roots(&["dns.container container:old"]).exits(2);
-    run.mentions("dns.container container:old", &["it uses 8.8.8.8", "because this host lists only loopback addresses (127.0.0.1)"]);
+    run.mentions(
+        "dns.container container:old",
+        &["it uses 8.8.8.8", "because this host lists only loopback addresses (127.0.0.1)"],
+    );
     // configured for the container, and wrong
     host.docker(&["rm", "-f", "old"]);
     host.silent(B);

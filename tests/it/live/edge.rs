@@ -107,7 +107,10 @@ fn configuration_that_fails_nginx_t_or_is_not_loaded_is_reported() {
     let run = host.run_runbooks(&["nginx"]);
     let test = format!("nginx.config-test {HOST}");
     run.roots(&[&test]).explains(&test, &format!("nginx.config-not-loaded {HOST}"));
-    run.mentions(&test, &["keeps running, but a restart would fail: unknown directive \"nonsense\"", "/etc/nginx/conf.d/site.conf:2"]);
+    run.mentions(
+        &test,
+        &["keeps running, but a restart would fail: unknown directive \"nonsense\"", "/etc/nginx/conf.d/site.conf:2"],
+    );
     host.fix("nginx.reload", "127.0.0.1:80", &[]).exits(15);
     assert_eq!(host.curl("http://127.0.0.1/"), "one 200");
 
@@ -239,7 +242,10 @@ fn swapped_upstreams_are_detected_by_an_earlier_run() {
     assert_eq!(host.curl(&format!("http://{}/health", host.address("edge"))), "two 200");
     let run = host.run_runbooks(&["nginx"]);
     let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-stale-ip").map(|f| f.message.as_str()).collect();
-    assert!(said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("now the address of two")), "{said:?}");
+    assert!(
+        said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("now the address of two")),
+        "{said:?}"
+    );
     host.fix("nginx.reload", "edge", &[]).exits(0);
     host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
 }
@@ -259,7 +265,10 @@ fn restart_is_not_offered_while_nginx_t_fails() {
     let run = host.run_runbooks(&["healthcheck"]);
     run.must(&["healthcheck.http container:edge"]);
     let offer = run.offer("container.restart", "container:edge").unwrap_or_else(|| panic!("{}", run.stdout));
-    assert!(offer.refused.as_ref().is_some_and(|why| why.contains("nginx would not start again in it: `nginx -t` fails")), "{offer:?}");
+    assert!(
+        offer.refused.as_ref().is_some_and(|why| why.contains("nginx would not start again in it: `nginx -t` fails")),
+        "{offer:?}"
+    );
     host.fix("container.restart", "edge", &[]).exits(15);
     assert_eq!(host.inspect("edge", "{{.RestartCount}} {{.State.Running}}"), "0 true");
 }

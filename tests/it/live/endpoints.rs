@@ -32,7 +32,10 @@ fn soft_404_is_detected_and_a_frontend_proves_no_backend() {
     let content = format!("healthcheck.content endpoint:{FRONT}");
     let run = host.run_runbooks(&["healthcheck"]);
     run.must(&[&content]).must_not(&["healthcheck.http", "healthcheck.tcp"]);
-    run.mentions(&content, &["(frontend only)", "status 200 without the text `Welcome`", "deep health: passing", "only this endpoint fails"]);
+    run.mentions(
+        &content,
+        &["(frontend only)", "status 200 without the text `Welcome`", "deep health: passing", "only this endpoint fails"],
+    );
 
     // the backend is down: both fail, and the message states it
     host.sh("pkill -f -- '--port 8001'");

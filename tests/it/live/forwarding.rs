@@ -18,7 +18,10 @@ fn flushed_rules_are_found_although_the_published_port_responds() {
     assert!(answer.contains("200"), "and the published port responds: {answer}");
     let run = host.run_runbooks(&["network", "container", "healthcheck"]);
     run.roots(&[CHAINS]).explains(CHAINS, DROP).exits(2);
-    run.mentions(CHAINS, &["the jump from nat PREROUTING to DOCKER", "MASQUERADE for 172.", "a response from outside proves nothing"]);
+    run.mentions(
+        CHAINS,
+        &["the jump from nat PREROUTING to DOCKER", "MASQUERADE for 172.", "a response from outside proves nothing"],
+    );
     let refused = run.offer("docker.rebuild-chains", "engine:docker").and_then(|o| o.refused.clone()).unwrap_or_default();
     assert!(
         refused.contains("restart dockerd in the same way it was started") && refused.contains("all containers stop with it"),

@@ -152,7 +152,12 @@ fn killed_during_a_blocked_alter_role() {
     host.session("holder", "BEGIN; SELECT 1");
     let args = ["fix", "pg.set-guard", "127.0.0.1:5432", "--yes"];
     eventually(60, "the fix is offered", || {
-        host.run_runbooks(&["postgres"]).report().fixes.iter().any(|f| f.id == "pg.set-guard" && f.refused.is_none()).then_some(())
+        host.run_runbooks(&["postgres"])
+            .report()
+            .fixes
+            .iter()
+            .any(|f| f.id == "pg.set-guard" && f.refused.is_none())
+            .then_some(())
     });
     // another session is altering the same role
     let other = [
@@ -279,7 +284,9 @@ fn killed_in_every_call_of_the_postgres_fixes() {
         host.session("holder", "BEGIN; LOCK TABLE t");
         host.session("waiter", "SELECT * FROM t");
     };
-    fixing("pg.terminate-idle", &[], &queue, &|| assert_ne!(host.backend("waiter"), "", "another session than the root was terminated"));
+    fixing("pg.terminate-idle", &[], &queue, &|| {
+        assert_ne!(host.backend("waiter"), "", "another session than the root was terminated")
+    });
     none_of("holder");
     none_of("waiter");
 
@@ -385,7 +392,8 @@ fn killed_in_every_call_of_a_custom_fix() {
     .unwrap();
     host.sh("mkdir /mnt/own; printf '#!/bin/sh\\necho x >> /mnt/runs\\ntouch /mnt/open\\n' > /mnt/own/unlock; chmod 755 /mnt/own/unlock");
     let again = || _ = host.sh("rm -f /mnt/open /mnt/runs");
-    let whole = || assert!(host.sh("cat /mnt/runs 2> /dev/null | wc -l").parse::<u32>().unwrap() < 2, "the program was run twice");
+    let whole =
+        || assert!(host.sh("cat /mnt/runs 2> /dev/null | wc -l").parse::<u32>().unwrap() < 2, "the program was run twice");
     let args = ["fix", "shop.open", "shop", "--yes"];
     Fixing { host: &host, args: &args, again: &again, whole: &whole }.killed_everywhere();
 }

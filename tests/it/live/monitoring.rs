@@ -152,8 +152,9 @@ fn readiness_of_loki_alloy_and_grafana_is_checked() {
     host.set_page("loki", "/ready", 200, "ready\n");
     host.run_runbooks(&["monitoring"]).roots(&[]);
     // lines rejected in the past are of severity info; lines rejected at present are a warning
-    let refused =
-        |n: u32| host.set_page("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"));
+    let refused = |n: u32| {
+        host.set_page("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"))
+    };
     refused(7);
     let run = host.run_runbooks(&["monitoring"]);
     run.roots(&[]).mentions(loki, &["rejected 7 lines since its start, none since the last run: rate_limited"]);

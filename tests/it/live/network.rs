@@ -131,7 +131,12 @@ fn firewall_between_containers_is_found_by_comparing_sources() {
     run.roots(&[triage]);
     run.mentions(
         triage,
-        &["step 6 of 8, no answer in 1 s", "inside b1 and from the host", "a firewall or network isolation", "from this host: connected"],
+        &[
+            "step 6 of 8, no answer in 1 s",
+            "inside b1 and from the host",
+            "a firewall or network isolation",
+            "from this host: connected",
+        ],
     );
     // a firewall that rejects
     host.sh(&format!(
@@ -197,7 +202,10 @@ fn exposed_ports_and_stale_port_mappings_are_reported() {
         there.then_some(run)
     });
     let dead = run.findings().find(|f| f.code == "network.docker-proxy-dead");
-    assert!(dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, which belongs to no container")), "{dead:?}");
+    assert!(
+        dead.is_some_and(|f| f.message.contains("holds port 18099 for 172.31.99.9:80, which belongs to no container")),
+        "{dead:?}"
+    );
 }
 
 #[test]

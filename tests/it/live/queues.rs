@@ -52,7 +52,11 @@ fn querying_the_node_s_tools_starts_no_daemon() {
     eventually(30, "it listens", || host.sh("ss -Hltn").contains(":5672 ").then_some(()));
     let run = host.run_runbooks(&["rabbitmq"]);
     let node = run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672");
-    assert!(node.reason.as_ref().is_some_and(|r| r.contains("rabbitmq-diagnostics")), "the tools of the node were not run: {}", run.stdout);
+    assert!(
+        node.reason.as_ref().is_some_and(|r| r.contains("rabbitmq-diagnostics")),
+        "the tools of the node were not run: {}",
+        run.stdout
+    );
     host.sh("! pgrep -x epmd");
 }
 

@@ -102,7 +102,10 @@ fn masked_timer_is_reported_although_cron_has_an_entry() {
     let timer = "tls.renewal-timer host:host";
     let run = machine.diagnose(&["tls"]);
     let found: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
-    assert!(found.iter().any(|f| f.starts_with("tls.renewal-timer no renewal is scheduled for the 1 certificate")), "{timer} {found:?}");
+    assert!(
+        found.iter().any(|f| f.starts_with("tls.renewal-timer no renewal is scheduled for the 1 certificate")),
+        "{timer} {found:?}"
+    );
     let f = run.findings().find(|f| f.code == "tls.renewal-timer").unwrap_or_else(|| panic!("{found:?}"));
     assert!(f.evidence.iter().any(|e| e.label == "cron" && e.value.contains("does nothing where systemd runs")), "{f:?}");
     assert!(f.evidence.iter().any(|e| e.label == "certbot.timer" && e.value.contains("masked")), "{f:?}");

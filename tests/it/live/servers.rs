@@ -58,7 +58,9 @@ fn stopped_servers_are_reported_as_hung_with_the_reason() {
     let run = host.run_runbooks(RUNBOOKS);
     assert!(run.took < IN_TIME, "took {:?}", run.took);
     let (redis, postgres) = ("redis.up redis:127.0.0.1:6379", "postgres.up postgres:127.0.0.1:5432");
-    run.roots(&[redis, postgres]).mentions(redis, &["did not answer", "state T"]).mentions(postgres, &["did not answer", "state T"]);
+    run.roots(&[redis, postgres])
+        .mentions(redis, &["did not answer", "state T"])
+        .mentions(postgres, &["did not answer", "state T"]);
     host.sh("kill -CONT $(pgrep -x redis-server) $(head -1 /mnt/pg/data/postmaster.pid)");
     host.run_runbooks(&["redis", "postgres"]).roots(&[]);
 }
@@ -320,7 +322,9 @@ fn connection_limit_of_a_role_or_database_is_reported() {
     let run = host.run_runbooks(&["postgres"]);
     run.roots(&[connections]).mentions(connections, &["the role app has reached its connection limit of 3", "app (first)"]);
     host.psql("ALTER ROLE app CONNECTION LIMIT -1; ALTER DATABASE shop CONNECTION LIMIT 3");
-    host.run_runbooks(&["postgres"]).roots(&[connections]).mentions(connections, &["the database shop has reached its connection limit of 3"]);
+    host.run_runbooks(&["postgres"])
+        .roots(&[connections])
+        .mentions(connections, &["the database shop has reached its connection limit of 3"]);
 }
 
 #[test]

@@ -102,7 +102,10 @@ fn aletheia_is_distinguished_from_its_database_its_api_and_its_frontend() {
 
     // health 200 and the config probe 500: the DRF layer
     answer(&host, 200, 500, SITE);
-    ask().roots(&[&config]).must_not(&["aletheia.health"]).mentions(&config, &["status 500 instead of 200", "look at the web logs"]);
+    ask()
+        .roots(&[&config])
+        .must_not(&["aletheia.health"])
+        .mentions(&config, &["status 500 instead of 200", "look at the web logs"]);
 
     // the frontend's soft 404 is not caused by the backend
     answer(&host, 200, 200, "<h1>Site introuvable</h1>");
