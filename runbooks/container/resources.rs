@@ -8,7 +8,7 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::process::{self, Holder};
+use opsctl_core::probe::process::{self, MemoryUsage};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ pub(super) struct Evidence {
     /// CPU counters `after_us` microseconds later; only if the first sample was suspicious.
     later: Option<Later>,
     /// Largest processes; only near the memory limit.
-    largest: Vec<Holder>,
+    largest: Vec<MemoryUsage>,
     /// Zombie children of its first process.
     zombies: usize,
     /// The most repeated of its last 200 log lines, with its count; only for a busy container.

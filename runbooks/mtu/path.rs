@@ -197,7 +197,7 @@ fn would_table(all: &[Would]) -> Table {
         title: "Planned probes".to_owned(),
         columns: ["from", "to", "data"].map(str::to_owned).to_vec(),
         rows: all.iter().map(|w| vec![w.from.clone(), w.to.clone(), w.says.clone()]).collect(),
-        note: Some(format!("at most {} KiB each, in at most {CONNECTIONS} connections", MAX_SENT_BYTES >> 10)),
+        note: Some(format!("at most {} KiB each, in at most {MAX_CONNECTIONS} connections", MAX_SENT_BYTES >> 10)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
-use opsctl_core::probe::activity::Watch;
+use opsctl_core::probe::activity::SystemSampler;
 use opsctl_core::probe::kernel::Proc;
 use opsctl_core::probe::kmsg::KernelLog;
 use opsctl_core::probe::{NoHistory, ProbeCx, ProbeOptions};
@@ -52,7 +52,7 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         filesystems: opsctl_core::probe::filesystem::Filesystems::default(),
         resolvers: opsctl_core::probe::names::Resolvers::default(),
         needs: opsctl_core::probe::needs::DependencyCache::default(),
-        watch: Watch::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
+        watch: SystemSampler::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
         process_table: opsctl_core::probe::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
         history: Arc::new(NoHistory),

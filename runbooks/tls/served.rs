@@ -306,7 +306,7 @@ impl About<'_> {
     }
 
     fn handshake(&self) -> Option<Finding> {
-        let failed: Vec<&tls::Served> = self.e.looked.served.iter().filter(|s| s.chain.is_none()).collect();
+        let failed: Vec<&tls::ServedCertificate> = self.e.looked.served.iter().filter(|s| s.chain.is_none()).collect();
         // a server with two certificates may have loaded only one key type: judged by name
         let all = self.reference.names.iter().map(Some).chain(self.reference.names.is_empty().then_some(None));
         let mut without =

@@ -22,7 +22,7 @@ pub use notes::{NOTES, Note, add, load};
 
 /// The changes that opsctl recorded itself, and read errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Own {
+pub struct OwnChanges {
     /// The changes, in no order.
     pub changes: Vec<Change>,
     /// Read errors.
@@ -31,8 +31,8 @@ pub struct Own {
 
 /// Reads them from the state directory.
 #[must_use]
-pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> Own {
-    let mut own = Own::default();
+pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> OwnChanges {
+    let mut own = OwnChanges::default();
     match notes::load(state_dir) {
         Ok(notes) => own.changes.extend(notes.into_iter().map(note)),
         Err(e) => own.unknown.push(e.to_string()),

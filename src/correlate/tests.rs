@@ -186,7 +186,7 @@ proptest! {
             let tied = cause.is_some_and(|c| links.iter().any(|l| {
                 l.cause == c.code && l.effect == effect.code
                     && c.keys.iter().any(|k| k.kind == l.tie && effect.keys.contains(k))
-                    && in_order(c, effect)
+                    && precedes(c, effect)
             }));
             prop_assert!(tied);
             prop_assert!(effect.severity > Severity::Info && cause.is_some_and(|c| c.severity > Severity::Info));

@@ -11,7 +11,7 @@ use opsctl_core::probe::nginx::Nginx;
 use opsctl_core::probe::servers::ServerHandle;
 use opsctl_core::probe::tls::{lineage_of, lineages};
 
-use super::part;
+use super::read_source;
 
 /// Limit of the names of one certificate at one address that are requested one by one.
 const MAX_NAMES: usize = 50;
@@ -46,7 +46,7 @@ pub(super) async fn find(
     }
     all.extend(endpoints.iter().filter_map(|e| endpoint(e, &all)).collect::<Vec<_>>());
     for (pid, server) in homes {
-        let read = part("lineages of certbot", until, async move { lineages(pid).await }).await;
+        let read = read_source("lineages of certbot", until, async move { lineages(pid).await }).await;
         match read.and_then(|names| names.map_err(|e| e.to_string())) {
             Ok(names) => {
                 for name in names {

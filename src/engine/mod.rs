@@ -11,4 +11,4 @@ pub use assess::{Assessment, Judging, Offer, Pending, assess};
 pub use partial::{ExceededLimit, Partial, Run, Step};
 pub use progress::Progress;
 pub use recording::{RECORDING_SCHEMA_VERSION, Recording, RecordingError};
-pub use session::{Managers, OwnChanges, OwnerOf, Recheck, Selection, Session, Setup};
+pub use session::{Managers, OwnChangesSource, OwnerOf, Recheck, Selection, Session, Setup};

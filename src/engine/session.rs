@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opsctl_core::model::{Changes, EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
-use opsctl_core::probe::activity::Watch;
+use opsctl_core::probe::activity::SystemSampler;
 use opsctl_core::probe::changes::{self as machine, Reach};
 use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
 use opsctl_core::probe::filesystem::Filesystems;
@@ -22,16 +22,16 @@ use super::assess::{Assessment, Judging, Offer, assess, assess_but};
 use super::collect::{Jobs, Limit, collect, one};
 use super::partial::{ExceededLimit, Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
-use crate::changes::{SiteRunbook, reach};
+use crate::changes::{OwnChanges, reach};
 use crate::config::{Server, nearest};
-use crate::discover::{Discovered, Wanted, discover};
+use crate::discover::{ConfiguredTargets, Discovered, discover};
 use crate::waive::Waivers;
 
 /// Returns the owner of a subject, by name.
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Returns the changes that opsctl recorded itself since a given time.
-pub type OwnChanges = Box<dyn Fn(Timestamp) -> SiteRunbook>;
+pub type OwnChangesSource = Box<dyn Fn(Timestamp) -> OwnChanges>;
 
 /// Time limit of reading earlier changes in a run with findings.
 const CHANGES_TIMEOUT: Duration = Duration::from_millis(300);
@@ -63,7 +63,7 @@ pub struct Setup {
     /// Samples of earlier runs.
     pub history: Arc<dyn History>,
     /// Changes recorded by opsctl itself.
-    pub own_changes: OwnChanges,
+    pub own_changes: OwnChangesSource,
     /// Optional inspections that were requested.
     pub ask: ProbeOptions,
     /// Deadline of a run.
@@ -134,9 +134,9 @@ impl Selection {
 /// A session on one host.
 pub struct Session {
     judging: Arc<Judging>,
-    wanted: Wanted,
+    wanted: ConfiguredTargets,
     history: Arc<dyn History>,
-    own_changes: OwnChanges,
+    own_changes: OwnChangesSource,
     ask: ProbeOptions,
     deadline: Duration,
 }
@@ -199,7 +199,7 @@ impl Session {
             setup;
         Self {
             judging: Arc::new(Judging { runbooks, owner_of, waivers, notes }),
-            wanted: Wanted { engine: endpoint, servers, endpoints },
+            wanted: ConfiguredTargets { engine: endpoint, servers, endpoints },
             history,
             own_changes,
             ask,
@@ -219,7 +219,7 @@ impl Session {
             waivers: Waivers::default(),
             notes: Vec::new(),
             history: Arc::new(NoHistory),
-            own_changes: Box::new(|_| SiteRunbook::default()),
+            own_changes: Box::new(|_| OwnChanges::default()),
             ask: ProbeOptions::default(),
             deadline: Duration::ZERO,
         })
@@ -347,7 +347,7 @@ impl Session {
     async fn context(&self, ask: ProbeOptions, left: Duration) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
         // first: its sampling window elapses during the other steps
-        let watch = Watch::start().await;
+        let watch = SystemSampler::start().await;
         let Discovered { inventory, docker, systemd, servers, table } = Box::pin(discover(&self.wanted, &redactor, left)).await;
         ProbeCx {
             process_table: table.map_or_else(SharedProcessTable::default, SharedProcessTable::of),

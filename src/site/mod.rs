@@ -26,18 +26,18 @@ pub fn runbooks(config: &Config) -> Vec<Runbook> {
 }
 
 fn runbook(own: &'static SiteRunbook, ca_files: &[String]) -> Runbook {
-    let check = |check: &'static SiteCheck| Box::new(SiteCheck { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
+    let check = |check: &'static SiteCheck| Box::new(CheckAdapter { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
     Runbook { id: own.id, about: own.about, checks: own.checks.iter().map(check).collect(), links: own.links, doc: own.doc }
 }
 
-/// A site check.
-struct SiteCheck {
+/// A site check as the engine runs it.
+struct CheckAdapter {
     check: &'static SiteCheck,
     /// Additional trusted authorities: one list for the whole run.
     ca_files: Vec<String>,
 }
 
-impl Check for SiteCheck {
+impl Check for CheckAdapter {
     type Evidence = Evidence;
 
     fn spec(&self) -> &'static CheckSpec {

@@ -8,7 +8,7 @@ use opsctl_core::probe::command::{self, ResolvedPrograms, RunError};
 use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
 use opsctl_core::probe::file::{self, FileInfo};
 use opsctl_core::probe::prometheus::Series;
-use opsctl_core::probe::servers::redis::{NoAnswer, Reply};
+use opsctl_core::probe::servers::redis::{RedisCommandError, Reply};
 use opsctl_core::probe::servers::{Secret, SessionError, postgres, secret_file};
 use opsctl_core::probe::tls::{self, Certificate, HandshakeError, ServedCertificates};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, environment};
@@ -293,7 +293,7 @@ fn no_session(server: &str, why: &SessionError) -> Result<Seen, ProbeError> {
 }
 
 fn sql(server: &str, answer: Result<postgres::Value, postgres::QueryError>) -> Result<Seen, ProbeError> {
-    use postgres::{NoAnswer, QueryError, Value};
+    use postgres::{PostgresError, QueryError, Value};
     let named = || server.to_owned();
     match answer {
         Ok(Value::One(says)) => Ok(Seen::Answer { server: named(), says: says.map(|s| s.chars().take(200).collect()) }),
@@ -301,11 +301,11 @@ fn sql(server: &str, answer: Result<postgres::Value, postgres::QueryError>) -> R
         Ok(Value::Several) => Ok(Seen::Rows { server: named(), several: true }),
         Err(QueryError::NoSession(why)) => no_session(server, &why),
         // 57014: statement_timeout
-        Err(QueryError::Said(NoAnswer::Said { sqlstate, .. })) if sqlstate == "57014" => {
+        Err(QueryError::Said(PostgresError::Said { sqlstate, .. })) if sqlstate == "57014" => {
             Ok(silent(server, "the query exceeded the time limit of the check"))
         }
         // class 42: an error in the query, or no read privilege; 25: it would write. Not a fault of the server
-        Err(QueryError::Said(NoAnswer::Said { sqlstate, message }))
+        Err(QueryError::Said(PostgresError::Said { sqlstate, message }))
             if sqlstate.starts_with("42") || sqlstate.starts_with("25") =>
         {
             Err(ProbeError::failed("an answer", server, &message))
@@ -329,12 +329,14 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
         Ok(Reply::Nothing) => Ok(Seen::Answer { server: name.clone(), says: None }),
         Ok(Reply::Number(n)) => Ok(Seen::Answer { server: name.clone(), says: Some(n.to_string()) }),
         Ok(Reply::Text(text)) => Ok(Seen::Answer { server: name.clone(), says: Some(text) }),
-        Err(NoAnswer::Lost(why)) => no_session(name, &why),
+        Err(RedisCommandError::Lost(why)) => no_session(name, &why),
         // the server rejects all commands; any other error concerns this command
-        Err(NoAnswer::Said(said)) if matches!(said.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") => {
+        Err(RedisCommandError::Said(said)) if matches!(said.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") => {
             Ok(silent(name, format!("{} {}", said.code, said.message)))
         }
-        Err(NoAnswer::Said(said)) => Err(ProbeError::failed("an answer", name, &format!("{} {}", said.code, said.message))),
+        Err(RedisCommandError::Said(said)) => {
+            Err(ProbeError::failed("an answer", name, &format!("{} {}", said.code, said.message)))
+        }
     }
 }
 

@@ -24,9 +24,9 @@ fn own(checks: &str) -> &'static SiteRunbook {
     load(dir.path(), &KnownNames::registry()).unwrap_or_else(|e| panic!("{e}")).remove(0)
 }
 
-fn check(look: &str) -> SiteCheck {
+fn check(look: &str) -> CheckAdapter {
     let own = own(&format!("[[check]]\nname = \"it\"\ntitle = \"It is well\"\n{look}"));
-    SiteCheck { check: &own.checks[0], ca_files: Vec::new() }
+    CheckAdapter { check: &own.checks[0], ca_files: Vec::new() }
 }
 
 fn evidence(seen: Seen) -> Evidence {

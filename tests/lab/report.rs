@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use opsctl_core::model::{CheckRow, Finding, FixOffer, Report, Severity};
 
-use super::asserted::{Asserted, tell};
+use super::asserted::{Asserted, add_row};
 
 /// One run of opsctl, without the findings on the machine from before the test.
 pub(crate) struct Run {
@@ -70,7 +70,7 @@ impl Run {
     #[track_caller]
     fn assert(&self, what: &str, held: bool, of: &str, keep: impl FnOnce(&mut Asserted), message: impl FnOnce() -> String) {
         if let Some(asserted) = &self.asserted {
-            tell(what, held, of);
+            add_row(what, held, of);
             keep(&mut asserted.borrow_mut());
         }
         assert!(held, "{}: {}", message(), self.all());
@@ -245,7 +245,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn exits(&self, code: i32) -> &Self {
         if let Some(fix) = &self.fix {
-            tell(&format!("fix {code}"), self.code == code, fix);
+            add_row(&format!("fix {code}"), self.code == code, fix);
         }
         assert!(self.code == code, "the exit code should be {code}: {}", self.all());
         self

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use memchr::memmem::Finder;
 
-use super::{Errors, LogFormat, Requests, Scanner, config, error_log, log_scan, memory, peers, plain, process, syntax};
+use super::{Errors, LogFormat, Requests, Scanner, config, error_log, log_scan, memory, peers, process, syntax, without_prefix};
 use crate::fuzz::Target;
 
 pub(crate) const TARGETS: &[Target] = &[
@@ -28,7 +28,7 @@ pub(crate) const TARGETS: &[Target] = &[
         let mut errors = Errors::default();
         error_log::count(bytes, &mut errors);
         let _ = error_log::time(bytes, &TimeZone::UTC);
-        drop(plain(&String::from_utf8_lossy(bytes)));
+        drop(without_prefix(&String::from_utf8_lossy(bytes)));
     }),
     // the format in the first line
     Target::bytes("nginx-access-log", |bytes| {

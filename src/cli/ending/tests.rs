@@ -144,7 +144,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
         waivers: crate::waive::Waivers::default(),
         notes: Vec::new(),
         history: Arc::new(NoHistory),
-        own_changes: Box::new(|_| crate::changes::SiteRunbook::default()),
+        own_changes: Box::new(|_| crate::changes::OwnChanges::default()),
         ask: ProbeOptions::default(),
         deadline: DEADLINE,
     });

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl::render::{Format, Style};
-use opsctl_core::model::{Course, Finding, JournalHead, Kind, Known, Measure, Report, Standing, Target, Trend, Unit};
+use opsctl_core::model::{
+    Finding, FindingHistory, FindingStatus, History, JournalHead, Kind, Measure, Report, Target, Trend, Unit,
+};
 
 use crate::lab::{available, eventually, installed};
 
@@ -59,10 +61,10 @@ fn full() -> Report {
         signature: Some(format!("{}:{}", "01".repeat(8), "cd".repeat(64))),
         problem: Some(EVIL.to_owned()),
     });
-    report.course = Some(Course {
-        findings: vec![Known {
+    report.course = Some(History {
+        findings: vec![FindingHistory {
             finding: "w2".to_owned(),
-            standing: Standing::Still,
+            standing: FindingStatus::Still,
             first_seen: now - SignedDuration::from_hours(72),
             times: 1,
         }],
@@ -75,7 +77,7 @@ fn full() -> Report {
             reaches_limit_in_s: Some(86_400),
             says: EVIL.to_owned(),
         }],
-        ..Course::default()
+        ..History::default()
     });
     report
 }
