@@ -19,6 +19,7 @@ struct Fixture {
     target: Target,
     taken_at: jiff::Timestamp,
     evidence: serde_json::Value,
+    #[serde(default)]
     expect: Vec<Expected>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<String>,
