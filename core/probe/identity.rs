@@ -301,6 +301,12 @@ pub(super) fn user(io: &Io, uid: u32) -> String {
     name_of(&passwd, uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name} (uid {uid})"))
 }
 
+/// The user that a process belongs to, when it is an ordinary user and no service, in words.
+pub(super) fn ordinary_user(io: &Io, pid: i32) -> Option<String> {
+    let uid = ids_of(io, pid).ok()?.user()?;
+    (uid >= FIRST_LOGIN_UID).then(|| user(io, uid))
+}
+
 /// Whether an address of this host that the configuration names, of a product that is not known, may be served by `uid`: root, the user
 /// that runs opsctl, or an account of a service.
 pub(super) fn may_serve_any(uid: u32) -> bool {

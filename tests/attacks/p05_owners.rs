@@ -337,3 +337,16 @@ fn servers_of_units_are_examined() {
     examined(&run, "postgres:postgresql@15-main.service", &["postgres.up", "postgres.activity", "postgres.connections"]);
     examined(&run, "prometheus:prometheus.service", &["monitoring.prometheus", "monitoring.targets"]);
 }
+
+#[test]
+fn list_of_targets_names_the_user_of_a_server() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
+    scene.until_listening(6379);
+    let run = scene.opsctl(&["targets"]);
+    let line = run.stdout.lines().find(|l| l.contains(":6379")).unwrap_or_default();
+    assert!(line.contains("; not examined: belongs to user mallory"), "{}", run.stdout);
+}
