@@ -69,7 +69,8 @@ fn reload_of_user_nginx_is_refused() {
     scene.user_nginx_with(
         "server { listen 8443 ssl; server_name shop.test; ssl_certificate /mnt/home/mallory/cert.pem; ssl_certificate_key /mnt/home/mallory/key.pem; }",
     );
-    let workers = || scene.sh("pgrep -f 'nginx: worker'");
+    scene.wait_for("pgrep -f \"[n]ginx: worker\"");
+    let workers = || scene.sh("pgrep -f '[n]ginx: worker'");
     let before = workers();
     // the served certificate is no longer the one on disk: a reason to reload
     certificate("90");
