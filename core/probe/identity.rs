@@ -303,6 +303,12 @@ pub(super) fn user(io: &Io, uid: u32) -> String {
     name_of(&passwd, uid).map_or_else(|| format!("user {uid}"), |name| format!("user {name} (uid {uid})"))
 }
 
+/// The user of a process if it is a regular user, not a system account: `user mallory (uid 1001)`.
+pub(super) fn ordinary_user(io: &Io, pid: i32) -> Option<String> {
+    let uid = ids_of(io, pid).ok()?.user()?;
+    (uid >= FIRST_REGULAR_UID).then(|| user(io, uid))
+}
+
 /// Whether `uid` may serve a configured address of this host if the product is unknown: root, the user that runs opsctl, or a
 /// system account.
 pub(super) fn may_serve_any(uid: u32) -> bool {

@@ -69,6 +69,8 @@ impl Check for Descriptors {
         for p in &e.processes {
             let used = share(p.open, p.limit);
             if let Some((severity, limit)) = worst(used, s.process_descriptors_warn_percent, s.process_descriptors_crit_percent) {
+                // a user can choose a small limit, and is no service of the host
+                let severity = if p.user.is_some() { Severity::Warn } else { severity };
                 let name = format!("{}[{}]", p.comm, p.pid);
                 let message = format!(
                     "{name} has {} of its {} file descriptors open, {}, limit {}",
@@ -78,7 +80,8 @@ impl Check for Descriptors {
                     quantity::percent(limit)
                 );
                 let subject = Subject { kind: Kind::Process, name: name.clone(), identity: p.pid.to_string() };
-                let finding = at_home(Finding::new(&FDS, severity, subject, message), &p.home);
+                let finding =
+                    at_home(Finding::new(&FDS, severity, subject, message), &p.home).cite_opt("belongs to", p.user.clone());
                 findings.push(match &p.home {
                     Home::Container(name) | Home::Unit(name) => finding.key(KeyKind::Descriptors, name),
                     Home::Host => finding,

@@ -87,7 +87,8 @@ fn text(inventory: &Inventory) -> String {
     for s in &inventory.servers {
         let state = if s.process.is_some() || s.address.is_some() { "" } else { "not running; " };
         let product = s.product.kind().to_string();
-        let _ = writeln!(out, "  {product:<12} {:<width$}  {state}{}", printable(&s.name), printable(&s.found_by));
+        let untrusted = s.untrusted.as_ref().map_or_else(String::new, |why| format!("; not examined: {}", printable(why)));
+        let _ = writeln!(out, "  {product:<12} {:<width$}  {state}{}{untrusted}", printable(&s.name), printable(&s.found_by));
     }
     out += &certificates(inventory);
     if let Some(systemd) = &inventory.systemd {

@@ -81,3 +81,16 @@ fn user_with_fakes_of_every_product_gains_nothing() {
     scene.plant("/mnt/root/.pgpass", "*:*:*:*:SECRET\n");
     nothing_gained(&scene, &[("HOME", "/mnt/root"), ("PGPASSWORD", &scene.secret), ("REDISCLI_AUTH", &scene.secret)]);
 }
+
+/// An engine of a user, which would name any process a container's.
+#[test]
+fn engine_in_a_runtime_directory_of_a_user_is_not_used() {
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn_as_user(
+        "mkdir -p /mnt/home/mallory/run/podman; exec /run/lab/fixture fake-docker /mnt/home/mallory/run/podman/podman.sock never",
+    );
+    scene.wait_for("[ -S /mnt/home/mallory/run/podman/podman.sock ]");
+    let environment = [("XDG_RUNTIME_DIR", "/mnt/home/mallory/run")];
+    let run = scene.read(scene.opsctl_command(&[], &["targets"]).envs(environment));
+    assert!(!run.stdout.contains("podman.sock"), "{}", run.stdout);
+}

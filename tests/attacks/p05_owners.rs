@@ -69,7 +69,8 @@ fn reload_of_user_nginx_is_refused() {
     scene.user_nginx_with(
         "server { listen 8443 ssl; server_name shop.test; ssl_certificate /mnt/home/mallory/cert.pem; ssl_certificate_key /mnt/home/mallory/key.pem; }",
     );
-    let workers = || scene.sh("pgrep -f 'nginx: worker'");
+    scene.wait_for("pgrep -f \"[n]ginx: worker\"");
+    let workers = || scene.sh("pgrep -f '[n]ginx: worker'");
     let before = workers();
     // the served certificate differs from the file on disk: a reason to reload
     certificate("90");
@@ -336,4 +337,17 @@ fn servers_of_units_are_examined() {
     examined(&run, "nginx:nginx.service", &["nginx.config", "nginx.processes"]);
     examined(&run, "postgres:postgresql@15-main.service", &["postgres.up", "postgres.activity", "postgres.connections"]);
     examined(&run, "prometheus:prometheus.service", &["monitoring.prometheus", "monitoring.targets"]);
+}
+
+#[test]
+fn list_of_targets_names_the_user_of_a_server() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
+    scene.until_listening(6379);
+    let run = scene.opsctl(&["targets"]);
+    let line = run.stdout.lines().find(|l| l.contains(":6379")).unwrap_or_default();
+    assert!(line.contains("; not examined: belongs to user mallory"), "{}", run.stdout);
 }

@@ -514,3 +514,19 @@ fn run_on_a_healthy_host_ends_before_its_deadline() {
         summary(&run)
     );
 }
+
+/// A thread of opsctl has the effective user id of a server while it connects to its socket: that user sends SIGSTOP to all it can.
+#[test]
+fn user_of_a_server_cannot_stop_opsctl() {
+    if !installed(&["psql"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.postgres("");
+    let script =
+        "while :; do for pid in $(pgrep -x opsctl); do kill -STOP $pid 2> /dev/null && echo $pid >> /mnt/pg/stopped; done; done";
+    scene.spawn("setpriv", &["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "bash", "-c", script]);
+    let run = ends_in_time(&scene, &["diagnose", "postgres", "--format", "json"], &DEADLINE);
+    assert!(rows(&run, "").any(|row| row.check == "postgres.up" && row.verdict == "ok"), "{}", summary(&run));
+    assert_eq!(scene.sh("[ ! -e /mnt/pg/stopped ] || cat /mnt/pg/stopped"), "");
+}

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::FileIdentity;
 use crate::probe::home::Home;
+use crate::probe::identity::ordinary_user;
 use crate::probe::{Io, ProbeError, blocking, host, process};
 
 /// A deleted file that is still open.
@@ -141,6 +142,9 @@ pub struct DescriptorUser {
     /// The container or unit it belongs to.
     #[serde(default)]
     pub home: Home,
+    /// The ordinary user of this host that it belongs to: it can choose its limit itself.
+    #[serde(default)]
+    pub user: Option<String>,
 }
 
 /// Descriptors in use and their system-wide limit (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
@@ -169,7 +173,9 @@ fn users(io: &Io, percent: f64) -> Vec<DescriptorUser> {
         if open as f64 * 100.0 >= limit as f64 * percent {
             let comm = process::comm(io, pid).unwrap_or_default();
             let groups = io.read_lossy(file("cgroup")).unwrap_or_default();
-            list.push(DescriptorUser { pid, comm, open, limit, home: Home::of_cgroups(&groups) });
+            let home = Home::of_cgroups(&groups);
+            let user = if matches!(home, Home::Container(_)) { None } else { ordinary_user(io, pid) };
+            list.push(DescriptorUser { pid, comm, open, limit, home, user });
         }
     }
     list
