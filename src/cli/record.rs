@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use opsctl_core::probe::ProbeOptions;
 
+mod kinds;
+
 use super::exit::UNKNOWN;
 use super::{Global, run};
 use crate::engine::{Run, Selection};
@@ -37,9 +39,13 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     recording.write(&args.file)?;
     if !global.quiet {
         let n = recording.records.len();
+        let contained = kinds::kinds(&recording).join(", ");
+        let contained = if contained.is_empty() { "no names".to_owned() } else { contained };
         writeln!(
             std::io::stdout().lock(),
-            "recorded {n} probes to {file}; replay with: opsctl diagnose --replay {file}",
+            "recorded {n} probes to {file}; replay with: opsctl diagnose --replay {file}\n\
+             it contains: {contained}; secrets are removed where they are recognized\n\
+             read the file before you send it to others",
             file = args.file.display()
         )?;
     }

@@ -46,7 +46,7 @@ fn undo_without_a_revertible_fix_is_refused() {
     let mut f = applied(|p| Plan { undo: vec![Action::Run { argv: words }], ..p });
     assert!(!std::fs::read_to_string(f.state.join(crate::audit::JOURNAL)).unwrap().contains("hunter2x"));
     assert_eq!(f.undo(2), Exit::Refused);
-    assert!(f.said().contains("contains a secret"), "{}", f.said());
+    assert!(f.said().contains("contain a secret"), "{}", f.said());
 
     let mut f = Fixture::new();
     let plan = f.plan();
