@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use opsctl_core::probe::{blocking, environment};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 /// Set in the environment of the process that executes the run.
 const RUN_VARIABLE: &str = "OPSCTL_RUN_OF";
@@ -37,6 +37,7 @@ pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u
     if arguments.len() < 2 || arguments.iter().skip(1).any(|a| a == UNSUPERVISED) {
         return run(arguments);
     }
+    raise_limits();
     let mut command = Command::new("/proc/self/exe");
     command.arg0(&arguments[0]).args(&arguments[1..]).env(RUN_VARIABLE, std::process::id().to_string());
     match command.spawn() {
@@ -49,9 +50,12 @@ pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u
 fn wait(mut child: std::process::Child) -> u8 {
     let pid = child.id();
     let (send, ended) = mpsc::channel();
-    std::thread::spawn(move || {
+    let waiter = std::thread::Builder::new().spawn(move || {
         let _ = send.send(child.wait());
     });
+    if waiter.is_err() {
+        return by_polling(pid);
+    }
     loop {
         match ended.recv_timeout(POLL_INTERVAL) {
             Ok(Ok(status)) => return relay(status),
@@ -64,6 +68,47 @@ fn wait(mut child: std::process::Child) -> u8 {
             // its threads have the time of an ordinary exit
             let reaped = ended.recv_timeout(POLL_INTERVAL);
             return relay(reaped.ok().and_then(Result::ok).unwrap_or(status));
+        }
+    }
+}
+
+/// Waits without a thread of its own.
+fn by_polling(pid: u32) -> u8 {
+    loop {
+        std::thread::sleep(POLL_INTERVAL);
+        match blocking::on_this_thread(|io| io.read_lossy(format!("/proc/{pid}/stat"))) {
+            Ok(stat) => {
+                if let Some(status) = exited(&stat) {
+                    return relay(status);
+                }
+            }
+            Err(_) => return crate::cli::exit::SOFTWARE,
+        }
+    }
+}
+
+/// Resources of a run and the least that it needs: bytes of a file, of private memory, of the address space and of the stack of a thread;
+/// open files. Limits inherited from a shell or from sudo would end a run without a report.
+const NEEDED: &[(Resource, u64)] = &[
+    (Resource::Fsize, 1 << 30),
+    (Resource::Data, 1 << 30),
+    (Resource::As, 8 << 30),
+    (Resource::Stack, 8 << 20),
+    (Resource::Nofile, 4096),
+];
+
+/// Raises inherited limits to [`NEEDED`], as far as this user may.
+fn raise_limits() {
+    for (resource, needed) in NEEDED {
+        let now = getrlimit(*resource);
+        if now.current.is_none_or(|current| current >= *needed) {
+            continue;
+        }
+        let maximum = now.maximum.map(|maximum| maximum.max(*needed));
+        let raised = setrlimit(*resource, Rlimit { current: Some(*needed), maximum });
+        if raised.is_err() {
+            // only root may raise the hard limit
+            let _ = setrlimit(*resource, Rlimit { current: now.maximum.map(|m| m.min(*needed)), maximum: now.maximum });
         }
     }
 }

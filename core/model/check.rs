@@ -106,7 +106,7 @@ impl From<Vec<Finding>> for Judgement {
 /// Evidence that does not match the type of its check: an old or a handwritten recording.
 #[derive(Debug, thiserror::Error)]
 #[error("the evidence of {check} does not match the format of this version: {source}")]
-pub struct EvidenceMismatch {
+pub struct EvidenceError {
     /// Check id.
     pub check: &'static str,
     /// Error from serde.
@@ -127,7 +127,7 @@ pub trait AnyCheck: Send + Sync {
     /// See [`Check::probe`].
     fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<EvidenceText, ProbeError>>;
     /// See [`Check::judge`].
-    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceMismatch>;
+    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceError>;
     /// See [`Check::plan`].
     fn plan(
         &self,
@@ -135,7 +135,7 @@ pub trait AnyCheck: Send + Sync {
         finding: &Finding,
         judged: &Judged<'_>,
         evidence: &EvidenceText,
-    ) -> Result<Result<Plan, Refusal>, EvidenceMismatch>;
+    ) -> Result<Result<Plan, Refusal>, EvidenceError>;
 }
 
 impl<C: Check> AnyCheck for C {
@@ -154,7 +154,7 @@ impl<C: Check> AnyCheck for C {
         })
     }
 
-    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceMismatch> {
+    fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceError> {
         Ok(Check::judge(self, judged, &typed(self, evidence)?))
     }
 
@@ -164,11 +164,11 @@ impl<C: Check> AnyCheck for C {
         finding: &Finding,
         judged: &Judged<'_>,
         evidence: &EvidenceText,
-    ) -> Result<Result<Plan, Refusal>, EvidenceMismatch> {
+    ) -> Result<Result<Plan, Refusal>, EvidenceError> {
         Ok(Check::plan(self, fix, finding, judged, &typed(self, evidence)?))
     }
 }
 
-fn typed<C: Check>(check: &C, evidence: &EvidenceText) -> Result<C::Evidence, EvidenceMismatch> {
-    evidence.typed().map_err(|source| EvidenceMismatch { check: Check::spec(check).id, source })
+fn typed<C: Check>(check: &C, evidence: &EvidenceText) -> Result<C::Evidence, EvidenceError> {
+    evidence.typed().map_err(|source| EvidenceError { check: Check::spec(check).id, source })
 }

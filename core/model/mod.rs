@@ -19,7 +19,7 @@ mod text;
 mod verdict;
 
 pub use change::{Change, ChangeKind, Changes, EVERYTHING};
-pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceMismatch, Judged, Judgement};
+pub use check::{AnyCheck, BoxFuture, Check, CheckSpec, EvidenceError, Judged, Judgement};
 pub use code::Code;
 pub use course::{FindingHistory, FindingStatus, History, Recovered};
 pub use evidence::{EvidenceText, Outcome, Record, Sample, grown};

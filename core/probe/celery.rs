@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::home::Home;
+use super::identity::{Origin, of_origin};
 use super::io::Root;
 use super::servers::connections_of;
 use super::{Io, ProbeCx, ProbeError, blocking, table};
@@ -100,6 +101,10 @@ pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
     for p in &mut found {
         p.home = cx.proven_home(p.pid, std::mem::take(&mut p.home)).await;
     }
+    // outside of containers and units the command line of a regular user proves nothing
+    let outside = found.iter().filter(|p| p.home == Home::Host).map(|p| p.pid).collect();
+    let users = of_origin(outside, &[Origin::User]).await;
+    found.retain(|p| !users.contains(&p.pid));
     Ok(found)
 }
 

@@ -78,9 +78,9 @@ pub trait History: Send + Sync {
 
 /// No history: a first run, a replay, or a state directory that cannot be read.
 #[derive(Debug, Clone, Copy)]
-pub struct NoHistory;
+pub struct HistoryError;
 
-impl History for NoHistory {
+impl History for HistoryError {
     fn oldest(&self, _object: &str, _metric: &str, _max_age_s: i64) -> Option<Sample> {
         None
     }

@@ -1,7 +1,7 @@
 //! The owner and the home of a process, proven by the container engine, systemd and the kernel. The name, the arguments and the
 //! control group path of a process are under its own control and prove nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -307,6 +307,38 @@ pub(super) fn user(io: &Io, uid: u32) -> String {
 pub(super) fn ordinary_user(io: &Io, pid: i32) -> Option<String> {
     let uid = ids_of(io, pid).ok()?.user()?;
     (uid >= FIRST_REGULAR_UID).then(|| user(io, uid))
+}
+
+/// Who started a process: its name and its arguments are free text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Root, a system account or the user that runs opsctl, in the PID namespace of this host.
+    System,
+    /// A container, or another PID namespace.
+    Container,
+    /// A regular user of this host.
+    User,
+}
+
+/// The origin of a process; `None` if it no longer exists.
+pub(super) fn origin(io: &Io, pid: i32) -> Option<Origin> {
+    let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
+    let namespaces = status.lines().find_map(|l| l.strip_prefix("NSpid:")).map_or(1, |ids| ids.split_whitespace().count());
+    if namespaces > 1 || matches!(Home::of_cgroups(&cgroups), Home::Container(_)) {
+        return Some(Origin::Container);
+    }
+    let own = rustix::process::geteuid().as_raw();
+    let uid = ids_of(io, pid).ok()?.user();
+    Some(if uid.is_some_and(|uid| uid < FIRST_REGULAR_UID || uid == own) { Origin::System } else { Origin::User })
+}
+
+/// The processes among `pids` with one of these origins.
+pub(super) async fn of_origin(pids: Vec<i32>, wanted: &'static [Origin]) -> HashSet<i32> {
+    let read = blocking::run("processes", "/proc", READ_TIMEOUT, move |io| {
+        pids.into_iter().filter(|pid| origin(io, *pid).is_some_and(|o| wanted.contains(&o))).collect()
+    });
+    read.await.unwrap_or_default()
 }
 
 /// Whether `uid` may serve a configured address of this host if the product is unknown: root, the user that runs opsctl, or a

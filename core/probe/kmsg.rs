@@ -1,10 +1,11 @@
 //! The kernel log: the only record of an OOM kill after the container's cgroup was removed.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::{Io, Memo, ProbeError, blocking, clock};
@@ -108,42 +109,77 @@ pub struct OomKill {
     pub line: String,
 }
 
+/// The shapes of lines about OOM kills (mm/oom_kill.c, mm/memcontrol.c), Linux 4.19 to 6.18.
+///
+/// Any user can cause lines that begin with a program name of up to 15 characters and contain a file name: `NAME[PID]: segfault at …
+/// in FILE[…]`. A shape therefore begins with more fixed text than a program name has, and covers the line as far as it is used.
+struct Shapes {
+    invoked: Regex,
+    usage: Regex,
+    kill: Regex,
+    killed: Regex,
+}
+
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
+    let shape = |pattern: &str| Regex::new(pattern).expect("constant pattern");
+    Shapes {
+        // bytes that are not printable are escaped as `\\xNN`
+        invoked: shape(r"^(?P<task>(?:\\x[0-9a-f]{2}|.){1,15}) invoked oom-killer: gfp_mask=0x"),
+        usage: shape(r"^memory: usage \d+kB, limit (?P<limit>\d+)kB, failcnt \d+$"),
+        kill: shape(concat!(
+            r"^oom-kill:constraint=CONSTRAINT_[A-Z_]+,nodemask=[^,]*(?:,[0-9-]+)*,cpuset=(?P<cpuset>.*),mems_allowed=[0-9,-]*",
+            r",(?:oom_memcg=(?P<memcg>.*)|global_oom),task_memcg=(?P<victim>.*),task=(?P<task>.*),pid=(?P<pid>\d+),uid=\d+$"
+        )),
+        killed: shape(concat!(
+            r"^(?:Memory cgroup out|Out) of memory[^:]{0,40}: Killed process (?P<pid>\d+) \(.*\) total-vm:\d+kB, ",
+            r"anon-rss:(?P<rss>\d+)kB, [^()]*?(?:oom_score_adj:(?P<adj>-?\d+))?$"
+        )),
+    }
+});
+
 /// Finds the OOM kills in a kernel log.
 pub(super) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
     let (mut limit, mut invoked_by) = (None, None);
     for line in lines {
-        if let Some((command, _)) = line.text.split_once(" invoked oom-killer:") {
-            invoked_by = Some(command.to_owned());
-        }
-        if line.text.starts_with("memory: usage ") {
+        let text = line.text.as_str();
+        if let Some(found) = SHAPES.invoked.captures(text) {
+            invoked_by = Some(found["task"].to_owned());
+        } else if let Some(found) = SHAPES.usage.captures(text) {
             // "memory: usage 16384kB, limit 16384kB, failcnt 25" belongs to the oom-kill line that follows (mm/memcontrol.c)
-            limit = line.text.split("limit ").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse::<u64>().ok());
-        } else if let Some(fields) = line.text.strip_prefix("oom-kill:") {
-            let field = |name: &str| fields.split(',').find_map(|f| f.strip_prefix(name)?.strip_prefix('='));
+            limit = found["limit"].parse::<u64>().ok();
+        } else if let Some(found) = SHAPES.kill.captures(text).filter(|_| is_unambiguous(text)) {
             kills.push(OomKill {
                 at: line.at,
-                pid: field("pid").and_then(|p| p.parse().ok()).unwrap_or(0),
-                task: field("task").unwrap_or("?").to_owned(),
-                limited_by: field("oom_memcg").map(str::to_owned),
-                victim_cgroup: field("task_memcg").unwrap_or("").to_owned(),
+                pid: found["pid"].parse().unwrap_or(0),
+                task: found["task"].to_owned(),
+                limited_by: found.name("memcg").map(|m| m.as_str().to_owned()),
+                victim_cgroup: found["victim"].to_owned(),
                 anon_rss_kib: None,
-                limit: limit.take().and_then(|kib| kib.checked_mul(1024)),
+                limit: limit.take().and_then(|kib: u64| kib.checked_mul(1024)),
                 invoked_by: invoked_by.take(),
                 score_adj: None,
                 line: line.text.clone(),
             });
-        } else if let Some((_, rest)) = line.text.split_once("Killed process ") {
+        } else if let Some(found) = SHAPES.killed.captures(text) {
             // "Memory cgroup out of memory: Killed process 123 (dd) total-vm:…kB, anon-rss:16000kB, …" follows its oom-kill line
-            let pid: Option<i64> = rest.split_whitespace().next().and_then(|p| p.parse().ok());
-            let rss = rest.split("anon-rss:").nth(1).and_then(|r| r.split("kB").next()).and_then(|n| n.parse().ok());
+            let pid: Option<i64> = found["pid"].parse().ok();
             if let Some(kill) = kills.iter_mut().rev().find(|k| Some(k.pid) == pid) {
-                kill.anon_rss_kib = rss;
-                kill.score_adj = rest.split("oom_score_adj:").nth(1).and_then(|n| n.trim().parse().ok());
+                kill.anon_rss_kib = found["rss"].parse().ok();
+                kill.score_adj = found.name("adj").and_then(|n| n.as_str().parse().ok());
             }
         }
     }
     kills
+}
+
+/// Whether every field occurs once: names of programs and of delegated control groups can contain the text of another field.
+fn is_unambiguous(text: &str) -> bool {
+    const FIELDS: &[&str] =
+        &[",cpuset=", ",mems_allowed=", ",oom_memcg=", ",global_oom,", ",task_memcg=", ",task=", ",pid=", ",uid="];
+    FIELDS.iter().all(|field| text.matches(field).count() <= 1)
+        && !(text.contains(",oom_memcg=") && text.contains(",global_oom,"))
 }
 
 #[cfg(test)]
@@ -178,6 +214,22 @@ mod tests {
             "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/docker/abc,task=java,pid=7,uid=0",
         )]);
         assert_eq!((kills[0].limited_by.as_deref(), kills[0].victim_cgroup.as_str()), (None, "/docker/abc"));
+    }
+
+    #[test]
+    fn lines_that_a_user_can_cause_are_no_kill() {
+        let kill =
+            |fields: &str| oom_kills(&[line(&format!("oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),{fields}"))]).len();
+        assert_eq!(kill("cpuset=a,mems_allowed=0,oom_memcg=/a,task_memcg=/a,task=dd,pid=1,uid=0"), 1);
+        // a program and a control group with the text of other fields in their names
+        assert_eq!(kill("cpuset=a,mems_allowed=0,oom_memcg=/a,task_memcg=/a,task=x,pid=7,task,pid=1,uid=0"), 0);
+        assert_eq!(kill("cpuset=a,mems_allowed=0,oom_memcg=/u/x,task_memcg=/docker/abc,task_memcg=/u/x,task=x,pid=1,uid=0"), 0);
+        // a program that crashes on purpose, with both of its names chosen
+        let crash = "oom-kill:x[5]: segfault at 0 ip 0000000000401136 sp 00007ffc rip error 6 in ,task=postgres,pid=4242,global_oom,task_memcg=x,[401000+1000]";
+        let usage = "memory: usage [4]: segfault at 0 ip 0 sp 0 error 6 in limit 65536kB,[401000+1000]";
+        let killed =
+            "Out of memory: [3]: segfault at 0 ip 0 sp 0 error 6 in Killed process 1 (x) total-vm:1kB, anon-rss:1kB, [4+1]";
+        assert_eq!(oom_kills(&[line(usage), line(crash), line(killed)]), []);
     }
 
     #[test]

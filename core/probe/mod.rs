@@ -57,7 +57,7 @@ pub mod tasks;
 pub mod tls;
 pub mod trusted;
 
-pub use cx::{History, NoHistory, ProbeCx, ProbeOptions};
+pub use cx::{History, HistoryError, ProbeCx, ProbeOptions};
 pub use environ::environment;
 pub use error::{ProbeError, UNEXPECTED_FORMAT};
 pub use io::{Io, blocking};

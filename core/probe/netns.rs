@@ -131,6 +131,15 @@ pub(super) fn enter_other(io: &Io, pid: i32) -> std::io::Result<()> {
     if same_network(io, pid) { Ok(()) } else { enter(io, i64::from(pid)) }
 }
 
+/// Enters the network namespace of `pid`, unless this thread is in it: also after it entered another one.
+pub(super) fn enter_next(io: &Io, pid: i32) -> std::io::Result<()> {
+    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
+    match (of("thread-self"), of(&pid.to_string())) {
+        (Some(own), Some(other)) if own == other => Ok(()),
+        _ => enter(io, i64::from(pid)),
+    }
+}
+
 fn enter(io: &Io, pid: i64) -> std::io::Result<()> {
     let namespace = io.open(format!("/proc/{pid}/ns/net"))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::ProbeError;
+use super::identity::{Origin, of_origin};
 use super::table::ProcessTable;
 
 /// A `docker-proxy` process.
@@ -21,7 +22,9 @@ pub struct Proxy {
 /// The running TCP proxies, sorted by host port. No privileges required.
 pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
     let table = ProcessTable::read().await?;
-    let lines = table.command_lines(table.named(&["docker-proxy"]).map(|p| p.pid)).await;
+    let named = table.named(&["docker-proxy"]).map(|p| p.pid).collect();
+    // the engine runs them as root
+    let lines = table.command_lines(of_origin(named, &[Origin::System]).await).await;
     let proxy = |(pid, line): (i32, String)| ends(&line).map(|(host, container)| Proxy { pid, host, container });
     let mut found: Vec<Proxy> = lines.into_iter().filter_map(proxy).collect();
     found.sort_by_key(|p| (p.host.port(), p.host, p.pid));

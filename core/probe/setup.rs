@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Io;
+use super::identity::{Origin, of_origin};
 use super::table::ProcessTable;
 
 /// `/sys/class/block` counts sectors of 512 bytes, independent of the sector size of the disk.
@@ -213,13 +214,18 @@ impl Tree {
     }
 }
 
-/// Names of the running programs that discipline a clock.
-#[must_use]
-pub fn clock_daemons(table: &ProcessTable) -> Vec<String> {
-    // the kernel truncates names to 15 characters
-    const KNOWN: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
+/// Names of the running programs that discipline the clock of this host.
+pub async fn clock_daemons(table: &ProcessTable) -> Vec<String> {
+    let system = of_origin(table.named(CLOCK_DAEMONS).map(|p| p.pid).collect(), &[Origin::System]).await;
+    names_of_clock_daemons(table, |pid| system.contains(&pid))
+}
+
+/// Programs that discipline a clock; the kernel truncates names to 15 characters.
+const CLOCK_DAEMONS: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpsec", "phc2sys"];
+
+fn names_of_clock_daemons(table: &ProcessTable, is_system: impl Fn(i32) -> bool) -> Vec<String> {
     let whole = |comm: &str| if comm == "systemd-timesyn" { "systemd-timesyncd".to_owned() } else { comm.to_owned() };
-    let mut names: Vec<String> = table.named(KNOWN).map(|p| whole(&p.comm)).collect();
+    let mut names: Vec<String> = table.named(CLOCK_DAEMONS).filter(|p| is_system(p.pid)).map(|p| whole(&p.comm)).collect();
     names.sort();
     names.dedup();
     names
@@ -298,7 +304,8 @@ mod tests {
         ]);
         let process = |pid, comm: &str| Process { pid, parent: 1, start_ticks: 1, state: 'S', comm: comm.to_owned() };
         let table = ProcessTable::of([process(7, "systemd-timesyn"), process(8, "chronyd"), process(9, "cron")].into_iter());
-        assert_eq!(clock_daemons(&table), ["chronyd", "systemd-timesyncd"]);
+        assert_eq!(names_of_clock_daemons(&table, |_| true), ["chronyd", "systemd-timesyncd"]);
+        assert_eq!(names_of_clock_daemons(&table, |pid| pid == 8), ["chronyd"]);
         assert!(t.rtc_is_local(io));
         assert_eq!(t.distribution(io), "debian");
         assert_eq!(t.sysctls(io, &["net.core.somaxconn", "no.such"]).len(), 1);

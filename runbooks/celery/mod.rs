@@ -22,7 +22,7 @@ pub struct Settings {
     pub backlog_crit: u64,
     /// Age in seconds of the oldest unacknowledged task that is warn while others wait and no queue shrinks (judgement).
     pub unacked_warn_s: u64,
-    /// Seconds since beat wrote its schedule that are warn (catalogue: 600).
+    /// Seconds since beat wrote its schedule that are warn (judgement: 600).
     pub schedule_warn_s: u64,
 }
 
@@ -32,7 +32,7 @@ impl Default for Settings {
     }
 }
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("celery.no-consumer", "celery.backlog", KeyKind::Queue, "no worker consumes the queue"),
     Link::confirmed("celery.stalled", "celery.backlog", KeyKind::Queue, "no worker consumes the queue"),

@@ -48,13 +48,13 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(5),
 };
 
-/// A writer blocked in the same call for this long is stuck, not busy (catalogue: twice, 2 s apart).
+/// A writer blocked in the same call for this long is stuck, not busy (judgement: in two samples, 2 s apart).
 const BLOCKED_WRITER_INTERVAL: Duration = Duration::from_secs(2);
-/// Bytes saved of a truncated log (catalogue: 10 MB).
+/// Bytes saved of a truncated log (judgement: 10 MB).
 const KEPT_LOG_BYTES: u64 = 10 << 20;
 /// Filesystems below this size are judged by percent only: an absolute limit would fire on every small test disk.
 const SMALL_FILESYSTEM: u64 = 5 << 30;
-/// Usage from which the filesystem counts as full, for severity and for the fix (catalogue: 90 %).
+/// Usage from which the filesystem counts as full, for severity and fix (judgement: 90 %, the warn limit of `disk.space`).
 const FULL_PERCENT: f64 = 90.0;
 
 pub(super) struct Logs {

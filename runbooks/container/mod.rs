@@ -37,7 +37,7 @@ pub struct Settings {
     pub throttled_warn_percent: f64,
     /// The same for crit (judgement).
     pub throttled_crit_percent: f64,
-    /// Cores used by one container, now and on average, that are warn (operations runbook `ContainerHighCpu`: 1.5).
+    /// Cores used by one container, now and on average, that are warn (judgement: 1.5).
     pub cpu_hot_cores: f64,
     /// Processes in percent of the container's limit that are warn (judgement).
     pub pids_warn_percent: f64,
@@ -69,7 +69,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects that involve containers (catalogue §18: 6, 9, 15, 19, 41, 50).
+/// Causes and effects that involve containers; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "container.memory-near-limit",

@@ -7,7 +7,7 @@ use opsctl_core::probe::kmsg::OomKill;
 
 use super::state::{Evidence, OOM_KILLED, RAISE_MEMORY};
 
-/// Older kills are history (catalogue: 24 h).
+/// Older kills are history (judgement: 24 h).
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 /// The last OOM kill.

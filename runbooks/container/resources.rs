@@ -50,11 +50,11 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(6),
 };
 
-/// Ten scheduler periods of 100 ms; fewer are not significant (catalogue: at least 10 periods).
+/// Ten scheduler periods of 100 ms; fewer are not significant (judgement: at least 10 periods).
 const THROTTLE_WINDOW: Duration = Duration::from_millis(1100);
 /// Long enough to distinguish a busy container from one that was just scheduled.
 const HOT_WINDOW: Duration = Duration::from_millis(500);
-/// Average since the start from which current usage is measured (catalogue: 0.5 cores).
+/// Average since the start from which current usage is measured (judgement: 0.5 cores).
 const HOT_AVERAGE: f64 = 0.5;
 
 pub(super) struct Resources {

@@ -8,7 +8,7 @@ use super::decode::exit_code;
 use super::oom;
 use super::state::{Evidence, RESTART_LOOP, STOP_LOOP};
 
-/// Age of a start from which the restart counter is history (catalogue: 10 min).
+/// Age of a start from which the restart counter is history (judgement: 10 min).
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// Starts within the last ten minutes in the engine's events.

@@ -118,7 +118,7 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
             }
             let undo = vec![Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) }];
-            // catalogue: running for 15 s, so that a container that exits at once does not count as started
+            // judgement: running for 15 s, so that a container that exits at once does not count as started
             Ok(plan(&START, vec![Action::StartContainer { id }])
                 .undo(undo)
                 .affects(dependants())
@@ -156,7 +156,7 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
     }
 }
 
-/// Twice the limit, if the increase is at most nine tenths of the available memory (catalogue: at most `MemAvailable` - 10 %).
+/// Twice the limit, if the increase is at most nine tenths of the available memory (judgement: `MemAvailable` - 10 %).
 fn more_memory(e: &Evidence) -> Result<(i64, i64), Refusal> {
     let old = e.container.memory;
     if old <= 0 {

@@ -33,7 +33,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(5),
 };
 
-/// Age up to which a failure is relevant (catalogue, container.down: 24 h).
+/// Age up to which a failure is relevant (judgement: 24 h).
 const RECENT_FAILURE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Storage;
@@ -256,7 +256,7 @@ fn ephemeral(c: &Container) -> Option<Finding> {
     Some(Finding::new(&EPHEMERAL, severity, c.subject(), message).cite("image", &c.image).cite("compose", snippet))
 }
 
-/// Count of files in the writable layer from which they are reported as state (catalogue: 1000).
+/// Count of files in the writable layer from which they are reported as state (judgement: 1000).
 const MIN_STATE_FILES: usize = 1000;
 
 /// Added files per directory of the second level, most first, without temporary directories.

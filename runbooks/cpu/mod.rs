@@ -31,7 +31,7 @@ pub struct Settings {
     pub io_waiting_percent: f64,
     /// The same for all tasks at once that is crit (judgement: 50).
     pub io_stalled_crit_percent: f64,
-    /// How long a task may wait uninterruptibly, in milliseconds (catalogue: 10 s).
+    /// How long a task may wait uninterruptibly, in milliseconds (judgement: 10 s).
     pub stuck_after_ms: u64,
 }
 
@@ -53,7 +53,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18: 19; and the parts of the load average).
+/// Causes and effects, also of the parts of the load average; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("container.cpu-hot", "cpu.saturated", KeyKind::Container, "its processes use most of the processors"),
     Link::confirmed("cpu.d-state", "cpu.load", KeyKind::Host, "tasks that wait in the kernel count as load"),

@@ -41,10 +41,10 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(20),
 };
 
-/// Usage from which the slow `/system/df` is queried (judgement), and from which objects may be removed (catalogue: 90 %).
+/// Usage from which the slow `/system/df` is queried, and from which objects may be removed (judgement: 80 and 90 %).
 const USAGE_QUERY_PERCENT: f64 = 80.0;
 const FULL_PERCENT: f64 = 90.0;
-/// Minimum age of a stopped container for its removal (catalogue: 7 d).
+/// Minimum age of a stopped container for its removal (judgement: 7 d).
 const MIN_CONTAINER_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) struct DockerReclaimable;

@@ -1,6 +1,7 @@
 //! I/O errors and saturation of disks.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -8,6 +9,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Key
 use opsctl_core::probe::filesystem::{self, DiskCounters};
 use opsctl_core::probe::kmsg::KernelLine;
 use opsctl_core::probe::{ProbeCx, ProbeError};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::subject;
@@ -145,24 +147,26 @@ fn on_disk(partition: &str, disk: &str) -> bool {
     })
 }
 
+/// The lines about errors of a device, Linux 4.19 to 6.18. A user can cause lines that begin with a program name of up to 15 characters,
+/// `NAME[PID]: segfault at … in FILE[…]`: no pattern matches them, whatever the names.
+const ERROR_LINES: &[&str] = &[
+    r"^(?:[a-z_]{1,30}: )?(?:I/O error|critical (?:medium|target|nexus|space allocation) error), dev ([\w-]+), sector \d",
+    r"^Buffer I/O error on dev(?:ice)? ([\w-]+), logical block \d",
+    r"^[A-Z0-9]{2,8}-fs error \(device ([\w-]+)\): ",
+    r"^BTRFS error \(device ([\w-]+)[^)\[]*\)",
+    r"^XFS \(([\w-]+)\): [^\[]*I/O error",
+];
+
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static ERROR_LINE: LazyLock<Vec<Regex>> =
+    LazyLock::new(|| ERROR_LINES.iter().map(|pattern| Regex::new(pattern).expect("constant pattern")).collect());
+
 /// The device of a kernel line about an error: `I/O error, dev sda, sector …`, `Buffer I/O error on dev sda1, …`,
 /// `EXT4-fs error (device sda1): …`, `XFS (sda1): metadata I/O error`, `BTRFS error (device sda1)`.
 pub(super) fn failing_device(line: &str) -> Option<&str> {
-    let word =
-        |rest: &'_ str| rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_').len();
-    let after = |marker: &str| {
-        let rest = line.split_once(marker)?.1;
-        let end = word(rest);
-        (end > 0).then(|| &rest[..end])
-    };
-    if line.contains("I/O error") {
-        // floppy and optical drives without a medium fail every read
-        return after("dev ").or_else(|| after("XFS (")).filter(|d| !d.starts_with("fd") && !d.starts_with("sr"));
-    }
-    if line.contains("-fs error (device ") || line.contains("BTRFS error (device ") {
-        return after("(device ");
-    }
-    None
+    let device = ERROR_LINE.iter().find_map(|pattern| Some(pattern.captures(line)?.get(1)?.as_str()))?;
+    // floppy and optical drives without a medium fail every read
+    (!device.starts_with("fd") && !device.starts_with("sr")).then_some(device)
 }
 
 #[cfg(test)]
@@ -180,6 +184,10 @@ mod tests {
             ("blk_update_request: I/O error, dev fd0, sector 0", None),
             ("EXT4-fs (sda1): mounted filesystem", None),
             ("dev sda is fine", None),
+            ("x[7]: segfault at 0 ip 0 sp 0 error 6 in EXT4-fs error (device sda1): bad I[1+1]", None),
+            ("EXT4-fs error ([7]: segfault at 0 ip 0 sp 0 error 6 in device sda1): x[1+1]", None),
+            ("XFS (sda1): x[7]: segfault at 0 ip 0 sp 0 error 6 in I/O error[1+1]", None),
+            ("I/O error, dev [7]: segfault at 0 ip 0 sp 0 error 6 in sda, sector 1[1+1]", None),
         ] {
             assert_eq!(failing_device(line), device, "{line}");
         }

@@ -82,7 +82,7 @@ impl Default for Settings {
 /// Filesystems below this size are judged by percent only: an absolute limit would always fire on them.
 const SMALL_FILESYSTEM: u64 = 5 << 30;
 
-/// Causes and effects (catalogue §18). `container.log-huge` → `disk.space` is in the container runbook.
+/// Causes and effects; docs/causes.md lists all links. `container.log-huge` → `disk.space` is in the container runbook.
 const LINKS: &[Link] = &[
     Link::confirmed("disk.deleted-open", "disk.space", KeyKind::Filesystem, "a deleted file that is still open takes the space"),
     Link::confirmed(

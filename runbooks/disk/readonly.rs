@@ -54,7 +54,9 @@ impl Check for ReadOnly {
             e.fstab = filesystem::fstab().await.unwrap_or_default().into_iter().find(|f| f.mountpoint == mount.mountpoint);
             let device = mount.source.rsplit('/').next().unwrap_or_default();
             let lines = cx.kernel_log.lines().await.unwrap_or_default();
-            let reports = |text: &str| text.contains("Remounting filesystem read-only") && text.contains(&format!("({device})"));
+            // `EXT4-fs (sda1): Remounting filesystem read-only`; program names in lines of users have at most 15 characters
+            let ending = format!("({device}): Remounting filesystem read-only");
+            let reports = |text: &str| text.strip_suffix(&ending).is_some_and(|fs| fs.len() < 20 && !fs.contains('['));
             e.kernel = lines.iter().rev().find(|l| reports(&l.text)).map(|l| format!("{} {}", l.at, l.text));
         }
         Ok(e)

@@ -43,7 +43,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(8),
 };
 
-/// Minimum span of a fill rate; a shorter one is noise (catalogue: 30 min).
+/// Minimum span of a fill rate; a shorter one is noise (judgement: 30 min).
 const MIN_RATE_SPAN: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum span of a fill rate, in seconds; a longer one is not the current rate.
 const MAX_RATE_SPAN_S: i64 = 6 * 3600;

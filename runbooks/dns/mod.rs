@@ -20,9 +20,9 @@ pub struct Settings {
     /// Names that every name server of this host should resolve, at most four; if empty, only the root is queried.
     #[schemars(example = ["db.corp.example"])]
     pub names: Vec<String>,
-    /// Latency of a name server that is warn, in milliseconds (catalogue §15: 500).
+    /// Latency of a name server that is warn, in milliseconds (judgement: 500).
     pub latency_ms: u64,
-    /// Time limit of a response, in milliseconds, at most 2500; the query is sent twice in that time (catalogue §15: 2 s, 2
+    /// Time limit of a response, in milliseconds, at most 2500; the query is sent twice in that time (judgement: 2 s, 2
     /// tries).
     pub timeout_ms: u64,
 }
@@ -40,7 +40,7 @@ impl Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("dns.stub", "dns.resolve", KeyKind::Host, "the name server of this machine does not run"),
     Link::confirmed(

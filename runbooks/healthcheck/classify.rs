@@ -21,7 +21,7 @@ pub(super) enum Class {
     Other,
 }
 
-/// Classifies one failed run. The messages are those of runc 1.0 to 1.2 and of the shells, see the catalogue's signatures.
+/// Classifies one failed run. The messages are those of runc 1.0 to 1.2 and of the shells.
 pub(super) fn class(entry: &HealthEntry, command: &Command) -> Class {
     let out = entry.output.as_str();
     if out.contains("timed out starting health check") {

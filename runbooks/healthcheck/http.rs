@@ -33,7 +33,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
-/// Number of tries, the first included (catalogue: 3).
+/// Number of tries, the first included (judgement: 3).
 const TRIES: usize = 3;
 /// Delay between two tries.
 const RETRY_DELAY: Duration = Duration::from_millis(150);

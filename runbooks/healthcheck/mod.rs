@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Time limit of a response to opsctl's own HTTP request, in milliseconds (catalogue: 5 s).
+    /// Time limit of a response to opsctl's own HTTP request, in milliseconds (judgement: 5 s).
     pub http_timeout_ms: u64,
-    /// Time limit of a connection, in milliseconds (catalogue: 2 s).
+    /// Time limit of a connection, in milliseconds (judgement: 2 s).
     pub connect_timeout_ms: u64,
     /// Seconds after its start in which a container may still be starting (judgement).
     pub starting_s: i64,
@@ -36,7 +36,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "healthcheck.command-missing",

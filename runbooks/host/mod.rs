@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Days after which a required reboot is warn (catalogue: 14).
+    /// Days after which a required reboot is warn (judgement: 14).
     pub reboot_warn_days: f64,
     /// Minutes after boot in which a boot counts as recent (netdata: 10).
     pub recent_boot_min: i64,
-    /// Minutes after which cloud-init should be done (catalogue: 15).
+    /// Minutes after which cloud-init should be done (judgement: 15).
     pub cloud_init_min: i64,
     /// Unallocated space behind the last partition, in percent of the disk, that is info (judgement: 10).
     pub unallocated_percent: f64,
@@ -40,7 +40,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::likely(
         "host.reboot-required",

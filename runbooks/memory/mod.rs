@@ -58,7 +58,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("memory.leak-suspect", "memory.available", KeyKind::Host, "one process keeps growing"),
     Link::confirmed("memory.slab", "memory.available", KeyKind::Host, "kernel objects use it"),

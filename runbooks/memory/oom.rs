@@ -29,7 +29,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(3),
 };
 
-/// Older kills are not reported (catalogue: 24 h).
+/// Older kills are not reported (judgement: 24 h; netdata health.d/ram.conf: 30 min).
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) struct Oom;

@@ -41,7 +41,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(4),
 };
 
-/// Share of the last minute in percent in which tasks waited above which swap counts as in use (catalogue).
+/// Share of the last minute in percent in which tasks waited above which swap counts as in use (judgement).
 const SWAP_IN_USE_PERCENT: f64 = 5.0;
 
 pub(super) struct Pressure {

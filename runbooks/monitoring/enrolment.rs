@@ -30,7 +30,7 @@ const ENROL: FixSpec = FixSpec {
 const RETIRE: FixSpec = FixSpec {
     id: "monitoring.retire",
     risk: Risk::R1,
-    title: "rename the target file of this host to .deleted.<time>, so that it is kept and no longer loaded",
+    title: "rename the target file of this host to .deleted.TIME, so that it is kept and no longer loaded",
 };
 
 static SPEC: CheckSpec = CheckSpec {

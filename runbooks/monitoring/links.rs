@@ -1,4 +1,4 @@
-//! Causes and effects (catalogue §18).
+//! Causes and effects; docs/causes.md lists all links.
 
 use opsctl_core::model::{KeyKind, Link};
 

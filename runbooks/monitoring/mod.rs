@@ -33,9 +33,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds after the start of a Prometheus without target checks (catalogue §13: its lists are empty for 5 s).
+    /// Seconds after the start of a Prometheus without target checks (judgement; in Prometheus 2.42 its lists are empty for 5 s).
     pub starting_s: i64,
-    /// Minutes that a Prometheus may replay its write-ahead log at its start (catalogue §13: 10).
+    /// Minutes that a Prometheus may replay its write-ahead log at its start (judgement: 10).
     pub replay_minutes: i64,
     /// Seconds without a new sample that are crit while targets are scraped (judgement; prometheus-mixin `PrometheusNotIngestingSamples` waits 10 min).
     pub stale_s: i64,
@@ -43,11 +43,11 @@ pub struct Settings {
     pub remote_write_behind_s: f64,
     /// Percent of notifications that may fail (alertmanager-mixin `AlertmanagerFailedToSendAlerts`: 1).
     pub notifications_failed_percent: f64,
-    /// Minutes a Loki may take to become ready (catalogue §13: 2).
+    /// Minutes a Loki may take to become ready (judgement: 2).
     pub loki_ready_minutes: i64,
     /// Percent of the disk of Loki's write-ahead log that is warn (Loki `pkg/ingester/wal.go`: writes stop being logged at 90).
     pub loki_wal_percent: f64,
-    /// Minutes after the start of a log collector in which duplicate logs count as a replay (catalogue §13: 30).
+    /// Minutes after the start of a log collector in which duplicate logs count as a replay (judgement: 30).
     pub replay_storm_minutes: i64,
     /// Name of the alert that always fires (prometheus-operator's rules: Watchdog).
     pub watchdog: String,

@@ -375,5 +375,5 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
     }
 }
 
-/// An MSS this much lower costs a few percent of throughput (catalogue §11: 1360 for 1410 is a small loss), in bytes.
+/// An MSS this much lower costs a few percent of throughput (judgement: 1360 for 1410 is a small loss), in bytes.
 const MAX_LOWER_MSS: u32 = 20;

@@ -27,7 +27,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "mtu.icmp-blocked-local",

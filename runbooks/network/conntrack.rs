@@ -82,7 +82,9 @@ impl Check for Conntrack {
         let mut e = Evidence { count, max, writable, ..Evidence::default() };
         match cx.kernel_log.lines().await {
             Ok(lines) => {
-                let messages = lines.iter().filter(|l| l.text.contains("nf_conntrack: table full"));
+                // longer than the program name in a line of a user
+                let full = |text: &str| text.trim_start_matches("nf_conntrack: ").starts_with("table full, dropping packet");
+                let messages = lines.iter().filter(|l| l.text.starts_with("nf_conntrack: ") && full(&l.text));
                 e.full = messages.map(|l| l.at).collect();
                 e.full.reverse();
                 e.full.truncate(3);

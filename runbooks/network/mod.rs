@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds after its start in which a missing listener of a container is no finding (catalogue §14: 60).
+    /// Seconds after its start in which a missing listener of a container is no finding (judgement: 60).
     pub starting_s: i64,
     /// Ports of databases, brokers and metrics that are published on every address on purpose: container and port.
     #[schemars(example = ["prometheus:9090"])]
@@ -48,8 +48,8 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18). A cause and its effect share the port: another port of the same container is
-/// unrelated.
+/// Causes and effects; docs/causes.md lists all links. A cause and its effect share the port: another port of the same
+/// container is unrelated.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "network.loopback-only",

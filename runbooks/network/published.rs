@@ -43,7 +43,7 @@ static SPEC: CheckSpec = CheckSpec {
 /// Time between two samples, for containers that are starting or stopping.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Ports of private services, by their usual listener (judgement; catalogue §14).
+/// Ports of private services, by their usual listener (judgement).
 const PRIVATE: &[(u16, &str)] = &[
     (1433, "SQL Server"),
     (2181, "ZooKeeper"),

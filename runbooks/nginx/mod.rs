@@ -18,9 +18,9 @@ use crate::servers::Server;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Evaluated window of the logs in seconds (catalogue: 5 min).
+    /// Evaluated window of the logs in seconds (judgement: 5 min).
     pub window_s: u32,
-    /// Requests in that window below which a share is not significant (catalogue: 60).
+    /// Requests in that window below which a share is ignored (judgement: 60; netdata health.d/web_log.conf: 120 a minute).
     pub min_requests: u64,
     /// Share of 5xx responses in percent that is warn (netdata, web log alarms: 2).
     pub failed_warn_percent: f64,
@@ -30,7 +30,7 @@ pub struct Settings {
     pub few_failed_crit: u64,
     /// Error log lines of one kind within the window that are warn (judgement).
     pub errors_warn: u64,
-    /// Usage of worker_connections or of the open files limit by a worker, in percent, that is warn (catalogue: 80).
+    /// Usage of worker_connections or of the open files limit by a worker, in percent, that is warn (judgement: 80).
     pub connections_warn_percent: f64,
     /// The same for crit (judgement).
     pub connections_crit_percent: f64,
@@ -40,7 +40,7 @@ pub struct Settings {
     pub connect_timeout_ms: u64,
     /// Seconds after its start in which an upstream container may still be starting (judgement).
     pub starting_s: i64,
-    /// Hours after which a worker that is shutting down is reported (catalogue: 1).
+    /// Hours after which a worker that is shutting down is reported (judgement: 1).
     pub leaving_h: i64,
 }
 
@@ -63,7 +63,7 @@ impl Default for Settings {
     }
 }
 
-/// Causes and effects (catalogue §18).
+/// Causes and effects; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("container.down", "nginx.stopped", KeyKind::Container, "its container is down"),
     Link::confirmed("container.restart-loop", "nginx.stopped", KeyKind::Container, "its container restarts repeatedly"),

@@ -344,7 +344,7 @@ impl Activity {
             let waiters = tree.waiters(backend.pid).len();
             let longest_wait_s = e.longest_wait(tree, backend.pid);
             let idle = |severity, limit_s| Some(Idle { backend, severity, limit_s, waiters, longest_wait_s });
-            // reported at any age if it blocks others (catalogue §7)
+            // reported at any age if it blocks others (judgement)
             if waiters > 0 && self.queue_severity(waiters, longest_wait_s).is_some() {
                 return idle(Severity::Crit, None);
             }

@@ -125,7 +125,7 @@ const IDLE_IN_TX: Code = Code {
     hint: "find the code that leaves the transaction open; `query` is the last statement, not the cause",
 };
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "container.oom-killed",

@@ -33,7 +33,7 @@ impl Default for Settings {
     }
 }
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed(
         "memory.oom-kill",

@@ -29,7 +29,7 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(8),
 };
 
-/// Number of PINGs per run (catalogue §8).
+/// Number of PINGs per run (judgement).
 const PINGS: usize = 20;
 
 pub(super) struct Latency {

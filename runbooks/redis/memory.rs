@@ -78,7 +78,7 @@ const KEYS: &[&str] = &[
 /// Period over which counters are compared, in seconds.
 const COUNTER_PERIOD_S: i64 = 3600;
 
-/// Fragmentation below this is ignored, in bytes (catalogue: the ratio is 1.56 at 12 MB).
+/// Fragmentation below this is ignored, in bytes (judgement; Redis 7.0 with 12 MB has a ratio of 1.56).
 const MIN_FRAG_BYTES: u64 = 512 << 20;
 
 pub(super) struct Memory {

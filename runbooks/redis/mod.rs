@@ -39,11 +39,11 @@ pub struct Settings {
     pub clients_warn_percent: f64,
     /// The same for crit (judgement).
     pub clients_crit_percent: f64,
-    /// Seconds without data from its master that are warn for a replica (catalogue: 30).
+    /// Seconds without data from its master that are warn for a replica (judgement: 30).
     pub replica_silent_s: u64,
     /// Milliseconds of the slowest PING that are warn (judgement).
     pub latency_warn_ms: f64,
-    /// Uptime in seconds below which a restart is reported (catalogue: 600).
+    /// Uptime in seconds below which a restart is reported (judgement: 600).
     pub restarted_s: u64,
 }
 
@@ -66,7 +66,7 @@ impl Default for Settings {
     }
 }
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
     Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),

@@ -34,7 +34,7 @@ pub struct Settings {
     pub restarts_hour: usize,
     /// Tasks of a service in percent of its limit that are warn (awesome: 90).
     pub tasks_warn_percent: f64,
-    /// Time limit of the boot in minutes (catalogue: 10).
+    /// Time limit of the boot in minutes (judgement: 10).
     pub starting_min: i64,
     /// Time limit of a timer's job in hours (awesome: 24).
     pub job_hours: i64,
@@ -96,7 +96,7 @@ impl Default for Settings {
     }
 }
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
     Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),

@@ -13,7 +13,7 @@ use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
 use opsctl_core::probe::activity::SystemSampler;
 use opsctl_core::probe::kernel::Proc;
 use opsctl_core::probe::kmsg::KernelLog;
-use opsctl_core::probe::{NoHistory, ProbeCx, ProbeOptions};
+use opsctl_core::probe::{HistoryError, ProbeCx, ProbeOptions};
 use serde::{Deserialize, Serialize};
 
 /// The checks that read nothing but these trees.
@@ -55,7 +55,7 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         watch: SystemSampler::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
         process_table: opsctl_core::probe::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
-        history: Arc::new(NoHistory),
+        history: Arc::new(HistoryError),
         redactor: Arc::default(),
         ask: ProbeOptions::default(),
     }

@@ -106,7 +106,7 @@ impl Check for Clock {
         let mut e = Evidence {
             kernel,
             uptime_s: clock::since_boot().as_secs(),
-            daemons: clock_daemons(&*cx.processes().await?),
+            daemons: clock_daemons(&*cx.processes().await?).await,
             rtc_local,
             in_container,
             booted_s: clock::boot_time().as_duration().as_secs_f64(),

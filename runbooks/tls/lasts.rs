@@ -70,7 +70,7 @@ mod tests {
                 _ => "crit",
             }
         };
-        // life in days, hours left (catalogue §10: 90 d -> 21/7 d, 64 -> 16/6.4, 45 -> 11.25/4.5, 6 -> 36/14.4 h, 398 -> 21/7 d)
+        // life in days, hours left (warn/crit: 90 d -> 21/7 d, 64 -> 16/6.4, 45 -> 11.25/4.5, 6 -> 36/14.4 h, 398 -> 21/7 d)
         for (life, left, verdict) in [
             (90.0, 22.0 * 24.0, "ok"),
             (90.0, 20.0 * 24.0, "warn"),

@@ -19,16 +19,16 @@ pub struct Settings {
     /// health.d/x509check.conf: 14;
     /// awesome-prometheus-alerts: 20; certbot renews at a third of 90 days).
     pub warn_days: f64,
-    /// Share of its lifetime in percent that is warn if that is shorter (catalogue §10: 25; certbot renews at 33 or 50).
+    /// Share of its lifetime in percent that is warn if that is shorter (judgement: 25; certbot renews at 33 or 50).
     pub warn_share: f64,
     /// Days left that are crit, unless that is more than `crit_share` of its lifetime (netdata: 7).
     pub crit_days: f64,
-    /// Share of its lifetime in percent that is crit if that is shorter (catalogue §10: 10).
+    /// Share of its lifetime in percent that is crit if that is shorter (judgement: 10).
     pub crit_share: f64,
     /// Files of private certificate authorities, in addition to the host's trust store.
     #[schemars(example = ["/etc/ssl/company-ca.pem"])]
     pub ca_files: Vec<String>,
-    /// Days without a run of certbot that are warn (catalogue §10: 2; its timer runs twice a day).
+    /// Days without a run of certbot that are warn (judgement: 2; its timer runs twice a day).
     pub silent_days: i64,
 }
 
@@ -38,7 +38,7 @@ impl Default for Settings {
     }
 }
 
-/// Causal links between findings (catalogue §18).
+/// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
     Link::confirmed("tls.renewal-hook", "tls.stale-served", KeyKind::Certificate, "the server is not reloaded after a renewal")
         .treatable(),

@@ -16,4 +16,4 @@ pub const CONFIG: u8 = 78;
 /// The command line is invalid or names an object that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+pub struct UsageError(pub String);

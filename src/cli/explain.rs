@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 
 use opsctl_core::model::{Code, FixSpec};
 
-use super::exit::{self, Usage};
+use super::exit::{self, UsageError};
 use super::{Global, run};
 use crate::catalog::{Catalog, Entry, Page};
 use crate::config::did_you_mean;
@@ -29,7 +29,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
             hint if hint.is_empty() => holding.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
             hint => hint,
         };
-        return Err(Usage(format!("unknown name `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
+        return Err(UsageError(format!("unknown name `{}`{hint} (`opsctl list` shows all names)", args.word)).into());
     };
     let text = explain(&catalog, &entry);
     let terminal = io::stdout().is_terminal();

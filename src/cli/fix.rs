@@ -7,7 +7,7 @@ use opsctl_core::probe::ProbeOptions;
 use opsctl_core::probe::endpoint::Endpoint;
 
 use super::ending::DEFAULT_DEADLINE;
-use super::exit::Usage;
+use super::exit::UsageError;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
 use crate::engine::{Assessment, Offer, Run, Selection};
@@ -159,7 +159,7 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
             }
             Ok(Exit::Refused.code())
         }
-        Choice::Usage(why) => Err(Usage(why).into()),
+        Choice::Usage(why) => Err(UsageError(why).into()),
         Choice::One(offer) => Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),
     }
 }

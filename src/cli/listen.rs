@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::exit::{self, Usage};
+use super::exit::{self, UsageError};
 use super::{Global, ending, run};
 use crate::config::Config;
 use crate::listen::{ListenError, create_token, listen, token_path};
@@ -32,7 +32,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     }
     match run::block_on(listen(&config, args.address))? {
         Ok(()) => Ok(exit::OK),
-        Err(e @ (ListenError::Open(_) | ListenError::Nowhere | ListenError::Callers(_))) => Err(Usage(e.to_string()).into()),
+        Err(e @ (ListenError::Open(_) | ListenError::Nowhere | ListenError::Callers(_))) => Err(UsageError(e.to_string()).into()),
         Err(e) => Err(e.into()),
     }
 }

@@ -248,7 +248,7 @@ fn print_failure(error: &anyhow::Error) -> u8 {
     let _ = writeln!(io::stderr().lock(), "opsctl: {error:#}");
     if error.downcast_ref::<ConfigError>().is_some() {
         exit::CONFIG
-    } else if error.downcast_ref::<exit::Usage>().is_some() {
+    } else if error.downcast_ref::<exit::UsageError>().is_some() {
         exit::USAGE
     } else if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)) {
         exit::NO_PERMISSION

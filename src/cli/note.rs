@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::{Redactor, clock};
 
-use super::exit::{self, Usage};
+use super::exit::{self, UsageError};
 use super::{Global, run};
 use crate::audit::Author;
 use crate::changes::{self, Note};
@@ -47,12 +47,12 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let now = clock::now();
     let at = args.at.unwrap_or(now);
     if at.duration_since(now) > MAX_CLOCK_SKEW {
-        return Err(Usage(format!("{} is in the future; a note records a past change", quantity::minute(at))).into());
+        return Err(UsageError(format!("{} is in the future; a note records a past change", quantity::minute(at))).into());
     }
     // command lines of deployments can contain tokens
     let text = Redactor::default().scrub(&args.text.join(" "));
     if text.trim().is_empty() || text.chars().count() > MAX_TEXT_CHARS {
-        return Err(Usage(format!("the text must be 1 to {MAX_TEXT_CHARS} characters long")).into());
+        return Err(UsageError(format!("the text must be 1 to {MAX_TEXT_CHARS} characters long")).into());
     }
     let note = Note { at, kind: args.kind.clone(), text, by: Author::of_process().to_string() };
     changes::add(&crate::look::state_dir(&config), note.clone())?;

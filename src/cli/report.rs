@@ -56,7 +56,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(textfile)));
     run::add_endpoints(&mut config, &args.report.endpoint);
     if args.report.replay.is_some() {
-        return Err(exit::Usage(
+        return Err(exit::UsageError(
             "a report compares with the past of this host; `opsctl diagnose --replay` shows a recording".into(),
         )
         .into());

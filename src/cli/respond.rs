@@ -14,7 +14,7 @@ use opsctl_core::probe::ProbeOptions;
 
 use super::Global;
 use super::ending::{self, DEFAULT_DEADLINE};
-use super::exit::Usage;
+use super::exit::UsageError;
 use super::run::{self, FailOn};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -110,7 +110,7 @@ fn ending(args: &Args, partial: &Arc<Partial>, alerts: &[Alert], config: &Config
 }
 
 fn alerts(args: &Args) -> anyhow::Result<Vec<Alert>> {
-    Ok(respond::parse(&payload(args)?).map_err(|e| Usage(e.to_string()))?)
+    Ok(respond::parse(&payload(args)?).map_err(|e| UsageError(e.to_string()))?)
 }
 
 /// The exit code of the worst verdict among the checks that concern the alerts.
@@ -129,7 +129,7 @@ fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let from = args.file.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
     let reading = || format!("reading the payload from {from}");
-    let too_large = || Usage(format!("the payload from {from} is larger than 4 MiB"));
+    let too_large = || UsageError(format!("the payload from {from} is larger than 4 MiB"));
     if let Some(path) = &args.file {
         if std::fs::metadata(path).with_context(reading)?.len() > MAX_PAYLOAD_BYTES {
             return Err(too_large().into());
@@ -145,7 +145,7 @@ fn payload(args: &Args) -> anyhow::Result<Vec<u8>> {
         return Err(too_large().into());
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Usage(format!("the payload from {from} is empty")).into());
+        return Err(UsageError(format!("the payload from {from} is empty")).into());
     }
     Ok(bytes)
 }

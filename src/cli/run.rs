@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::Global;
 use super::ending::{self, DEFAULT_DEADLINE, Shown};
-use super::exit::Usage;
+use super::exit::UsageError;
 use super::fix::Consent;
 use crate::audit::Journal;
 use crate::config::{self, Config, ConfigEnvironment, KnownNames};
@@ -112,7 +112,7 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
     }
     let selection = Selection { runbooks: vec![runbook.to_owned()], skip: Vec::new(), words };
     if args.consent.yes && !args.fix {
-        return Err(Usage("--yes requires --fix".to_owned()).into());
+        return Err(UsageError("--yes requires --fix".to_owned()).into());
     }
     // with --fix the plans are shown; without it, the requests that would be sent
     let ask = ProbeOptions {
@@ -223,9 +223,9 @@ pub fn report(selection: &Selection, ask: ProbeOptions, args: &ReportArgs, globa
     check_names(&selection, &config)?;
     let assessment = match &args.replay {
         Some(file) => {
-            // a replay reads nothing from this host, and a recording may be large
-            drop(limit);
             let recording = Recording::read(file)?.narrowed(&selection);
+            // a replay reads nothing else, and a recording may be large
+            drop(limit);
             if let Some((word, nearest)) = selection.unmatched(&recording.inventory) {
                 return Err(no_target(&word, nearest).into());
             }
@@ -280,9 +280,11 @@ pub async fn look(
 }
 
 /// Rejects `--record` for commands that run more than once or compare with the history.
-pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), Usage> {
-    let refused =
-        args.record.as_ref().map(|_| Usage("--record is not available here; use `opsctl diagnose --record FILE`".to_owned()));
+pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), UsageError> {
+    let refused = args
+        .record
+        .as_ref()
+        .map(|_| UsageError("--record is not available here; use `opsctl diagnose --record FILE`".to_owned()));
     refused.map_or(Ok(()), Err)
 }
 
@@ -292,14 +294,14 @@ pub(super) fn check_names(selection: &Selection, config: &Config) -> anyhow::Res
     for name in selection.runbooks.iter().chain(&selection.skip) {
         if !known.contains(name) {
             let hint = config::did_you_mean(name, known.iter().map(String::as_str));
-            return Err(Usage(format!("no runbook or check is called `{name}`{hint}")).into());
+            return Err(UsageError(format!("no runbook or check is called `{name}`{hint}")).into());
         }
     }
     Ok(())
 }
 
 /// The error for a misspelt target, which would run no check and report ok.
-fn no_target(word: &str, nearest: Option<&str>) -> Usage {
+fn no_target(word: &str, nearest: Option<&str>) -> UsageError {
     let hint = nearest.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    Usage(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)"))
+    UsageError(format!("there is no target `{word}` here{hint} (`opsctl targets` shows all)"))
 }

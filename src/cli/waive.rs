@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{printable, quantity};
 use opsctl_core::probe::clock;
 
-use super::exit::{self, Usage};
+use super::exit::{self, UsageError};
 use super::{Global, run};
 use crate::audit::Author;
 use crate::config::{KnownNames, known_code};
@@ -58,24 +58,26 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         if removed == 0 {
             let configured = config.waivers.iter().any(|w| w.which == which);
             let hint = if configured { "; it is set in the configuration" } else { "; `opsctl waive` lists the waivers" };
-            return Err(Usage(format!("there is no waiver `{which}`{hint}")).into());
+            return Err(UsageError(format!("there is no waiver `{which}`{hint}")).into());
         }
         writeln!(out, "the waiver {which} was removed")?;
         return Ok(exit::OK);
     }
-    known_code(&which.code, &KnownNames::registry().with(&config.site)).map_err(Usage)?;
+    known_code(&which.code, &KnownNames::registry().with(&config.site)).map_err(UsageError)?;
     let from = args.from.unwrap_or(now);
     let until = match (args.until, args.length) {
         (Some(until), _) => until,
-        (None, Some(length)) => from.checked_add(length).map_err(|_| Usage("the end is too far in the future".to_owned()))?,
-        (None, None) => return Err(Usage("no end: use --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
+        (None, Some(length)) => {
+            from.checked_add(length).map_err(|_| UsageError("the end is too far in the future".to_owned()))?
+        }
+        (None, None) => return Err(UsageError("no end: use --for 2h or --until 2026-12-01T04:00:00Z".to_owned()).into()),
     };
     if until <= from || until <= now {
-        return Err(Usage(format!("it ends at {}, before its start", quantity::minute(until))).into());
+        return Err(UsageError(format!("it ends at {}, before its start", quantity::minute(until))).into());
     }
     let reason = args.reason.clone().unwrap_or_default();
     if reason.trim().is_empty() {
-        return Err(Usage("--reason is empty; it is shown in reports".to_owned()).into());
+        return Err(UsageError("--reason is empty; it is shown in reports".to_owned()).into());
     }
     let waiver = Waiver {
         which: which.clone(),

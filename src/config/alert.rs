@@ -1,7 +1,7 @@
 //! `[[alert]]`: assignment of alerts to runbooks.
 
 use super::names::{did_you_mean, glob};
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw;
 use super::valid::KnownNames;
 
@@ -25,12 +25,15 @@ impl Alert {
 }
 
 /// Validates one entry.
-pub(super) fn validate(raw: &raw::Alert, known: &KnownNames) -> Result<Alert, Problem> {
+pub(super) fn validate(raw: &raw::Alert, known: &KnownNames) -> Result<Alert, ValidationError> {
     for runbook in &raw.runbooks {
         let name = runbook.get_ref();
         if !known.checks.contains(name) || name.contains('.') {
             let hint = did_you_mean(name, known.checks.iter().map(String::as_str).filter(|c| !c.contains('.')));
-            return Err(Problem::new(runbook.span(), format!("`runbooks` in [[alert]]: no runbook is called `{name}`{hint}")));
+            return Err(ValidationError::new(
+                runbook.span(),
+                format!("`runbooks` in [[alert]]: no runbook is called `{name}`{hint}"),
+            ));
         }
     }
     let runbooks = raw.runbooks.iter().map(|r| r.get_ref().clone()).collect();

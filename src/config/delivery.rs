@@ -6,7 +6,7 @@ use std::str::FromStr;
 use url::Url;
 
 use super::names::did_you_mean;
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw;
 use super::server::fill;
 use crate::render::Format;
@@ -134,18 +134,18 @@ pub(super) fn web_address(text: &str) -> Result<(), String> {
     }
 }
 
-fn named<T: Copy>(known: &[(&str, T)], word: &toml::Spanned<String>, key: &str) -> Result<T, Problem> {
+fn named<T: Copy>(known: &[(&str, T)], word: &toml::Spanned<String>, key: &str) -> Result<T, ValidationError> {
     known.iter().find(|(name, _)| name == word.get_ref()).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let hint = did_you_mean(word.get_ref(), names.iter().copied());
         let hint = if hint.is_empty() { format!(", expected one of {}", names.join(", ")) } else { hint };
-        Problem::new(word.span(), format!("`{key}` in [[delivery]]: `{}` is unknown{hint}", word.get_ref()))
+        ValidationError::new(word.span(), format!("`{key}` in [[delivery]]: `{}` is unknown{hint}", word.get_ref()))
     })
 }
 
 /// Validates one entry.
-pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, Problem> {
-    let wrong = |why: String| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
+pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, ValidationError> {
+    let wrong = |why: String| ValidationError::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
     let to = raw.to.get_ref();
     let place = if let Some(path) = to.strip_prefix("file:") {
         let path = path.strip_prefix("//").unwrap_or(path);
@@ -180,10 +180,10 @@ fn shape_of(url: &str) -> Option<WebhookFormat> {
     }
 }
 
-fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, Problem> {
+fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, ValidationError> {
     match &raw.format {
         Some(format) => <Format as clap::ValueEnum>::from_str(format.get_ref(), true)
-            .map_err(|why| Problem::new(format.span(), format!("`format` in [[delivery]]: {why}"))),
+            .map_err(|why| ValidationError::new(format.span(), format!("`format` in [[delivery]]: {why}"))),
         None => Ok(match path.rsplit_once('.').map(|(_, end)| end) {
             Some("html" | "htm") => Format::Html,
             Some("json") => Format::Json,
@@ -197,8 +197,8 @@ fn format_of(raw: &raw::Delivery, path: &str) -> Result<Format, Problem> {
     }
 }
 
-fn mail(raw: &raw::Delivery) -> Result<Destination, Problem> {
-    let wrong = |why: &str| Problem::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
+fn mail(raw: &raw::Delivery) -> Result<Destination, ValidationError> {
+    let wrong = |why: &str| ValidationError::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
     let url = Url::parse(raw.to.get_ref()).map_err(|_| wrong("not an address such as `smtp://mail.example.org:25`"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("the login goes to `user` and `password_file`"));
@@ -210,7 +210,7 @@ fn mail(raw: &raw::Delivery) -> Result<Destination, Problem> {
     for address in raw.mail.iter().chain(&raw.from) {
         if lettre::Address::from_str(address.get_ref()).is_err() {
             let why = format!("[[delivery]]: `{}` is not a mail address such as `ops@example.org`", address.get_ref());
-            return Err(Problem::new(address.span(), why));
+            return Err(ValidationError::new(address.span(), why));
         }
     }
     let tls = url.scheme() == "smtps";

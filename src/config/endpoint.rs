@@ -4,7 +4,7 @@ use opsctl_core::probe::endpoint::{Endpoint, Expect};
 use url::Url;
 
 use super::names::did_you_mean;
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw;
 
 /// Supported schemes and their default ports.
@@ -26,8 +26,8 @@ pub fn given(text: &str) -> Result<Endpoint, String> {
 }
 
 /// Validates one entry.
-pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
-    let problem = |why: String| Problem::new(raw.url.span(), format!("`url` in [[endpoint]]: {why}"));
+pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, ValidationError> {
+    let problem = |why: String| ValidationError::new(raw.url.span(), format!("`url` in [[endpoint]]: {why}"));
     let url =
         Url::parse(raw.url.get_ref()).map_err(|e| problem(format!("not a URL such as `https://example.org/health/`: {e}")))?;
     let Some((scheme, usual)) = SCHEMES.iter().find(|(s, _)| *s == url.scheme()) else {
@@ -52,7 +52,7 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, Problem> {
         return Err(problem(format!("the response of {scheme}:// is not checked: `expect_…` is for http:// and https://")));
     }
     if let Some(status) = raw.expect_status.iter().find(|s| !(100..=599).contains(s.get_ref())) {
-        return Err(Problem::new(
+        return Err(ValidationError::new(
             status.span(),
             format!("`expect_status` in [[endpoint]]: {} is no HTTP status (100 to 599)", status.get_ref()),
         ));

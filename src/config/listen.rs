@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, Uri};
 use toml::Spanned;
 
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw;
 use super::valid::duration;
 
@@ -45,7 +45,7 @@ pub struct Listen {
 }
 
 /// Validates the table.
-pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
+pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, ValidationError> {
     let address = match raw.address.get_ref().as_str() {
         "off" => None,
         text => Some(text.parse().map_err(|_| {
@@ -95,7 +95,7 @@ pub(super) fn validate(raw: &raw::Listen) -> Result<Listen, Problem> {
 }
 
 /// An origin as sent by browsers: scheme, host and port only. Rejected: `null`, the origin of any sandboxed page, and `*`.
-fn origin(text: &Spanned<String>) -> Result<String, Problem> {
+fn origin(text: &Spanned<String>) -> Result<String, ValidationError> {
     let parsed = text.get_ref().parse::<Uri>();
     let valid = parsed.is_ok_and(|uri| {
         let whole = uri.scheme_str().zip(uri.authority()).map(|(scheme, authority)| format!("{scheme}://{authority}"));
@@ -105,8 +105,8 @@ fn origin(text: &Spanned<String>) -> Result<String, Problem> {
     if valid { Ok(text.get_ref().to_ascii_lowercase()) } else { Err(problem("origins", text, &why)) }
 }
 
-fn problem(key: &str, value: &Spanned<String>, why: &str) -> Problem {
-    Problem::new(value.span(), format!("`{key}` in [listen]: {why}"))
+fn problem(key: &str, value: &Spanned<String>, why: &str) -> ValidationError {
+    ValidationError::new(value.span(), format!("`{key}` in [listen]: {why}"))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub use listen::Listen;
 pub use names::{did_you_mean, glob, nearest};
 pub use parse::parse;
 pub use print::{commented_defaults, effective};
-pub use problem::{ConfigError, Problem, position};
+pub use problem::{ConfigError, ValidationError, position};
 pub use raw::Raw;
 pub use schema::{config_schema, report_schema, runbook_schema};
 pub use server::{Resolved, Server, fill};

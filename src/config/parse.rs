@@ -8,21 +8,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::names::did_you_mean;
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw::Raw;
 use super::schema::{Node, config_schema};
 
 /// Parses the text of a configuration file.
-pub fn parse(text: &str) -> Result<Raw, Vec<Problem>> {
+pub fn parse(text: &str) -> Result<Raw, Vec<ValidationError>> {
     parse_as(text, &config_schema())
 }
 
 /// Parses the text of a file with this schema.
-pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, Vec<Problem>> {
+pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Result<T, Vec<ValidationError>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let problem = |e: &toml::de::Error| Problem::new(e.span().unwrap_or(0..0), syntax(e, text, &table));
-        let mut problems: Vec<Problem> = errors.iter().map(problem).collect();
+        let problem = |e: &toml::de::Error| ValidationError::new(e.span().unwrap_or(0..0), syntax(e, text, &table));
+        let mut problems: Vec<ValidationError> = errors.iter().map(problem).collect();
         problems.sort_by_key(|p| p.span.start);
         return Err(problems);
     }
@@ -36,7 +36,10 @@ pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Resul
         let span = e.span().unwrap_or(0..0);
         let key = path_at(table.get_ref(), span.start).unwrap_or_default();
         let message = toml_terms(e.message());
-        vec![Problem::new(span, if key.is_empty() { message } else { format!("`{}`{}: {message}", last(&key), inside(&key)) })]
+        vec![ValidationError::new(
+            span,
+            if key.is_empty() { message } else { format!("`{}`{}: {message}", last(&key), inside(&key)) },
+        )]
     })
 }
 
@@ -89,7 +92,13 @@ fn spans(table: &DeTable<'_>) -> Vec<Range<usize>> {
     out
 }
 
-fn unknown_keys(node: Node<'_>, table: &DeTable<'_>, path: &mut Vec<String>, schema: &Value, problems: &mut Vec<Problem>) {
+fn unknown_keys(
+    node: Node<'_>,
+    table: &DeTable<'_>,
+    path: &mut Vec<String>,
+    schema: &Value,
+    problems: &mut Vec<ValidationError>,
+) {
     let Some(known) = node.keys() else {
         if let Some(values) = node.values() {
             table.iter().for_each(|(key, value)| nested(values, key, value, path, schema, problems));
@@ -108,7 +117,7 @@ fn unknown_keys(node: Node<'_>, table: &DeTable<'_>, path: &mut Vec<String>, sch
                 {
                     hint = format!("; `{name}` belongs in [{home}]");
                 }
-                problems.push(Problem::new(key.span(), format!("{what} `{name}`{}{hint}", here(path))));
+                problems.push(ValidationError::new(key.span(), format!("{what} `{name}`{}{hint}", here(path))));
             }
             None => {}
         }
@@ -121,7 +130,7 @@ fn nested(
     value: &Spanned<DeValue<'_>>,
     path: &mut Vec<String>,
     schema: &Value,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ValidationError>,
 ) {
     path.push(key.get_ref().to_string());
     match value.get_ref() {

@@ -11,14 +11,14 @@ use unicode_width::UnicodeWidthStr;
 
 /// One error and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ValidationError {
     /// Byte range in the file.
     pub span: Range<usize>,
     /// Message with the key.
     pub message: String,
 }
 
-impl Problem {
+impl ValidationError {
     /// A problem at these bytes.
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span, message: message.into() }
@@ -63,7 +63,7 @@ pub enum ConfigError {
         /// Its text.
         text: String,
         /// Errors in the order of the file.
-        problems: Vec<Problem>,
+        problems: Vec<ValidationError>,
     },
 }
 
@@ -71,7 +71,7 @@ pub enum ConfigError {
 struct Located<'a> {
     path: &'a PathBuf,
     text: &'a str,
-    problems: &'a [Problem],
+    problems: &'a [ValidationError],
 }
 
 /// Limit of a displayed source line, in characters.
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, span: Range<usize>) -> String {
-        let problems = [Problem::new(span, "here")];
+        let problems = [ValidationError::new(span, "here")];
         Located { path: &"c.toml".into(), text, problems: &problems }.to_string()
     }
 

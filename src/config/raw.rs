@@ -255,8 +255,8 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        // catalogue §0, guard protocol: the band-aid breaker. One fix: about three subjects; all fixes: twice that. More is a fault of the
-        // host or of opsctl, not of the subjects (judgement)
+        // judgement: a fault that recurs after three fixes has another cause. One fix: about three subjects; all fixes: twice
+        // that. More is a fault of the host or of opsctl, not of the subjects
         Self { allow: Vec::new(), max_fixes_per_hour: 3, max_fixes_per_hour_per_fix: 10, max_fixes_per_hour_per_host: 20 }
     }
 }

@@ -6,7 +6,7 @@ use opsctl_core::probe::{Io, Redactor, environment};
 use url::Url;
 
 use super::names::did_you_mean;
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw;
 
 /// A validated server of the configuration.
@@ -50,19 +50,19 @@ const SCHEMES: &[(&str, Product, bool)] = &[
 ];
 
 /// Validates one entry.
-pub(super) fn validate(raw: &raw::Server) -> Result<Server, Problem> {
+pub(super) fn validate(raw: &raw::Server) -> Result<Server, ValidationError> {
     let name = raw.name.get_ref().clone();
     if name.is_empty() {
-        return Err(Problem::new(raw.name.span(), "`name` in [[server]]: empty"));
+        return Err(ValidationError::new(raw.name.span(), "`name` in [[server]]: empty"));
     }
     if let Some(url) = &raw.url {
         // a variable may contain anything except syntax
         let shape = fill(url.get_ref(), &|_| Some("1".to_owned()))
-            .map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
-        place(&shape).map_err(|e| Problem::new(url.span(), format!("`url` in [[server]]: {e}")))?;
+            .map_err(|e| ValidationError::new(url.span(), format!("`url` in [[server]]: {e}")))?;
+        place(&shape).map_err(|e| ValidationError::new(url.span(), format!("`url` in [[server]]: {e}")))?;
     }
     if let (Some(password), Some(_)) = (&raw.password, &raw.password_file) {
-        return Err(Problem::new(password.span(), "`password` in [[server]]: `password_file` is set too; one of them"));
+        return Err(ValidationError::new(password.span(), "`password` in [[server]]: `password_file` is set too; one of them"));
     }
     Ok(Server {
         name,

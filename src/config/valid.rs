@@ -14,7 +14,7 @@ use super::delivery::{self, Delivery};
 use super::endpoint;
 use super::listen::{self, Listen};
 use super::names::{did_you_mean, glob};
-use super::problem::Problem;
+use super::problem::ValidationError;
 use super::raw::{self, Raw};
 use super::server::{self, Server};
 use super::site::{Site, SiteRunbook};
@@ -146,19 +146,22 @@ impl KnownNames {
 const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Validates all values.
-pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<Problem>> {
+pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<ValidationError>> {
     let mut problems = Vec::new();
     for fix in &raw.policy.allow {
         if !known.fixes.contains(fix.get_ref()) {
             let hint = did_you_mean(fix.get_ref(), known.fixes.iter().map(String::as_str));
             let hint = if hint.is_empty() { "; `opsctl list` shows all fixes".to_owned() } else { hint };
-            problems.push(Problem::new(fix.span(), format!("`allow` in [policy]: no fix is called `{}`{hint}", fix.get_ref())));
+            problems.push(ValidationError::new(
+                fix.span(),
+                format!("`allow` in [policy]: no fix is called `{}`{hint}", fix.get_ref()),
+            ));
         }
     }
     for name in &raw.run.skip {
         if !known.checks.contains(name.get_ref()) {
             let hint = did_you_mean(name.get_ref(), known.checks.iter().map(String::as_str));
-            problems.push(Problem::new(
+            problems.push(ValidationError::new(
                 name.span(),
                 format!("`skip` in [run]: no runbook or check is called `{}`{hint}", name.get_ref()),
             ));
@@ -167,14 +170,14 @@ pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<Problem>> {
     let deadline = match duration(raw.run.deadline.get_ref()) {
         Ok(deadline) => deadline,
         Err(why) => {
-            problems.push(Problem::new(raw.run.deadline.span(), format!("`deadline` in [run]: {why}")));
+            problems.push(ValidationError::new(raw.run.deadline.span(), format!("`deadline` in [run]: {why}")));
             Duration::ZERO
         }
     };
     let engine = raw.engine.endpoint.as_ref().and_then(|e| match EngineEndpoint::parse(e.get_ref()) {
         Ok(endpoint) => Some(endpoint),
         Err(why) => {
-            problems.push(Problem::new(e.span(), format!("`endpoint` in [engine]: {why}")));
+            problems.push(ValidationError::new(e.span(), format!("`endpoint` in [engine]: {why}")));
             None
         }
     });
@@ -189,7 +192,7 @@ pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<Problem>> {
     for entry in &raw.endpoint {
         match endpoint::validate(entry) {
             Ok(endpoint) if endpoints.iter().any(|e| e.id == endpoint.id) => {
-                problems.push(Problem::new(
+                problems.push(ValidationError::new(
                     entry.url.span(),
                     "`url` in [[endpoint]]: duplicate of another entry with the same source",
                 ));
@@ -204,14 +207,14 @@ pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<Problem>> {
     let listen = listen::validate(&raw.listen).map_err(|p| problems.push(p)).ok();
     let remind_after = report(&raw.report, &mut problems);
     if let Some(dir) = raw.paths.state_dir.as_ref().filter(|d| !d.get_ref().starts_with('/')) {
-        problems.push(Problem::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
+        problems.push(ValidationError::new(dir.span(), "`state_dir` in [paths]: not an absolute path"));
     }
     if let Some(key) = raw.audit.signing_key.as_ref().filter(|k| !k.get_ref().starts_with('/')) {
-        problems.push(Problem::new(key.span(), "`signing_key` in [audit]: not an absolute path"));
+        problems.push(ValidationError::new(key.span(), "`signing_key` in [audit]: not an absolute path"));
     }
     let host = host(&raw.host, &mut problems);
     let file_mode = FileMode::parse(raw.report.file_mode.get_ref()).unwrap_or_else(|why| {
-        problems.push(Problem::new(raw.report.file_mode.span(), format!("`file_mode` in [report]: {why}")));
+        problems.push(ValidationError::new(raw.report.file_mode.span(), format!("`file_mode` in [report]: {why}")));
         FileMode::default()
     });
     if !problems.is_empty() {
@@ -260,33 +263,34 @@ fn policy(raw: &raw::Policy) -> Policy {
 }
 
 /// `[report]`: the interval of reminders.
-fn report(raw: &raw::Report, problems: &mut Vec<Problem>) -> jiff::SignedDuration {
+fn report(raw: &raw::Report, problems: &mut Vec<ValidationError>) -> jiff::SignedDuration {
     if let Some(url) = &raw.heartbeat
         && let Err(why) = delivery::web_address(url.get_ref())
     {
-        problems.push(Problem::new(url.span(), format!("`heartbeat` in [report]: {why}")));
+        problems.push(ValidationError::new(url.span(), format!("`heartbeat` in [report]: {why}")));
     }
     let collected = |path: &str| std::path::Path::new(path).extension().is_some_and(|e| e == "prom") && path.starts_with('/');
     if let Some(file) = raw.textfile.as_ref().filter(|f| !collected(f.get_ref())) {
-        problems.push(Problem::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
+        problems.push(ValidationError::new(file.span(), "`textfile` in [report]: not an absolute path that ends in .prom"));
     }
     length(raw.remind_after.get_ref()).unwrap_or_else(|why| {
-        problems.push(Problem::new(raw.remind_after.span(), format!("`remind_after` in [report]: {why}")));
+        problems.push(ValidationError::new(raw.remind_after.span(), format!("`remind_after` in [report]: {why}")));
         jiff::SignedDuration::ZERO
     })
 }
 
 /// Returns the valid entries and adds the problems of the others.
-fn collect<T>(checked: impl Iterator<Item = Result<T, Problem>>, problems: &mut Vec<Problem>) -> Vec<T> {
+fn collect<T>(checked: impl Iterator<Item = Result<T, ValidationError>>, problems: &mut Vec<ValidationError>) -> Vec<T> {
     checked.filter_map(|one| one.map_err(|p| problems.push(p)).ok()).collect()
 }
 
 /// `[[waiver]]`.
-fn waiver(raw: &super::raw::Waiver, known: &KnownNames) -> Result<Waiver, Problem> {
+fn waiver(raw: &super::raw::Waiver, known: &KnownNames) -> Result<Waiver, ValidationError> {
     let which = crate::waive::Which::from(raw.which.get_ref().clone());
-    known_code(&which.code, known).map_err(|why| Problem::new(raw.which.span(), format!("`match` in [[waiver]]: {why}")))?;
+    known_code(&which.code, known)
+        .map_err(|why| ValidationError::new(raw.which.span(), format!("`match` in [[waiver]]: {why}")))?;
     let window = Window::parse(raw.from.as_deref(), raw.until.get_ref(), &raw.days)
-        .map_err(|why| Problem::new(raw.until.span(), format!("`until` in [[waiver]]: {why}")))?;
+        .map_err(|why| ValidationError::new(raw.until.span(), format!("`until` in [[waiver]]: {why}")))?;
     Ok(Waiver { which, window, tag: raw.tag, reason: raw.reason.clone(), by: "configuration".to_owned() })
 }
 
@@ -302,18 +306,18 @@ pub fn known_code(pattern: &str, known: &KnownNames) -> Result<(), String> {
 }
 
 /// `[host]`; `None` if it is empty.
-fn host(raw: &raw::Host, problems: &mut Vec<Problem>) -> Option<Enrolment> {
+fn host(raw: &raw::Host, problems: &mut Vec<ValidationError>) -> Option<Enrolment> {
     if let Some(address) = &raw.address
         && address.get_ref().rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
     {
-        problems.push(Problem::new(address.span(), "`address` in [host]: not `host:port`"));
+        problems.push(ValidationError::new(address.span(), "`address` in [host]: not `host:port`"));
     }
     if let Some(file) = raw.targets_file.as_ref().filter(|f| {
         let extension = std::path::Path::new(f.get_ref().as_str()).extension().and_then(|e| e.to_str());
         !f.get_ref().starts_with('/') || !matches!(extension, Some("json" | "yml" | "yaml"))
     }) {
         let why = "`targets_file` in [host]: not an absolute path that ends in .json, .yml or .yaml";
-        problems.push(Problem::new(file.span(), why));
+        problems.push(ValidationError::new(file.span(), why));
     }
     let is_set = raw.monitored.is_some() || !raw.labels.is_empty() || raw.address.is_some() || raw.targets_file.is_some();
     is_set.then(|| Enrolment {

@@ -1,8 +1,8 @@
-//! The causal graph of the catalogue (§18) by group: its links, and the reason for parts without a link.
+//! Groups of the causal graph: the links of each group, and the reason for parts without a link.
 
 use std::collections::BTreeSet;
 
-/// One group of the catalogue.
+/// One group of related causes and effects.
 struct Group {
     number: u8,
     /// Cause and effect of each required link.
@@ -132,7 +132,7 @@ static GROUPS: &[Group] = &[
 ];
 
 #[test]
-fn every_group_of_the_catalogue_has_its_links_or_a_reason() {
+fn every_group_of_causes_has_links_or_a_reason() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let there: BTreeSet<(&str, &str)> =
         runbooks.iter().flat_map(opsctl_core::model::Runbook::links).map(|l| (l.cause, l.effect)).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -113,7 +114,9 @@ impl Recording {
         if size > MAX_RECORDING_BYTES {
             return Err(RecordingError::TooLarge { path: path.to_owned() });
         }
-        let text = fs::read_to_string(path).map_err(io)?;
+        let mut text = String::new();
+        // a FIFO has no size
+        fs::File::open(path).and_then(|file| file.take(MAX_RECORDING_BYTES).read_to_string(&mut text)).map_err(io)?;
         let parse = |source| RecordingError::Parse { path: path.to_owned(), source };
         // the version first: a newer schema would otherwise be reported as a broken file
         match serde_json::from_str::<Versioned>(&text).map_err(parse)?.schema_version.as_u64() {

@@ -16,7 +16,7 @@ use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
-use opsctl_core::probe::{History, NoHistory, ProbeCx, ProbeOptions, Redactor, clock, docker::Docker, host, lag};
+use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, clock, docker::Docker, host, lag};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_but};
 use super::collect::{Jobs, Limit, collect, one};
@@ -218,7 +218,7 @@ impl Session {
             owner_of: Box::new(|_| None),
             waivers: Waivers::default(),
             notes: Vec::new(),
-            history: Arc::new(NoHistory),
+            history: Arc::new(HistoryError),
             own_changes: Box::new(|_| OwnChanges::default()),
             ask: ProbeOptions::default(),
             deadline: Duration::ZERO,

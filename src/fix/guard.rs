@@ -1,4 +1,4 @@
-//! Order of the steps of a fix: `design.md`, "The guard".
+//! Order of the steps of a fix: `docs/fixes.md`, "The guard".
 
 use std::io::Write;
 use std::path::Path;

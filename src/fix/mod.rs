@@ -75,7 +75,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code, as in `design.md`.
+    /// The exit code, as listed in `docs/exit-codes.md`.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

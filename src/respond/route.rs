@@ -99,7 +99,7 @@ mod tests {
         (route.known, route.runbooks.join(" "))
     }
 
-    /// Every name in sources/operations-runbooks.md, and the runbook that replaces its page.
+    /// The alert names of the wiki runbooks that opsctl replaces, each with its runbook.
     #[test]
     fn every_alert_of_the_replaced_pages_has_a_runbook() {
         for (name, runbook) in [

@@ -351,3 +351,51 @@ fn list_of_targets_names_the_user_of_a_server() {
     let line = run.stdout.lines().find(|l| l.contains(":6379")).unwrap_or_default();
     assert!(line.contains("; not examined: belongs to user mallory"), "{}", run.stdout);
 }
+
+#[test]
+fn forged_line_of_a_unix_socket_does_not_replace_a_server() {
+    if !installed(&["redis-server", "python3"]) {
+        return;
+    }
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.redis(6379, &[]);
+    let inode = scene.sh("awk '$2 ~ /:18EB$/ && $4 == \"0A\" { print $10; exit }' /proc/net/tcp");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/forged_line.py");
+    scene.sh(&format!("install -m 644 {script} /mnt/forged_line.py"));
+    scene.spawn_as_user(&format!("exec python3 /mnt/forged_line.py {inode} /mnt/home/mallory/socket"));
+    scene.wait_for("grep -q 10000.*/mnt/home/mallory/socket /proc/net/unix");
+    examined(&scene.look(&["redis"]), ":6379", &["redis.up"]);
+}
+
+/// Names and arguments of processes are free text: they make no finding and hide none.
+#[test]
+fn docker_proxy_of_a_user_is_no_proxy() {
+    let Some(scene) = Scene::without_engine() else { return };
+    let arguments = "-proto tcp -host-ip 0.0.0.0 -host-port 443 -container-ip 172.17.0.99 -container-port 80";
+    let words: Vec<&str> = ["--port", "8443", "--", ""].into_iter().take(3).chain(arguments.split(' ')).collect();
+    scene.program("docker-proxy").rogue("http", &words);
+    scene.until_listening(8443);
+    let run = scene.look(&["network"]);
+    assert!(!summary(&run).contains("docker-proxy"), "{}", summary(&run));
+}
+
+#[test]
+fn celery_of_a_user_is_not_counted() {
+    let Some(scene) = Scene::without_engine() else { return };
+    scene.program("celery").rogue("http", &["--port", "8443", "--", "-A", "shop", "beat"]);
+    scene.until_listening(8443);
+    let run = scene.look(&["celery"]);
+    let examined = rows(&run, "").find(|row| row.check.starts_with("celery.") && row.verdict != "skip");
+    assert!(examined.is_none(), "{examined:?}");
+}
+
+#[test]
+fn clock_daemon_of_a_user_is_not_counted() {
+    let Some(scene) = Scene::without_engine() else { return };
+    for (name, port) in [("chronyd", "8443"), ("ntpd", "8444")] {
+        scene.program(name).rogue("http", &["--port", port]);
+        scene.wait_for(&format!("ss -Hltn sport = :{port} | grep -q ."));
+    }
+    let run = scene.look(&["time"]);
+    assert!(!summary(&run).contains("chronyd") && !summary(&run).contains("ntpd"), "{}", summary(&run));
+}

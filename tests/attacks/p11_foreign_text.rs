@@ -1,6 +1,6 @@
 //! Promise 11: external text is neutralized for terminals, documents, chats and agents.
 
-use super::Scene;
+use super::{Scene, UID, quoted};
 
 /// Terminal escapes, HTML, and a forged line of a line format.
 const TEXT: &str =
@@ -26,5 +26,30 @@ fn text_of_a_hostile_server_is_escaped_in_every_format() {
             assert!(!run.stdout.contains("<script>alert") && !run.stdout.contains("<img src=x"), "{format}: {}", run.stdout);
         }
         assert!(!run.stdout.lines().any(|l| l.starts_with("ok 1 - all is well")), "{format}: {}", run.stdout);
+    }
+}
+
+/// The kernel logs the names of a program that crashes: `NAME[PID]: segfault at … in FILE[…]`.
+#[test]
+fn kernel_log_lines_of_a_user_are_no_findings() {
+    let Some(scene) = Scene::without_engine() else { return };
+    let files = [
+        (",task=postgres,pid=4242,global_oom,task_memcg=x,", "oom-kill:x"),
+        ("EXT4-fs error (device vda): bad I", "x"),
+        ("nf_conntrack: table full, dropping packet", "x"),
+        ("limit 65536kB,", "memory: usage "),
+    ];
+    for (file, name) in files {
+        let path = scene.program_file_named(file);
+        scene.sh(&format!(
+            "cd / && ROGUE=$(printf 'crash\\n%s' {}) setpriv --reuid {UID} --regid {UID} --clear-groups {} || true",
+            quoted(name),
+            quoted(&path)
+        ));
+    }
+    let run = scene.look(&["memory", "disk", "network"]);
+    for code in ["memory.oom-kill", "disk.io-errors", "network.conntrack"] {
+        let finding = run.report().findings.iter().find(|f| f.code == code);
+        assert!(finding.is_none(), "{finding:?}");
     }
 }

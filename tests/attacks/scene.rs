@@ -124,6 +124,14 @@ impl Scene {
 
     /// Installs the program of [`Scene::program`]; its path.
     #[track_caller]
+    pub(crate) fn program_file_named(&self, name: &str) -> String {
+        let path = format!("/mnt/home/{USER}/bin/{name}");
+        self.sh(&format!("mkdir -p /mnt/home/{USER}/bin; install -m 755 -o {UID} -g {UID} /run/lab/fixture {}", quoted(&path)));
+        path
+    }
+
+    /// The same for a plain name, and only once.
+    #[track_caller]
     pub(crate) fn program_file(&self, name: &str) -> String {
         let path = format!("/mnt/home/{USER}/bin/{name}");
         self.sh(&format!(

@@ -1,4 +1,4 @@
-//! A service in a container listens on 127.0.0.1 only (scenario 34; sources/scrape-failure.md, where the cause was never found). Its health
+//! A service in a container listens on 127.0.0.1 only (scenario 34). Its health
 //! test passes, and Prometheus cannot scrape it.
 
 use crate::lab::{Host, eventually, installed, stack};

@@ -1,4 +1,4 @@
-//! Four simultaneous faults of the monitoring stack (scenario 40; sources/alloy-incident.md). Every health page returns 200.
+//! Four simultaneous faults of the monitoring stack (scenario 40). Every health page returns 200.
 
 use crate::lab::{Host, RULES, eventually, stack};
 

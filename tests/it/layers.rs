@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Code allowed only in the places of design.md, with these places.
+/// Code allowed only in these places.
 const RULES: &[(&str, &[&str])] = &[
     ("Command::new(", &["core/probe", "src/fix", "src/cli", "src/supervise.rs"]),
     // files named by a process are opened below its root, with its rights

@@ -14,13 +14,16 @@ use crate::probe::{Io, ProbeError, blocking, clock};
 /// Log files of syslog: Debian and Red Hat.
 const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
 
+/// Entries of sudo itself, or of root: any user can write entries with this identifier (logger(1)).
+const FROM_SUDO: &[&str] = &["SYSLOG_IDENTIFIER=sudo", "_EXE=/usr/bin/sudo", "+", "SYSLOG_IDENTIFIER=sudo", "_UID=0"];
+
 pub(super) async fn read(since: Timestamp, timeout: Duration) -> Result<Vec<Change>, ProbeError> {
     // the journal contains the same lines with more precise times
-    let lines = match logs::in_journal(&["SYSLOG_IDENTIFIER=sudo"], since).await? {
-        Some(lines) => lines.into_iter().map(|l| (l.at, l.text)).collect(),
-        None => blocking::run("uses of sudo", LOGS[0], timeout, move |io| in_files(io, Path::new("/"), since)).await??,
+    let (lines, unproven) = match logs::in_journal(FROM_SUDO, since).await? {
+        Some(lines) => (lines.into_iter().map(|l| (l.at, l.text)).collect::<Vec<_>>(), false),
+        None => (blocking::run("uses of sudo", LOGS[0], timeout, move |io| in_files(io, Path::new("/"), since)).await??, true),
     };
-    Ok(changes(&lines, since))
+    Ok(changes(&lines, since, unproven))
 }
 
 fn in_files(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, ProbeError> {
@@ -75,8 +78,9 @@ pub(super) fn parse(message: &str) -> Option<(&str, &str, &str)> {
     (plain(caller) && plain(user) && plain(program)).then_some((caller, user, program))
 }
 
-/// One change per user and program, at its last time: a program run every minute is a single entry.
-fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
+/// One change per user and program, at its last time: a program run every minute is a single entry. `unproven` entries are from a log file of
+/// syslog, which has no sender.
+fn changes(lines: &[(Timestamp, String)], since: Timestamp, unproven: bool) -> Vec<Change> {
     let mut found: BTreeMap<(&str, &str, &str), (Timestamp, usize)> = BTreeMap::new();
     for (at, message) in lines.iter().filter(|(at, _)| *at >= since) {
         let Some(key) = parse(message) else { continue };
@@ -85,7 +89,8 @@ fn changes(lines: &[(Timestamp, String)], since: Timestamp) -> Vec<Change> {
     }
     let change = |((caller, user, program), (at, times)): ((&str, &str, &str), (Timestamp, usize))| {
         let often = if times > 1 { format!(", {times} times") } else { String::new() };
-        let mut change = Change::new(at, ChangeKind::Sudo, program, format!("run as {user}{often}")).by(Some(caller));
+        let source = if unproven { " (by the log of syslog, which any user can write)" } else { "" };
+        let mut change = Change::new(at, ChangeKind::Sudo, program, format!("run as {user}{often}{source}")).by(Some(caller));
         // the log line does not name the object of the program
         change.concerns.clear();
         change
@@ -133,9 +138,9 @@ mod tests {
     #[test]
     fn repeated_program_is_one_change() {
         let lines: Vec<_> = (0..3).map(|n| (Timestamp::from_second(n * 60).unwrap(), LINE.to_owned())).collect();
-        let described: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH).iter().map(Change::says).collect();
+        let described: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH, false).iter().map(Change::says).collect();
         assert_eq!(described, ["mysql run as root, 3 times (by alice)"]);
-        assert!(changes(&lines, Timestamp::MAX).is_empty());
+        assert!(changes(&lines, Timestamp::MAX, true).is_empty());
     }
 
     #[test]

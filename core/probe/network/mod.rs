@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Io, ProbeError, blocking, netns};
 
 pub use links::{Interface, NetworkRoute};
+pub(super) use sockets::unix_listeners;
 pub use sockets::{Connection, Queue};
 
 /// An external address for route lookups; nothing is sent to it (TEST-NET-1, RFC 5737).

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_packet_sock_diag::unix::nlas::UnixDiagName;
+use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +66,21 @@ pub(super) fn queues(io: &Io) -> io::Result<Vec<Queue>> {
             inode: u64::from(s.header.inode),
         })
         .collect())
+}
+
+/// The listening stream sockets of this thread's network namespace that are bound to a path, by inode. `/proc/net/unix` is no source: the names
+/// in it can contain line breaks, and so whole lines of a user. Paths with control characters are left out.
+pub(in crate::probe) fn unix_listeners() -> io::Result<Vec<(u64, PathBuf)>> {
+    let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME, cookie: [0xff; 8] };
+    ask(NETLINK_SOCK_DIAG, SockDiagMessage::UnixRequest(request), true, |answer| {
+        let SockDiagMessage::UnixResponse(socket) = answer else { return None };
+        let path = socket.nlas.iter().find_map(|nla| match nla {
+            unix::nlas::Nla::Name(UnixDiagName::Pathname(path)) => Some(PathBuf::from(path)),
+            _ => None,
+        })?;
+        let plain = path.is_absolute() && !path.as_os_str().as_encoded_bytes().iter().any(u8::is_ascii_control);
+        (socket.header.kind == SOCK_STREAM && plain).then_some((u64::from(socket.header.inode), path))
+    })
 }
 
 /// An IPv4-mapped address is converted to IPv4.

@@ -9,23 +9,49 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Signals of an error log: the name, and texts that a line has to contain. The texts are those of nginx 1.18 to 1.28
+/// Signals of an error log: the name, and the beginning of the message. The texts are those of nginx 1.18 to 1.28
 /// (`ngx_http_upstream.c`, `ngx_event_accept.c`, `ngx_connection.c`).
-const SIGNALS: &[(&str, &[&str])] = &[
-    ("connections-exhausted", &["worker_connections are not enough"]),
-    ("files-exhausted", &["24: Too many open files"]),
-    ("no-live-upstreams", &["no live upstreams while connecting to upstream"]),
-    ("refused", &["(111: ", "while connecting to upstream"]),
-    ("unreachable", &["(113: ", "while connecting to upstream"]),
-    ("timed-out", &["upstream timed out (110: "]),
-    ("closed-early", &["upstream prematurely closed connection"]),
-    ("reset", &["(104: ", "from upstream"]),
-    ("header-too-big", &["upstream sent too big header"]),
-    ("body-too-large", &["client intended to send too large body"]),
-    ("upstream-tls", &["SSL_do_handshake() failed", "while SSL handshaking to upstream"]),
-    ("no-space", &["(28: No space left on device)"]),
-    ("emergency", &["[emerg]"]),
+///
+/// A client chooses parts of a message: the path in `open() "/srv/PATH" failed (2: …)`, the request and the referrer behind it. No pattern
+/// reaches them.
+const SIGNALS: &[(&str, &str)] = &[
+    ("connections-exhausted", r"^\d+ worker_connections are not enough"),
+    ("no-live-upstreams", r"^no live upstreams while connecting to upstream"),
+    ("refused", r"^connect\(\) (?:to unix:[^ ]+ )?failed \(111: [^)]*\) while connecting to upstream"),
+    ("unreachable", r"^connect\(\) (?:to unix:[^ ]+ )?failed \(113: [^)]*\) while connecting to upstream"),
+    ("timed-out", r"^upstream timed out \(110: "),
+    ("closed-early", r"^upstream prematurely closed connection"),
+    ("reset", r"^(?:recv|send|readv|writev|sendfile)\(\) failed \(104: [^)]*\) while [a-z ]* upstream"),
+    ("header-too-big", r"^upstream sent too big header"),
+    ("body-too-large", r"^client intended to send too large body"),
+    ("upstream-tls", r#"^SSL_do_handshake\(\) failed [^"]* while SSL handshaking to upstream"#),
 ];
+
+/// Signals of a shortage: the error of a system call. nginx logs a missing file, whose path the client chooses, at level `error`; these are
+/// logged at `crit` or `alert`.
+const SHORTAGES: &[(&str, &str)] =
+    &[("files-exhausted", "(24: Too many open files)"), ("no-space", "(28: No space left on device)")];
+
+#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
+static PATTERNS: LazyLock<Vec<(&str, Regex)>> =
+    LazyLock::new(|| SIGNALS.iter().map(|(kind, pattern)| (*kind, Regex::new(pattern).expect("constant pattern"))).collect());
+
+/// `2026/11/21 13:00:00 [error] 12#12: *34 MESSAGE`: level and message.
+#[expect(clippy::expect_used, reason = "constant pattern, compiled by a test")]
+static LINE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] \d+#\d+: (?:\*\d+ )?(.*)$").expect("constant pattern")
+});
+
+/// The signal of a line.
+fn signal_of(level: &str, message: &str) -> Option<&'static str> {
+    if let Some((kind, _)) = PATTERNS.iter().find(|(_, pattern)| pattern.is_match(message)) {
+        return Some(kind);
+    }
+    let head = message.split(", client: ").next().unwrap_or_default();
+    let severe = matches!(level, "crit" | "alert" | "emerg");
+    let shortage = SHORTAGES.iter().find(|(_, text)| severe && head.contains(text)).map(|(kind, _)| *kind);
+    shortage.or((level == "emerg").then_some("emergency"))
+}
 
 /// One kind of message of an error log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,10 +104,11 @@ pub(super) fn time(line: &[u8], zone: &TimeZone) -> Option<Timestamp> {
 pub(super) fn count(lines: &[u8], errors: &mut Errors) {
     for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
         let text = String::from_utf8_lossy(line);
-        let Some((kind, _)) = SIGNALS.iter().find(|(_, words)| words.iter().all(|w| text.contains(w))) else { continue };
-        let known = errors.signals.iter().position(|s| s.kind == *kind);
+        let Some(parts) = LINE.captures(&text) else { continue };
+        let Some(kind) = signal_of(&parts[1], &parts[2]) else { continue };
+        let known = errors.signals.iter().position(|s| s.kind == kind);
         let at = known.unwrap_or_else(|| {
-            errors.signals.push(Signal { kind: (*kind).to_owned(), ..Signal::default() });
+            errors.signals.push(Signal { kind: kind.to_owned(), ..Signal::default() });
             errors.signals.len() - 1
         });
         let signal = &mut errors.signals[at];
@@ -96,17 +123,17 @@ pub(super) fn count(lines: &[u8], errors: &mut Errors) {
     errors.signals.sort_by(|a, b| b.count.cmp(&a.count).then(a.kind.cmp(&b.kind)));
 }
 
-/// The line without client data: addresses, requests with their queries, referrers.
+/// The line without client data: addresses, requests with their queries, referrers, and quoted paths.
 fn without_client(text: &str) -> String {
-    let kept = text
-        .split(", ")
-        .filter(|part| !["client: ", "request: ", "referrer: ", "subrequest: "].iter().any(|p| part.starts_with(p)));
-    let short: String = kept.collect::<Vec<_>>().join(", ").chars().take(300).collect();
+    let (head, rest) = text.split_once(", client: ").unwrap_or((text, ""));
+    let head: String = match head.split_once('"') {
+        Some((before, _)) => format!("{before}\"…\""),
+        None => head.to_owned(),
+    };
+    let server = rest.split(", ").find(|part| part.starts_with("server: ")).map(|s| format!(", {s}")).unwrap_or_default();
     // `upstream: "http://10.0.0.3:80/path?token"`: only the address is kept
-    match (short.find("upstream: \""), UPSTREAM.captures(&short)) {
-        (Some(at), Some(c)) => format!("{}upstream: {}", &short[..at], &c[1]),
-        _ => short,
-    }
+    let upstream = UPSTREAM.captures(rest).map(|c| format!(", upstream: {}", &c[1])).unwrap_or_default();
+    format!("{}{server}{upstream}", head.chars().take(300).collect::<String>())
 }
 
 #[cfg(test)]
@@ -135,6 +162,39 @@ mod tests {
         let said = serde_json::to_string(&e).unwrap();
         assert!(!said.contains("canary") && !said.contains("10.0.0.1"), "{said}");
         assert!(e.signals[0].last.ends_with("server: a.org, upstream: 172.18.0.3:8080"), "{}", e.signals[0].last);
+    }
+
+    #[test]
+    fn text_of_clients_is_no_signal() {
+        let line = |level: &str, message: &str| {
+            format!("2026/11/21 13:00:00 [{level}] 12#12: *3 {message}, client: 10.0.0.1, server: a.org")
+        };
+        let missing = |path: &str| line("error", &format!("open() \"/srv/{path}\" failed (2: No such file or directory)"));
+        let text = [
+            missing("1024 worker_connections are not enough"),
+            missing("x (28: No space left on device)"),
+            missing("x (24: Too many open files)"),
+            missing("x (111: y while connecting to upstream"),
+            missing("x\" failed (24: Too many open files), client: 1.1.1.1"),
+            line("error", "access forbidden by rule") + ", referrer: \"[emerg] upstream timed out (110: \"",
+            line("crit", "SSL_write() failed (SSL: error:0A000126) while sending to client")
+                + ", request: \"GET / HTTP/1.1\", referrer: \"(28: No space left on device)\"",
+        ];
+        let mut e = Errors::default();
+        count(text.join("\n").as_bytes(), &mut e);
+        assert_eq!(e, Errors::default());
+    }
+
+    #[test]
+    fn shortages_are_counted_by_their_level() {
+        let text = "2026/11/21 13:00:00 [crit] 12#12: *3 pwrite() \"/var/lib/nginx/body/0000000001\" failed (28: No space left on device), client: 10.0.0.1, server: a.org
+2026/11/21 13:00:00 [alert] 12#12: accept4() failed (24: Too many open files)
+2026/11/21 13:00:00 [emerg] 1#1: bind() to 0.0.0.0:80 failed (98: Address already in use)";
+        let mut e = Errors::default();
+        count(text.as_bytes(), &mut e);
+        let kinds: Vec<&str> = e.signals.iter().map(|s| s.kind.as_str()).collect();
+        assert_eq!(kinds, ["emergency", "files-exhausted", "no-space"]);
+        assert!(e.signals[2].last.ends_with("pwrite() \"…\", server: a.org"), "{}", e.signals[2].last);
     }
 
     #[test]

@@ -445,7 +445,7 @@ impl Nginx {
     }
 }
 
-/// Suffixes of maintenance configurations (operations runbook: `.conf.temp` beside `.conf.full`).
+/// Suffixes of maintenance configurations (judgement: `.conf.temp` beside `.conf.full`).
 const MAINTENANCE_SUFFIXES: &[&str] = &["temp", "maintenance", "maint"];
 
 impl Nginx {

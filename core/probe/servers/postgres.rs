@@ -20,7 +20,7 @@ use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, S
 use crate::model::{Product, Target};
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
-/// Settings of a session: limits for statements and locks (catalogue §7), and read-only transactions.
+/// Settings of a session: limits for statements and locks (judgement), and read-only transactions.
 const SESSION_SETTINGS: &str = "SET statement_timeout = '3s'; SET lock_timeout = '1s'; SET default_transaction_read_only = on; \
                         SET idle_in_transaction_session_timeout = '10s'; SET search_path = pg_catalog";
 

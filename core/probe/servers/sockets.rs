@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use crate::model::Product;
 use crate::probe::celery::Connection;
 use crate::probe::listeners::{self, Listener};
-use crate::probe::{Io, process};
+use crate::probe::network::unix_listeners;
+use crate::probe::{Io, netns, process};
 
 /// A listening socket, with the address as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,11 +82,12 @@ impl Namespaces {
 
 fn listening(io: &Io, pid: i32) -> Listening {
     let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let unix = table("unix");
+    // the caller's thread ends after this: it may stay in the namespace
+    let unix = netns::enter_next(io, pid).and_then(|()| unix_listeners());
     Listening {
         has_ipv6: has_loopback(&table("if_inet6")),
         tcp: listeners::listeners_of(io, i64::from(pid)).unwrap_or_default(),
-        unix: unix.lines().filter_map(listening_unix).collect(),
+        unix: unix.unwrap_or_default(),
     }
 }
 
@@ -173,16 +175,6 @@ fn has_loopback(if_inet6: &str) -> bool {
     if_inet6.lines().any(|line| line.starts_with("00000000000000000000000000000001 "))
 }
 
-/// Parses a line of `/proc/net/unix` that is a listening (`__SO_ACCEPTCON`, 0x10000) stream socket (type 1) with a path.
-pub(super) fn listening_unix(line: &str) -> Option<(u64, PathBuf)> {
-    let mut fields = line.split_whitespace();
-    let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
-    let kind = fields.next()?;
-    let inode = fields.nth(1)?.parse().ok()?;
-    let path = fields.next()?;
-    (flags & 0x10000 != 0 && kind == "0001" && path.starts_with('/')).then(|| (inode, path.into()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -201,18 +193,6 @@ mod tests {
         assert_eq!(end_of(&line("05", 1001, 7), peer, own), Some((1001, 7)));
         assert_eq!(end_of(&line("06", 0, 0), peer, own), None);
         assert_eq!(end_of(&line("01", 1001, 7), own, peer), None);
-    }
-
-    #[test]
-    fn unix_listener_requires_stream_type_and_path() {
-        let line =
-            |flags: &str, kind: &str, path: &str| format!("0000000000000000: 00000002 00000000 {flags} {kind} 01 4711 {path}");
-        let socket = "/run/postgresql/.s.PGSQL.5432";
-        assert_eq!(listening_unix(&line("00010000", "0001", socket)), Some((4711, socket.into())));
-        assert_eq!(listening_unix(&line("00000000", "0001", socket)), None);
-        assert_eq!(listening_unix(&line("00010000", "0002", socket)), None);
-        assert_eq!(listening_unix(&line("00010000", "0001", "@abstract")), None);
-        assert_eq!(listening_unix("Num RefCount Protocol Flags Type St Inode Path"), None);
     }
 
     #[test]
@@ -267,7 +247,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (listening_unix(&text), established(&text));
+            let _ = established(&text);
         }
     }
 }

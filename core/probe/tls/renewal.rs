@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::identity::{Origin, of_origin};
 use crate::probe::io::Root;
-use crate::probe::table::SharedProcessTable;
+use crate::probe::table::{Process, SharedProcessTable};
 use crate::probe::{Io, ProbeError, blocking};
 
 /// Directories of certbot.
@@ -212,6 +213,12 @@ pub struct Renewers {
 const CLIENTS: &[&str] = &["certbot", "acme.sh", "dehydrated", "lego ", "getssl", "simp_le"];
 const RELOAD_COMMANDS: &[&str] = &["nginx -s reload", "reload nginx", "nginx reload", "kill -HUP", "-s HUP"];
 
+/// Programs that run crontabs.
+const CRON: &[&str] = &["cron", "crond", "anacron", "supercronic", "fcron", "bcron"];
+
+/// ACME companions and long-running clients.
+const ACME_CLIENTS: &[&str] = &["caddy", "traefik", "acme.sh", "certmagic"];
+
 /// Finds them on this host.
 pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers, ProbeError> {
     let mut found = Renewers::default();
@@ -230,9 +237,17 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
     }
     let table = processes.get().await?;
     let arguments = table.command_lines(table.iter().map(|p| p.pid)).await;
-    for process in table.iter() {
+    let names = |pid: i32, words: &[&str]| arguments.get(&pid).is_some_and(|line| words.iter().any(|w| line.contains(w)));
+    let is_candidate = |p: &&Process| {
+        let words = CLIENTS.iter().chain(RELOAD_COMMANDS).map(|w| w.split(' ').next().unwrap_or(w)).collect::<Vec<_>>();
+        CRON.contains(&p.comm.as_str()) || ACME_CLIENTS.contains(&p.comm.as_str()) || names(p.pid, &words)
+    };
+    // a regular user renews no certificate of this host
+    let candidates = table.iter().filter(is_candidate).map(|p| p.pid).collect();
+    let services = of_origin(candidates, &[Origin::System, Origin::Container]).await;
+    for process in table.iter().filter(|p| services.contains(&p.pid)) {
         let comm = process.comm.as_str();
-        found.cron_runs |= matches!(comm, "cron" | "crond" | "anacron" | "supercronic" | "fcron" | "bcron");
+        found.cron_runs |= CRON.contains(&comm);
         let Some(arguments) = arguments.get(&process.pid) else { continue };
         let arguments = arguments.replace('\0', " ");
         let script = arguments.contains("while") || arguments.contains("sleep") || arguments.contains("trap");
@@ -242,8 +257,7 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
         if script && RELOAD_COMMANDS.iter().any(|r| arguments.contains(r)) {
             found.reloaders.push(arguments.chars().take(120).collect());
         }
-        // ACME companions and long-running clients
-        if matches!(comm, "caddy" | "traefik" | "acme.sh" | "certmagic") {
+        if ACME_CLIENTS.contains(&comm) {
             found.loops.push(comm.to_owned());
         }
     }

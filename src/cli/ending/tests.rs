@@ -9,7 +9,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Report, Risk, Runbook, Severity,
     Subject, Target,
 };
-use opsctl_core::probe::{NoHistory, ProbeCx, ProbeError, ProbeOptions, panics};
+use opsctl_core::probe::{HistoryError, ProbeCx, ProbeError, ProbeOptions, panics};
 
 use super::*;
 use crate::cli::{fix, run};
@@ -143,7 +143,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
         owner_of: Box::new(|_| None),
         waivers: crate::waive::Waivers::default(),
         notes: Vec::new(),
-        history: Arc::new(NoHistory),
+        history: Arc::new(HistoryError),
         own_changes: Box::new(|_| crate::changes::OwnChanges::default()),
         ask: ProbeOptions::default(),
         deadline: DEADLINE,

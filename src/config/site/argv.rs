@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::config::problem::Problem;
+use crate::config::problem::ValidationError;
 
 /// Validates the words of a command line: an absolute program or a plain name, and no secrets.
-pub(super) fn argv(words: &[Spanned<String>], key: &str, table: &str) -> Result<Vec<String>, Problem> {
+pub(super) fn argv(words: &[Spanned<String>], key: &str, table: &str) -> Result<Vec<String>, ValidationError> {
     let Some(program) = words.first() else {
-        return Err(Problem::new(0..0, format!("`{key}` in [{table}]: empty")));
+        return Err(ValidationError::new(0..0, format!("`{key}` in [{table}]: empty")));
     };
-    let problem = |word: &Spanned<String>, why: &str| Problem::new(word.span(), format!("`{key}` in [{table}]: {why}"));
+    let problem = |word: &Spanned<String>, why: &str| ValidationError::new(word.span(), format!("`{key}` in [{table}]: {why}"));
     let name = program.get_ref();
     if name.is_empty() || (name.contains('/') && !name.starts_with('/')) {
         return Err(problem(program, "the program is an absolute path or a name without a slash"));
@@ -49,18 +49,18 @@ fn holds_secret(before: &str, word: &str) -> bool {
     }
 }
 
-pub(super) fn folder(cwd: Option<&Spanned<String>>, table: &str) -> Result<Option<String>, Problem> {
+pub(super) fn folder(cwd: Option<&Spanned<String>>, table: &str) -> Result<Option<String>, ValidationError> {
     match cwd {
         Some(cwd) if !cwd.get_ref().starts_with('/') => {
-            Err(Problem::new(cwd.span(), format!("`cwd` in [{table}]: not an absolute path")))
+            Err(ValidationError::new(cwd.span(), format!("`cwd` in [{table}]: not an absolute path")))
         }
         cwd => Ok(cwd.map(|c| c.get_ref().clone())),
     }
 }
 
 /// Parses a time limit of at most `most`.
-pub(super) fn patience(text: &Spanned<String>, key: &str, table: &str, most: Duration) -> Result<Duration, Problem> {
-    let problem = |why: String| Problem::new(text.span(), format!("`{key}` in [{table}]: {why}"));
+pub(super) fn patience(text: &Spanned<String>, key: &str, table: &str, most: Duration) -> Result<Duration, ValidationError> {
+    let problem = |why: String| ValidationError::new(text.span(), format!("`{key}` in [{table}]: {why}"));
     let time = crate::config::duration(text.get_ref()).map_err(problem)?;
     let shown = opsctl_core::model::quantity::duration(most.try_into().unwrap_or_default());
     if time > most { Err(problem(format!("`{}` is longer than {shown}", text.get_ref()))) } else { Ok(time) }

@@ -4,7 +4,7 @@ use toml::Spanned;
 
 use super::raw::File;
 use crate::config::names::did_you_mean;
-use crate::config::problem::Problem;
+use crate::config::problem::ValidationError;
 use crate::config::valid::KnownNames;
 
 /// Subcommands and other reserved words; a test of the command line keeps the list complete.
@@ -44,7 +44,7 @@ impl<'a> Names<'a> {
     }
 
     /// Adds the codes of all files; returns conflicts between files, one list per file.
-    pub(super) fn learn<'f>(&mut self, files: impl Iterator<Item = &'f File> + Clone) -> Vec<Vec<Problem>> {
+    pub(super) fn learn<'f>(&mut self, files: impl Iterator<Item = &'f File> + Clone) -> Vec<Vec<ValidationError>> {
         let mut seen: Vec<&str> = Vec::new();
         let mut problems = Vec::new();
         for file in files.clone() {
@@ -52,7 +52,7 @@ impl<'a> Names<'a> {
             let mut wrong = Vec::new();
             if seen.contains(&name.get_ref().as_str()) {
                 let why = format!("`name` in [runbook]: another file has a runbook called `{}`", name.get_ref());
-                wrong.push(Problem::new(name.span(), why));
+                wrong.push(ValidationError::new(name.span(), why));
             }
             seen.push(name.get_ref());
             problems.push(wrong);
@@ -63,7 +63,7 @@ impl<'a> Names<'a> {
             for (effect, cause, place) in edges_of(file) {
                 if is_reachable(&edges, &cause, &effect) {
                     let why = format!("`explained_by` in [[check]]: `{effect}` would cause itself");
-                    wrong.push(Problem::new(place.span(), why));
+                    wrong.push(ValidationError::new(place.span(), why));
                 }
             }
         }
@@ -76,8 +76,8 @@ impl<'a> Names<'a> {
     }
 
     /// An entry of `explained_by`: the code, and the name of the subject.
-    pub(super) fn cause(&self, entry: &Spanned<String>) -> Result<(String, String), Problem> {
-        let problem = |why: String| Problem::new(entry.span(), format!("`explained_by` in [[check]]: {why}"));
+    pub(super) fn cause(&self, entry: &Spanned<String>) -> Result<(String, String), ValidationError> {
+        let problem = |why: String| ValidationError::new(entry.span(), format!("`explained_by` in [[check]]: {why}"));
         let (code, name) = split(entry.get_ref());
         if let Some(own) = self.own.iter().find(|c| *c == code) {
             let runbook = own.split('.').next().unwrap_or_default();

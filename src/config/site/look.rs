@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::argv::{argv, folder};
 use super::raw;
 use crate::config::names::did_you_mean;
-use crate::config::problem::Problem;
+use crate::config::problem::ValidationError;
 use crate::config::server::fill;
 use crate::config::{endpoint, length};
 
@@ -160,7 +160,7 @@ const READ_ONLY_COMMANDS: &[&str] = &[
 const DEFAULT_PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
 /// Validates the probe of a check; `limits` is whether the check has limits for its number.
-pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<SiteProbe, Problem> {
+pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<SiteProbe, ValidationError> {
     let mut kinds = [
         kind("http", check.http.as_ref(), http),
         kind("tcp", check.tcp.as_ref(), tcp),
@@ -180,24 +180,28 @@ pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<SiteProbe, Pr
             let why = format!(
                 "`{name}` in [[check]] has no probe: it needs one of `http`, `tcp`, `tls`, `sql`, `redis`, `metric`, `command`, `file` and `log`"
             );
-            Err(Problem::new(check.name.span(), why))
+            Err(ValidationError::new(check.name.span(), why))
         }
         (Some((first, ..)), Some((second, span, _))) => {
-            Err(Problem::new(span, format!("`{second}` in [[check]]: `{first}` is set too; a check has one probe")))
+            Err(ValidationError::new(span, format!("`{second}` in [[check]]: `{first}` is set too; a check has one probe")))
         }
         (Some((_, _, look)), None) => look,
     }
 }
 
 /// The probe of a check: its key, its position, and the validated value.
-type Kind = (&'static str, Range<usize>, Result<SiteProbe, Problem>);
+type Kind = (&'static str, Range<usize>, Result<SiteProbe, ValidationError>);
 
-fn kind<T>(key: &'static str, raw: Option<&Spanned<T>>, read: impl FnOnce(&T) -> Result<SiteProbe, Problem>) -> Option<Kind> {
+fn kind<T>(
+    key: &'static str,
+    raw: Option<&Spanned<T>>,
+    read: impl FnOnce(&T) -> Result<SiteProbe, ValidationError>,
+) -> Option<Kind> {
     raw.map(|raw| (key, raw.span(), read(raw.get_ref())))
 }
 
-fn http(raw: &raw::Http) -> Result<SiteProbe, Problem> {
-    let problem = |at: Range<usize>, why: String| Problem::new(at, why);
+fn http(raw: &raw::Http) -> Result<SiteProbe, ValidationError> {
+    let problem = |at: Range<usize>, why: String| ValidationError::new(at, why);
     if !raw.url.get_ref().contains("://") {
         let why = "`url` in [check.http]: not a URL such as `http://127.0.0.1:8000/health/`";
         return Err(problem(raw.url.span(), why.to_owned()));
@@ -244,15 +248,15 @@ fn http(raw: &raw::Http) -> Result<SiteProbe, Problem> {
     })
 }
 
-fn endpoint_from(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Result<Endpoint, Problem> {
+fn endpoint_from(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Result<Endpoint, ValidationError> {
     let key = if kind == "http" { "url" } else { "address" };
     let mut endpoint =
-        endpoint(url.get_ref()).map_err(|why| Problem::new(url.span(), format!("`{key}` in [check.{kind}]: {why}")))?;
+        endpoint(url.get_ref()).map_err(|why| ValidationError::new(url.span(), format!("`{key}` in [check.{kind}]: {why}")))?;
     endpoint.from = from.filter(|f| *f != "host").cloned();
     Ok(endpoint)
 }
 
-fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, Problem> {
+fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, ValidationError> {
     address(&raw.address, "tcp")?;
     let url = Spanned::new(raw.address.span(), format!("tcp://{}", raw.address.get_ref()));
     let endpoint = endpoint_from(&url, raw.from.as_ref(), "tcp")?;
@@ -260,30 +264,33 @@ fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, Problem> {
 }
 
 /// `host:port`.
-fn address(text: &Spanned<String>, kind: &str) -> Result<(String, u16), Problem> {
-    let wrong = || Problem::new(text.span(), format!("`address` in [check.{kind}]: not `host:port`"));
+fn address(text: &Spanned<String>, kind: &str) -> Result<(String, u16), ValidationError> {
+    let wrong = || ValidationError::new(text.span(), format!("`address` in [check.{kind}]: not `host:port`"));
     let (host, port) = text.get_ref().rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(wrong)?;
     let host = host.trim_matches(['[', ']']);
     if host.is_empty() || host.contains(['/', ' ']) { Err(wrong()) } else { Ok((host.to_owned(), port)) }
 }
 
-fn tls(raw: &raw::Tls) -> Result<SiteProbe, Problem> {
+fn tls(raw: &raw::Tls) -> Result<SiteProbe, ValidationError> {
     let (host, port) = address(&raw.address, "tls")?;
     let first = match raw.starttls.as_ref().map(|s| (s.get_ref().as_str(), s.span())) {
         None => None,
         Some(("smtp", _)) => Some(StartTls::Smtp),
         Some(("postgres", _)) => Some(StartTls::Postgres),
         Some((other, span)) => {
-            return Err(Problem::new(span, format!("`starttls` in [check.tls]: `{other}` is neither `smtp` nor `postgres`")));
+            return Err(ValidationError::new(
+                span,
+                format!("`starttls` in [check.tls]: `{other}` is neither `smtp` nor `postgres`"),
+            ));
         }
     };
     let name = raw.name.clone().unwrap_or_else(|| host.clone());
     Ok(SiteProbe::Tls { host, port, name, first, trusted: raw.trusted, from: raw.from.clone().filter(|f| f != "host") })
 }
 
-fn sql(raw: &raw::Sql, limits: bool) -> Result<SiteProbe, Problem> {
-    let invalid = |why: &str| Problem::new(raw.query.span(), format!("`query` in [check.sql]: {why}"));
+fn sql(raw: &raw::Sql, limits: bool) -> Result<SiteProbe, ValidationError> {
+    let invalid = |why: &str| ValidationError::new(raw.query.span(), format!("`query` in [check.sql]: {why}"));
     let query = raw.query.get_ref().trim().trim_end_matches(';');
     let first = query.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
     if !matches!(first.as_str(), "SELECT" | "WITH" | "VALUES" | "TABLE") {
@@ -299,11 +306,11 @@ fn sql(raw: &raw::Sql, limits: bool) -> Result<SiteProbe, Problem> {
     Ok(SiteProbe::Sql { server, database, query: query.to_owned(), equals })
 }
 
-fn redis(raw: &raw::Redis, limits: bool) -> Result<SiteProbe, Problem> {
+fn redis(raw: &raw::Redis, limits: bool) -> Result<SiteProbe, ValidationError> {
     let Some(first) = raw.command.first() else {
-        return Err(Problem::new(0..0, "`command` in [check.redis]: empty"));
+        return Err(ValidationError::new(0..0, "`command` in [check.redis]: empty"));
     };
-    let invalid = |why: String| Problem::new(first.span(), format!("`command` in [check.redis]: {why}"));
+    let invalid = |why: String| ValidationError::new(first.span(), format!("`command` in [check.redis]: {why}"));
     let name = first.get_ref().to_ascii_uppercase();
     if !READ_ONLY_COMMANDS.contains(&name.as_str()) {
         let hint = match did_you_mean(&name, READ_ONLY_COMMANDS.iter().copied()) {
@@ -323,29 +330,29 @@ fn redis(raw: &raw::Redis, limits: bool) -> Result<SiteProbe, Problem> {
     Ok(SiteProbe::Redis { server, database: raw.database, command: words.collect(), equals })
 }
 
-fn metric(raw: &raw::Metric, limits: bool, name: &Spanned<String>) -> Result<SiteProbe, Problem> {
+fn metric(raw: &raw::Metric, limits: bool, name: &Spanned<String>) -> Result<SiteProbe, ValidationError> {
     if !limits {
         let why = format!("`{}` in [[check]]: no expected result: set a limit such as `crit_above`", name.get_ref());
-        return Err(Problem::new(name.span(), why));
+        return Err(ValidationError::new(name.span(), why));
     }
     Ok(SiteProbe::Metric { server: raw.server.clone(), query: raw.query.clone() })
 }
 
-fn command(raw: &raw::Command) -> Result<SiteProbe, Problem> {
+fn command(raw: &raw::Command) -> Result<SiteProbe, ValidationError> {
     let exit = match raw.exit.get_ref().as_str() {
         "zero" => Exit::Zero,
         "nagios" => Exit::Nagios,
         other => {
             let why = format!("`exit` in [check.command]: `{other}` is neither `zero` nor `nagios`");
-            return Err(Problem::new(raw.exit.span(), why));
+            return Err(ValidationError::new(raw.exit.span(), why));
         }
     };
     let argv = argv(&raw.argv, "argv", "check.command")?;
     Ok(SiteProbe::Command { argv, cwd: folder(raw.cwd.as_ref(), "check.command")?, exit, contains: raw.contains.clone() })
 }
 
-fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, Problem> {
-    let invalid = |why: &str| Problem::new(raw.path.span(), format!("`path` in [check.file]: {why}"));
+fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, ValidationError> {
+    let invalid = |why: &str| ValidationError::new(raw.path.span(), format!("`path` in [check.file]: {why}"));
     if !raw.path.get_ref().starts_with('/') {
         return Err(invalid("not an absolute path"));
     }
@@ -369,19 +376,19 @@ fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, Problem> {
     })
 }
 
-fn time(text: &Spanned<String>, key: &str, table: &str) -> Result<SignedDuration, Problem> {
-    length(text.get_ref()).map_err(|why| Problem::new(text.span(), format!("`{key}` in [{table}]: {why}")))
+fn time(text: &Spanned<String>, key: &str, table: &str) -> Result<SignedDuration, ValidationError> {
+    length(text.get_ref()).map_err(|why| ValidationError::new(text.span(), format!("`{key}` in [{table}]: {why}")))
 }
 
-fn log(raw: &raw::Log) -> Result<SiteProbe, Problem> {
-    let invalid = |why: &str| Problem::new(raw.pattern.span(), format!("`pattern` in [check.log]: {why}"));
+fn log(raw: &raw::Log) -> Result<SiteProbe, ValidationError> {
+    let invalid = |why: &str| ValidationError::new(raw.pattern.span(), format!("`pattern` in [check.log]: {why}"));
     let source = match (&raw.container, &raw.unit, &raw.file) {
         (Some(name), None, None) => Source::Container(name.clone()),
         (None, Some(name), None) if name.contains('.') => Source::Unit(name.clone()),
         (None, Some(name), None) => Source::Unit(format!("{name}.service")),
         (None, None, Some(path)) if path.get_ref().starts_with('/') => Source::File(path.get_ref().clone()),
         (None, None, Some(path)) => {
-            return Err(Problem::new(path.span(), "`file` in [check.log]: not an absolute path"));
+            return Err(ValidationError::new(path.span(), "`file` in [check.log]: not an absolute path"));
         }
         _ => return Err(invalid("no source: set one of `container`, `unit` and `file`")),
     };

@@ -26,7 +26,7 @@ pub use causes::TAKEN;
 pub use look::{Exit, SiteProbe, Source};
 
 use super::parse::parse_as;
-use super::problem::{ConfigError, Problem};
+use super::problem::{ConfigError, ValidationError};
 use super::schema::runbook_schema;
 use super::valid::KnownNames;
 use super::{Use, unreadable};
@@ -126,7 +126,7 @@ struct ParsedFile {
 }
 
 impl ParsedFile {
-    fn invalid(self, mut problems: Vec<Problem>) -> ConfigError {
+    fn invalid(self, mut problems: Vec<ValidationError>) -> ConfigError {
         problems.sort_by_key(|p| p.span.start);
         ConfigError::Invalid { path: self.path, text: self.text, problems }
     }

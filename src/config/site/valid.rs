@@ -10,7 +10,7 @@ use super::causes::{Names, code};
 use super::look::{self, Exit, SiteProbe};
 use super::{Limits, SiteCheck, SiteFix, SiteRunbook, argv, page, raw};
 use crate::config::names::did_you_mean;
-use crate::config::problem::Problem;
+use crate::config::problem::ValidationError;
 
 /// Maximum timeout of a check.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,17 +30,17 @@ fn leak(text: impl Into<Box<str>>) -> &'static str {
 }
 
 /// Validates all values.
-pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<SiteRunbook, Vec<Problem>> {
+pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Result<SiteRunbook, Vec<ValidationError>> {
     let mut problems = Vec::new();
     let name = &file.runbook.name;
     if let Err(why) = valid_name(name.get_ref()) {
-        problems.push(Problem::new(name.span(), format!("`name` in [runbook]: {why}")));
+        problems.push(ValidationError::new(name.span(), format!("`name` in [runbook]: {why}")));
     } else if names.is_taken(name.get_ref()) {
         let why = format!("`name` in [runbook]: opsctl has a runbook or a command called `{}`", name.get_ref());
-        problems.push(Problem::new(name.span(), why));
+        problems.push(ValidationError::new(name.span(), why));
     }
     if file.check.is_empty() {
-        problems.push(Problem::new(name.span(), "it has no [[check]]"));
+        problems.push(ValidationError::new(name.span(), "it has no [[check]]"));
     }
     let runbook = leak(name.get_ref().as_str());
     let mut seen: Vec<&str> = Vec::new();
@@ -49,16 +49,16 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     for raw in &file.check {
         let here = &raw.name;
         if let Err(why) = valid_name(here.get_ref()) {
-            problems.push(Problem::new(here.span(), format!("`name` in [[check]]: {why}")));
+            problems.push(ValidationError::new(here.span(), format!("`name` in [[check]]: {why}")));
         } else if seen.contains(&here.get_ref().as_str()) {
             let why = format!("`name` in [[check]]: there is another check called `{}`", here.get_ref());
-            problems.push(Problem::new(here.span(), why));
+            problems.push(ValidationError::new(here.span(), why));
         }
         seen.push(here.get_ref());
         if let Some(fix) = &raw.fix {
             if fixes.contains(&fix.name.get_ref().as_str()) {
                 let why = format!("`name` in [check.fix]: there is another fix called `{}`", fix.name.get_ref());
-                problems.push(Problem::new(fix.name.span(), why));
+                problems.push(ValidationError::new(fix.name.span(), why));
             }
             fixes.push(fix.name.get_ref());
         }
@@ -92,9 +92,9 @@ fn valid_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<SiteCheck, Vec<Problem>> {
+fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<SiteCheck, Vec<ValidationError>> {
     let mut problems = Vec::new();
-    let mut note = |result: Result<(), Problem>| problems.extend(result.err());
+    let mut note = |result: Result<(), ValidationError>| problems.extend(result.err());
     let mut limits =
         Limits { warn_above: raw.warn_above, crit_above: raw.crit_above, warn_below: raw.warn_below, crit_below: raw.crit_below };
     note(ordered(&limits, &raw.name));
@@ -147,8 +147,8 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
 }
 
 /// The warning limit must be reached before the critical one.
-fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), Problem> {
-    let problem = |why: &str| Err(Problem::new(name.span(), format!("`{}` in [[check]]: {why}", name.get_ref())));
+fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), ValidationError> {
+    let problem = |why: &str| Err(ValidationError::new(name.span(), format!("`{}` in [[check]]: {why}", name.get_ref())));
     let all = [limits.warn_above, limits.crit_above, limits.warn_below, limits.crit_below];
     if all.iter().flatten().any(|n| !n.is_finite()) {
         return problem("a limit is no number");
@@ -162,14 +162,14 @@ fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn severity(text: &Spanned<String>) -> Result<Severity, Problem> {
+fn severity(text: &Spanned<String>) -> Result<Severity, ValidationError> {
     match text.get_ref().as_str() {
         "info" => Ok(Severity::Info),
         "warn" => Ok(Severity::Warn),
         "crit" => Ok(Severity::Crit),
         other => {
             let hint = did_you_mean(other, ["info", "warn", "crit"]);
-            Err(Problem::new(
+            Err(ValidationError::new(
                 text.span(),
                 format!("`severity` in [[check]]: `{other}` is none of `info`, `warn` and `crit`{hint}"),
             ))
@@ -177,7 +177,7 @@ fn severity(text: &Spanned<String>) -> Result<Severity, Problem> {
     }
 }
 
-fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, Problem> {
+fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, ValidationError> {
     let Some(text) = text else { return Ok(None) };
     match text.get_ref().as_str() {
         "count" => Ok(Some(Unit::Count)),
@@ -187,7 +187,7 @@ fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, Problem> {
         other => {
             let hint = did_you_mean(other, ["count", "percent", "bytes", "seconds"]);
             let why = format!("`unit` in [[check]]: `{other}` is none of `count`, `percent`, `bytes` and `seconds`{hint}");
-            Err(Problem::new(text.span(), why))
+            Err(ValidationError::new(text.span(), why))
         }
     }
 }
@@ -205,18 +205,19 @@ fn severities(failed: Severity, limits: &Limits, look: &SiteProbe) -> Vec<Severi
     all
 }
 
-fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, SiteFix), Problem> {
-    valid_name(raw.name.get_ref()).map_err(|why| Problem::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
+fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, SiteFix), ValidationError> {
+    valid_name(raw.name.get_ref())
+        .map_err(|why| ValidationError::new(raw.name.span(), format!("`name` in [check.fix]: {why}")))?;
     let risk = match raw.risk.get_ref().to_ascii_uppercase().as_str() {
         "R1" => Risk::R1,
         "R2" => Risk::R2,
         "R3" => Risk::R3,
         other => {
             let why = format!("`risk` in [check.fix]: `{other}` is none of `R1`, `R2` and `R3`");
-            return Err(Problem::new(raw.risk.span(), why));
+            return Err(ValidationError::new(raw.risk.span(), why));
         }
     };
-    let at_name = |mut problem: Problem| {
+    let at_name = |mut problem: ValidationError| {
         if problem.span == (0..0) {
             problem.span = raw.name.span();
         }

@@ -89,7 +89,7 @@ fn containers_without_an_inspect_response_are_named() {
     let hung = "container.engine-hung engine:docker";
     let run = host.diagnose();
     others_still_print(&run);
-    run.must(&[hung]).roots(&[hung]).mentions(hung, &["not about 1 of its 3 containers: held"]);
+    run.must(&[hung]).roots(&[hung]).mentions(hung, &["not to requests about 1 of its 3 containers: held"]);
     run.verdict("container.state", "container:web", "ok");
     run.verdict("container.state", "container:held", "unknown");
     host.sh(&format!("kill -CONT {shim}"));
