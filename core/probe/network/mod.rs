@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{Io, ProbeError, blocking, netns};
 
 pub use links::{Interface, NetworkRoute};
-pub(super) use sockets::unix_listeners;
 pub use sockets::{Connection, Queue};
+pub(super) use sockets::{OwnedSocket, end_of_connection, tcp_listeners, unix_listeners};
 
 /// An external address for route lookups; nothing is sent to it (TEST-NET-1, RFC 5737).
 pub const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));

@@ -68,6 +68,63 @@ pub(super) fn queues(io: &Io) -> io::Result<Vec<Queue>> {
         .collect())
 }
 
+/// A TCP socket with its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::probe) struct OwnedSocket {
+    /// Bound address.
+    pub(in crate::probe) local: SocketAddr,
+    /// A socket of `AF_INET6`, which can accept IPv4 too.
+    pub(in crate::probe) is_v6: bool,
+    /// Its user.
+    pub(in crate::probe) uid: u32,
+    /// Its inode; 0 for a connection that no process has accepted yet, or that no process holds any more.
+    pub(in crate::probe) inode: u64,
+}
+
+fn owned(socket: &InetResponse) -> OwnedSocket {
+    let id = &socket.header.socket_id;
+    OwnedSocket {
+        local: address(id.source_address, id.source_port),
+        is_v6: socket.header.family == AF_INET6,
+        uid: socket.header.uid,
+        inode: u64::from(socket.header.inode),
+    }
+}
+
+/// The TCP listeners of this thread's network namespace.
+pub(in crate::probe) fn tcp_listeners(io: &Io) -> io::Result<Vec<OwnedSocket>> {
+    Ok(sockets(io, &StateFlags::LISTEN, &ExtensionFlags::empty())?.iter().map(owned).collect())
+}
+
+/// The end at `local` of the connection from `remote`, in this thread's network namespace; `None` if it is elsewhere or no longer exists. The
+/// kernel looks one connection up in constant time, whatever their number.
+pub(in crate::probe) fn end_of_connection(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<OwnedSocket>> {
+    // include/net/tcp_states.h
+    const TIME_WAIT: u8 = 6;
+    const LISTEN: u8 = 10;
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let socket_id = SocketId {
+        source_port: local.port(),
+        destination_port: remote.port(),
+        source_address: local.ip(),
+        destination_address: remote.ip(),
+        interface_id: 0,
+        cookie: [0xff; 8],
+    };
+    let states = StateFlags::all();
+    let question = InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
+    let found = ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), false, |answer| match answer {
+        SockDiagMessage::InetResponse(response) => Some(*response),
+        _ => None,
+    });
+    match found {
+        // without a connection the kernel finds the listener
+        Ok(found) => Ok(found.iter().find(|s| !matches!(s.header.state, TIME_WAIT | LISTEN)).map(owned)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// The listening stream sockets of this thread's network namespace that are bound to a path, by inode. `/proc/net/unix` is no source: the names
 /// in it can contain line breaks, and so whole lines of a user. Paths with control characters are left out.
 pub(in crate::probe) fn unix_listeners() -> io::Result<Vec<(u64, PathBuf)>> {

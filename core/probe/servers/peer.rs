@@ -9,7 +9,7 @@ use super::{CONNECT_TIMEOUT, ServerHandle, SessionError, Trust, parent_and_start
 use crate::model::{Product, ServerProcess};
 use crate::probe::identity::{may_serve, may_serve_any, user};
 use crate::probe::io::ids_of;
-use crate::probe::{Io, ProbeError, blocking, process};
+use crate::probe::{Io, ProbeError, blocking, netns, process};
 
 /// Timeout of reading the sockets of one namespace.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -170,12 +170,14 @@ fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
 /// connection was opened in that namespace; otherwise the remote endpoint has to be in it.
 fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), UnprovenReason> {
     let pid = process.pid;
-    let listeners = listeners_at(io, pid, address);
+    // the thread of this proof ends after it
+    let in_namespace = entered && netns::enter_next(io, pid).is_ok();
+    let listeners = listeners_at(io, pid, in_namespace, address);
     let Some((uid, _)) = listeners.first().copied() else { return Err(format!("no listener at {address} any more")) };
     if !is_same(io, process) {
         return Err(format!("process {pid} has ended"));
     }
-    let end = other_end(io, pid, address, own);
+    let end = other_end(io, pid, in_namespace, address, own);
     if end.is_none() && !entered {
         return Err(format!("the connection to {address} does not end in its network namespace"));
     }
@@ -213,7 +215,7 @@ pub(in crate::probe) fn served_by(
     may: &dyn Fn(u32) -> bool,
 ) -> Result<(), UnprovenReason> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let (accepted, listener) = (other_end(io, pid, peer, own), listeners_at(io, pid, peer).first().copied());
+    let (accepted, listener) = (other_end(io, pid, true, peer, own), listeners_at(io, pid, true, peer).first().copied());
     let refused = |uid: u32| Err(format!("the server at {peer} belongs to {}", user(io, uid)));
     match (accepted, listener) {
         (_, Some((uid, _))) if !may(uid) => refused(uid),

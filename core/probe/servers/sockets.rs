@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::model::Product;
 use crate::probe::celery::Connection;
 use crate::probe::listeners::{self, Listener};
-use crate::probe::network::unix_listeners;
+use crate::probe::network::{OwnedSocket, end_of_connection, tcp_listeners, unix_listeners};
 use crate::probe::{Io, netns, process};
 
 /// A listening socket, with the address as the process itself sees it.
@@ -113,16 +113,18 @@ pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
 
 /// Uid and inode of the listening sockets to which the kernel may assign a connection to `address` in the network namespace of
 /// `pid`: a bound address takes precedence over a wildcard, IPv4 over IPv6 (`inet_lhash2_lookup`). Several sockets form an
-/// `SO_REUSEPORT` group, which the kernel restricts to one user.
-pub(super) fn listeners_at(io: &Io, pid: i32, address: SocketAddr) -> Vec<(u32, u64)> {
-    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let (v4, v6) = (table("tcp"), table("tcp6"));
-    best_listeners(&v4, &v6, address)
+/// `SO_REUSEPORT` group, which the kernel restricts to one user. `entered`: this thread is in that namespace.
+pub(super) fn listeners_at(io: &Io, pid: i32, entered: bool, address: SocketAddr) -> Vec<(u32, u64)> {
+    let listed = if entered { tcp_listeners(io).ok() } else { None };
+    best_listeners(&listed.unwrap_or_else(|| tables(io, pid, "0A")), address)
 }
 
 /// Uid and inode of the remote endpoint of a connection from `own` to `peer` within the network namespace of `pid`. `None` if the
-/// endpoint is elsewhere; the inode is 0 until the connection is accepted.
-pub(in crate::probe) fn other_end(io: &Io, pid: i32, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
+/// endpoint is elsewhere; the inode is 0 until the connection is accepted. `entered`: this thread is in that namespace.
+pub(in crate::probe) fn other_end(io: &Io, pid: i32, entered: bool, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
+    if entered && let Ok(found) = end_of_connection(peer, own) {
+        return found.map(|socket| (socket.uid, socket.inode));
+    }
     let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     end_of(&table("tcp"), peer, own).or_else(|| end_of(&table("tcp6"), peer, own))
 }
@@ -136,27 +138,38 @@ fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> 
     })
 }
 
-pub(super) fn best_listeners(v4: &str, v6: &str, address: SocketAddr) -> Vec<(u32, u64)> {
-    let wanted = address.ip().to_canonical();
-    let rows = |text: &str, is_v6: bool| -> Vec<(u8, u32, u64)> {
-        let row = |line: &str| {
-            let row = listeners::row(line).filter(|r| r.state == "0A" && r.local.port() == address.port())?;
-            let uid = line.split_ascii_whitespace().nth(7)?.parse().ok()?;
-            let at = row.local.ip();
-            let score = if at == wanted {
-                2
-            } else if at.is_unspecified() && (is_v6 || wanted.is_ipv4()) {
-                u8::from(!is_v6)
-            } else {
-                return None;
-            };
-            Some((score, uid, row.inode))
-        };
-        text.lines().filter_map(row).collect()
+/// The sockets in one state in the tables of a process, for kernels without `inet_diag` and for namespaces that cannot be entered.
+fn tables(io: &Io, pid: i32, state: &str) -> Vec<OwnedSocket> {
+    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
+    [("tcp", false), ("tcp6", true)].iter().flat_map(|(name, is_v6)| owned_sockets(&table(name), *is_v6, state)).collect()
+}
+
+fn owned_sockets(table: &str, is_v6: bool, state: &str) -> Vec<OwnedSocket> {
+    let socket = |line: &str| {
+        let row = listeners::row(line).filter(|r| r.state == state)?;
+        let uid = line.split_ascii_whitespace().nth(7)?.parse().ok()?;
+        Some(OwnedSocket { local: row.local, is_v6, uid, inode: row.inode })
     };
-    let all: Vec<_> = rows(v4, false).into_iter().chain(rows(v6, true)).collect();
-    let best = all.iter().map(|(score, ..)| *score).max();
-    all.into_iter().filter(|(score, ..)| Some(*score) == best).map(|(_, uid, inode)| (uid, inode)).collect()
+    table.lines().filter_map(socket).collect()
+}
+
+fn best_listeners(listeners: &[OwnedSocket], address: SocketAddr) -> Vec<(u32, u64)> {
+    let wanted = address.ip().to_canonical();
+    let score = |socket: &OwnedSocket| {
+        let at = socket.local.ip();
+        if socket.local.port() != address.port() {
+            None
+        } else if at == wanted {
+            Some(2)
+        } else if at.is_unspecified() && (socket.is_v6 || wanted.is_ipv4()) {
+            Some(u8::from(!socket.is_v6))
+        } else {
+            None
+        }
+    };
+    let best = listeners.iter().filter_map(score).max();
+    let is_best = |socket: &&OwnedSocket| best.is_some() && score(socket) == best;
+    listeners.iter().filter(is_best).map(|socket| (socket.uid, socket.inode)).collect()
 }
 
 /// Addresses to connect to for a listener, in the order in which they are tried. A wildcard is not an address: one of IPv6 also
@@ -224,10 +237,14 @@ mod tests {
             )
         };
         let (any, any6) = (line("00000000", 1, 11), line(&"0".repeat(32), 2, 12));
-        let at = |v4: &str, v6: &str| best_listeners(v4, v6, "127.0.0.1:5432".parse().unwrap());
+        let best = |v4: &str, v6: &str, address: &str| {
+            let all = [owned_sockets(v4, false, "0A"), owned_sockets(v6, true, "0A")].concat();
+            best_listeners(&all, address.parse().unwrap())
+        };
+        let at = |v4: &str, v6: &str| best(v4, v6, "127.0.0.1:5432");
         assert_eq!(at(&(any.clone() + &line("0100007F", 3, 13)), &any6), [(3, 13)]);
         assert_eq!((at(&any, &any6), at("", &any6)), (vec![(1, 11)], vec![(2, 12)]));
-        assert_eq!(best_listeners(&any, "", "127.0.0.1:5433".parse().unwrap()), []);
+        assert_eq!(best(&any, "", "127.0.0.1:5433"), []);
         let group = line("0100007F", 3, 13) + &line("0100007F", 3, 14);
         assert_eq!(at(&group, &any6), [(3, 13), (3, 14)]);
     }
@@ -242,6 +259,22 @@ mod tests {
         assert_eq!(at("::", false), ["127.0.0.1:1"]);
         assert_eq!(at("10.0.0.1", true), ["10.0.0.1:1"]);
         assert!(has_loopback("00000000000000000000000000000001 01 80 10 80       lo\n") && !has_loopback(""));
+    }
+
+    #[test]
+    fn netlink_and_tables_agree_on_a_connection() {
+        let io = Io::for_test();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        for bind in ["127.0.0.1:0", "[::]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(bind) else { continue };
+            let client = std::net::TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+            let _accepted = listener.accept().unwrap();
+            let (peer, own) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+            let ends = [true, false].map(|entered| other_end(&io, pid, entered, peer, own));
+            assert!(ends[0].is_some_and(|(_, inode)| inode != 0) && ends[0] == ends[1], "{bind}: {ends:?}");
+            let listeners = [true, false].map(|entered| listeners_at(&io, pid, entered, peer));
+            assert!(listeners[0].len() == 1 && listeners[0] == listeners[1], "{bind}: {listeners:?}");
+        }
     }
 
     proptest::proptest! {

@@ -164,7 +164,11 @@ fn look_at_all(host: &Host, table: &Table, what: &str, runbooks: &[&str], env: &
             c.verdict == "unknown"
                 && (c.check == "discovery" || too_busy && ["healthcheck.", "tls."].iter().any(|r| c.check.starts_with(r)))
         };
-        (!run.report().checks.iter().any(late)).then_some(run)
+        let unfinished: Vec<String> = run.report().checks.iter().filter(|c| late(c)).map(|c| format!("{c:?}")).collect();
+        if !unfinished.is_empty() {
+            eprintln!("{what}: {}", unfinished.join("\n"));
+        }
+        unfinished.is_empty().then_some(run)
     })
 }
 
