@@ -46,7 +46,7 @@ pub struct Args {
     /// Wait at most this long for services that are still starting; a failure that is final is not waited for
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = config::duration)]
     wait: Duration,
-    /// Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be reverted (R1), without confirmation
+    /// Apply fixes of the host, mtu, systemd and time runbooks that interrupt nothing and can be reverted (R1), without confirmation
     #[arg(long)]
     apply: bool,
     /// Only diagnose; the default

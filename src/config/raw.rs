@@ -207,7 +207,7 @@ pub struct Owner {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// The name in `opsctl targets`, for the credentials of a discovered server; any name with `url`.
-    #[schemars(with = "String", example = &"shared_postgres")]
+    #[schemars(with = "String", example = &"db")]
     pub name: Spanned<String>,
     /// URL, if it cannot be discovered: `postgres://`, `redis://` (`rediss://` with TLS), `amqp://`, `pgbouncer://`, or
     /// `prometheus://`, `alertmanager://`, `loki://`, `alloy://`, `grafana://` (`…+https://` with TLS, the path is a route prefix), then

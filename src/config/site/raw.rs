@@ -119,10 +119,10 @@ pub(in crate::config) struct Check {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = ["ShopHealthFailing"])]
     pub alerts: Vec<String>,
-    /// Findings that cause it while they are open: `CODE NAME` for a built-in one, for example `postgres.up shared_postgres`; `CODE` for
+    /// Findings that cause it while they are open: `CODE NAME` for a built-in one, for example `postgres.up db`; `CODE` for
     /// one about this host as a whole, or of a site runbook.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>", example = ["postgres.up shared_postgres", "shop.health"])]
+    #[schemars(with = "Vec<String>", example = ["postgres.up db", "shop.health"])]
     pub explained_by: Vec<Spanned<String>>,
     /// Fix, applied through the guard like all fixes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +224,7 @@ fn yes() -> bool {
 pub(in crate::config) struct Sql {
     /// The server, as listed by `opsctl targets`. Default: the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"shared_postgres")]
+    #[schemars(example = &"db")]
     pub server: Option<String>,
     /// The database. Default: the most used one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,7 +245,7 @@ pub(in crate::config) struct Sql {
 pub(in crate::config) struct Redis {
     /// The server, as listed by `opsctl targets`. Default: the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"shared_redis")]
+    #[schemars(example = &"cache")]
     pub server: Option<String>,
     /// Database number.
     #[serde(default)]

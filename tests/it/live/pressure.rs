@@ -72,16 +72,6 @@ fn niced_batch_job_is_not_reported() {
 }
 
 #[test]
-fn load_spike_of_a_second_is_not_reported() {
-    let Some(host) = Host::without_engine() else { return };
-    eventually(MINUTES, "the load average is low again", || (waiting("cpu") < 10.0 && load() < 0.9).then_some(()));
-    for _ in 0..hogs() {
-        host.spawn("timeout", &["1", "/run/lab/fixture", "cpu"]);
-    }
-    host.opsctl(&["cpu", "--format", "json"]).roots(&[]);
-}
-
-#[test]
 fn container_at_its_memory_limit_does_not_affect_the_host() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
