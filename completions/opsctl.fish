@@ -125,7 +125,7 @@ complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l config -d 'C
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l color -d 'When to use colour; `auto` is on a terminal and without NO_COLOR' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Always'
 never\t'Never'"
-complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l apply -d 'Apply fixes of the host, systemd and time runbooks that interrupt nothing and can be reverted (R1), without confirmation'
+complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l apply -d 'Apply fixes of the host, mtu, systemd and time runbooks that interrupt nothing and can be reverted (R1), without confirmation'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l check -d 'Only diagnose; the default'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -l timings -d 'Print the time of each step on standard error'
 complete -c opsctl -n "__fish_opsctl_using_subcommand bootstrap" -s q -l quiet -d 'Only findings that need attention; no output if all checks are ok'

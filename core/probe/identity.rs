@@ -16,7 +16,7 @@ use crate::model::Product;
 /// Time limit of reading one process.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Proof of a process's prove_home.
+/// Proof of the home of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Proof {
     /// In this container: it is the container's main process, or shares a control group or process namespace with it.

@@ -109,7 +109,7 @@ pub struct OomKill {
     pub line: String,
 }
 
-/// The shapes of lines about OOM kills (mm/oom_kill.c, mm/memcontrol.c), Linux 4.19 to 6.18.
+/// The shapes of lines about OOM kills (`mm/oom_kill.c`, `mm/memcontrol.c`), Linux 4.19 to 6.18.
 ///
 /// Any user can cause lines that begin with a program name of up to 15 characters and contain a file name: `NAME[PID]: segfault at …
 /// in FILE[…]`. A shape therefore begins with more fixed text than a program name has, and covers the line as far as it is used.

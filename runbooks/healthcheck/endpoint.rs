@@ -169,7 +169,7 @@ impl Check for Endpoints {
                 f = f.cite("body", body.trim()).cite_opt("redirects to", location.as_ref());
             }
             EndpointResult::Tls(_) => {
-                f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at)))
+                f = authority(url).into_iter().fold(f, |f, at| f.key(KeyKind::Certificate, served_key(&at)));
             }
             // a shortage of the host causes timeouts, not refusals
             EndpointResult::Timeout if e.container.is_some() || !e.servers.is_empty() || e.from.is_some() => f = of_host(f),

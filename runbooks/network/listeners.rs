@@ -65,7 +65,7 @@ pub(super) struct Evidence {
     others: usize,
     /// `net.ipv6.bindv6only` in the container, if relevant.
     v6_only: Option<bool>,
-    /// Ports open on `[::]` that refuse IPv4 connections: the program set IPV6_V6ONLY.
+    /// Ports open on `[::]` that refuse IPv4 connections: the program set `IPV6_V6ONLY`.
     refused_v4: Vec<u16>,
     /// Variables that may contain its bind address; only on suspicion.
     bindings: Vec<Binding>,

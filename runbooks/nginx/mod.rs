@@ -20,7 +20,7 @@ use crate::servers::Server;
 pub struct Settings {
     /// Evaluated window of the logs in seconds (judgement: 5 min).
     pub window_s: u32,
-    /// Requests in that window below which a share is ignored (judgement: 60; netdata health.d/web_log.conf: 120 a minute).
+    /// Requests in that window below which a share is ignored (judgement: 60; netdata `health.d/web_log.conf`: 120 a minute).
     pub min_requests: u64,
     /// Share of 5xx responses in percent that is warn (netdata, web log alarms: 2).
     pub failed_warn_percent: f64,
@@ -30,7 +30,7 @@ pub struct Settings {
     pub few_failed_crit: u64,
     /// Error log lines of one kind within the window that are warn (judgement).
     pub errors_warn: u64,
-    /// Usage of worker_connections or of the open files limit by a worker, in percent, that is warn (judgement: 80).
+    /// Usage of `worker_connections` or of the open files limit by a worker, in percent, that is warn (judgement: 80).
     pub connections_warn_percent: f64,
     /// The same for crit (judgement).
     pub connections_crit_percent: f64,

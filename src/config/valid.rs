@@ -148,25 +148,7 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
 /// Validates all values.
 pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<ValidationError>> {
     let mut problems = Vec::new();
-    for fix in &raw.policy.allow {
-        if !known.fixes.contains(fix.get_ref()) {
-            let hint = did_you_mean(fix.get_ref(), known.fixes.iter().map(String::as_str));
-            let hint = if hint.is_empty() { "; `opsctl list` shows all fixes".to_owned() } else { hint };
-            problems.push(ValidationError::new(
-                fix.span(),
-                format!("`allow` in [policy]: no fix is called `{}`{hint}", fix.get_ref()),
-            ));
-        }
-    }
-    for name in &raw.run.skip {
-        if !known.checks.contains(name.get_ref()) {
-            let hint = did_you_mean(name.get_ref(), known.checks.iter().map(String::as_str));
-            problems.push(ValidationError::new(
-                name.span(),
-                format!("`skip` in [run]: no runbook or check is called `{}`{hint}", name.get_ref()),
-            ));
-        }
-    }
+    unknown_names(raw, known, &mut problems);
     let deadline = match duration(raw.run.deadline.get_ref()) {
         Ok(deadline) => deadline,
         Err(why) => {
@@ -250,6 +232,29 @@ pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<ValidationE
         file: None,
         notes: Vec::new(),
     })
+}
+
+/// Names of fixes in `[policy] allow` and of checks in `[run] skip` that do not exist.
+fn unknown_names(raw: &Raw, known: &KnownNames, problems: &mut Vec<ValidationError>) {
+    for fix in &raw.policy.allow {
+        if !known.fixes.contains(fix.get_ref()) {
+            let hint = did_you_mean(fix.get_ref(), known.fixes.iter().map(String::as_str));
+            let hint = if hint.is_empty() { "; `opsctl list` shows all fixes".to_owned() } else { hint };
+            problems.push(ValidationError::new(
+                fix.span(),
+                format!("`allow` in [policy]: no fix is called `{}`{hint}", fix.get_ref()),
+            ));
+        }
+    }
+    for name in &raw.run.skip {
+        if !known.checks.contains(name.get_ref()) {
+            let hint = did_you_mean(name.get_ref(), known.checks.iter().map(String::as_str));
+            problems.push(ValidationError::new(
+                name.span(),
+                format!("`skip` in [run]: no runbook or check is called `{}`{hint}", name.get_ref()),
+            ));
+        }
+    }
 }
 
 /// `[policy]`.

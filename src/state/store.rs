@@ -1,4 +1,4 @@
-//! The SQLite file of the history.
+//! The `SQLite` file of the history.
 
 #![allow(clippy::disallowed_methods, reason = "files of the state directory, which no other user can change")]
 

@@ -1,5 +1,6 @@
 //! Every command and every output in README.md and docs/, and the links between the pages.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -193,10 +194,11 @@ fn thresholds() -> String {
         let heading = format!("`[runbooks.{}]`.", runbook.id);
         let definitions = schema["$defs"].as_object().unwrap().values();
         let Some(settings) = definitions.into_iter().find(|d| d["description"] == heading.as_str()) else { continue };
-        page += &format!("\n## {}\n\n| key | default | limit and source |\n|---|---|---|\n", runbook.id);
+        let _ = write!(page, "\n## {}\n\n| key | default | limit and source |\n|---|---|---|\n", runbook.id);
         for (key, property) in settings["properties"].as_object().unwrap() {
             let description = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-            page += &format!("| `{key}` | `{}` | {description} |\n", property["default"].to_string().replace('|', "\\|"));
+            let default = property["default"].to_string().replace('|', "\\|");
+            let _ = writeln!(page, "| `{key}` | `{default}` | {description} |");
         }
     }
     page
@@ -214,7 +216,8 @@ fn causes() -> String {
     );
     for l in links {
         let confidence = format!("{:?}", l.confidence).to_lowercase();
-        page += &format!("| `{}` | `{}` | {:?} | {confidence} | {} |\n", l.cause, l.effect, l.tie, l.because.replace('|', "\\|"));
+        let because = l.because.replace('|', "\\|");
+        let _ = writeln!(page, "| `{}` | `{}` | {:?} | {confidence} | {because} |", l.cause, l.effect, l.tie);
     }
     page
 }

@@ -77,9 +77,9 @@ fn pieces() -> Vec<Piece> {
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
         let shown = file.strip_prefix(&root).unwrap_or(&file).to_owned();
         if file.extension().is_some_and(|x| x == "md") {
-            prose(&shown, &text, &mut pieces)
+            prose(&shown, &text, &mut pieces);
         } else {
-            rust(&shown, &text, &mut pieces)
+            rust(&shown, &text, &mut pieces);
         }
     }
     pieces

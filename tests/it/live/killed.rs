@@ -285,7 +285,7 @@ fn killed_in_every_call_of_the_postgres_fixes() {
         host.session("waiter", "SELECT * FROM t");
     };
     fixing("pg.terminate-idle", &[], &queue, &|| {
-        assert_ne!(host.backend("waiter"), "", "another session than the root was terminated")
+        assert_ne!(host.backend("waiter"), "", "another session than the root was terminated");
     });
     none_of("holder");
     none_of("waiter");

@@ -153,7 +153,7 @@ fn readiness_of_loki_alloy_and_grafana_is_checked() {
     host.run_runbooks(&["monitoring"]).roots(&[]);
     // lines rejected in the past are of severity info; lines rejected at present are a warning
     let refused = |n: u32| {
-        host.set_page("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"))
+        host.set_page("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"));
     };
     refused(7);
     let run = host.run_runbooks(&["monitoring"]);
