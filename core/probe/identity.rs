@@ -233,6 +233,14 @@ fn is_user_unit(unit: &str) -> bool {
 /// First uid of regular users (login.defs(5), `UID_MIN`).
 const FIRST_REGULAR_UID: u32 = 1000;
 
+/// Users that systemd creates while a service with `DynamicUser=` runs (systemd.exec(5)).
+const DYNAMIC_UIDS: std::ops::RangeInclusive<u32> = 61184..=65519;
+
+/// Whether `uid` is a regular user, or a subordinate id of one, and not a system account.
+fn is_regular(uid: u32) -> bool {
+    uid >= FIRST_REGULAR_UID && !DYNAMIC_UIDS.contains(&uid)
+}
+
 /// Whether `pid` is in another namespace of this kind; false if that cannot be read.
 fn in_other_namespace(io: &Io, pid: i32, kind: &str) -> bool {
     let of = |pid: &str| io.read_link(format!("/proc/{pid}/ns/{kind}")).ok();
@@ -306,7 +314,7 @@ pub(super) fn user(io: &Io, uid: u32) -> String {
 /// The user of a process if it is a regular user, not a system account: `user mallory (uid 1001)`.
 pub(super) fn ordinary_user(io: &Io, pid: i32) -> Option<String> {
     let uid = ids_of(io, pid).ok()?.user()?;
-    (uid >= FIRST_REGULAR_UID).then(|| user(io, uid))
+    is_regular(uid).then(|| user(io, uid))
 }
 
 /// Who started a process: its name and its arguments are free text.
@@ -314,7 +322,7 @@ pub(super) fn ordinary_user(io: &Io, pid: i32) -> Option<String> {
 pub(super) enum Origin {
     /// Root, a system account or the user that runs opsctl, in the PID namespace of this host.
     System,
-    /// A container, or another PID namespace.
+    /// Another PID namespace: a container.
     Container,
     /// A regular user of this host.
     User,
@@ -322,15 +330,15 @@ pub(super) enum Origin {
 
 /// The origin of a process; `None` if it no longer exists.
 pub(super) fn origin(io: &Io, pid: i32) -> Option<Origin> {
-    let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    // namespaces below the one of this procfs: opsctl may itself run in a container
     let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
     let namespaces = status.lines().find_map(|l| l.strip_prefix("NSpid:")).map_or(1, |ids| ids.split_whitespace().count());
-    if namespaces > 1 || matches!(Home::of_cgroups(&cgroups), Home::Container(_)) {
+    if namespaces > 1 {
         return Some(Origin::Container);
     }
     let own = rustix::process::geteuid().as_raw();
     let uid = ids_of(io, pid).ok()?.user();
-    Some(if uid.is_some_and(|uid| uid < FIRST_REGULAR_UID || uid == own) { Origin::System } else { Origin::User })
+    Some(if uid.is_some_and(|uid| !is_regular(uid) || uid == own) { Origin::System } else { Origin::User })
 }
 
 /// The processes among `pids` with one of these origins.
@@ -344,7 +352,7 @@ pub(super) async fn of_origin(pids: Vec<i32>, wanted: &'static [Origin]) -> Hash
 /// Whether `uid` may serve a configured address of this host if the product is unknown: root, the user that runs opsctl, or a
 /// system account.
 pub(super) fn may_serve_any(uid: u32) -> bool {
-    uid < FIRST_REGULAR_UID || uid == rustix::process::geteuid().as_raw()
+    !is_regular(uid) || uid == rustix::process::geteuid().as_raw()
 }
 
 /// Whether `uid` may serve a configured address of this host in place of the server's own user: root, the user that runs opsctl,

@@ -163,9 +163,9 @@ EOF"
     #[track_caller]
     pub(crate) fn session(&self, name: &str, sql: &str) {
         let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
-        // a short session of another client may occupy the last connection for a moment
-        let script =
-            "until psql -q -d \"$0\" -c '' 2> /dev/null; do sleep 0.1; done; exec psql -q -d \"$0\" -c \"$1\" -c '\\! sleep 600'";
+        // a short session of another client, or the query below, may occupy the last connection for a moment
+        let script = "started=$(mktemp -u); until [ -e $started ]; do sleep 0.1; \
+                      psql -q -d \"$0\" -c \"\\\\! touch $started\" -c \"$1\" -c '\\! sleep 600' 2> /dev/null; done";
         self.spawn("bash", &["-c", script, &connection, sql]);
         // its statement has ended, or waits for a lock of another session
         let count = format!(
