@@ -94,14 +94,14 @@ mod tests {
     fn names_are_unique_and_every_corpus_has_a_target() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let mut names: Vec<String> = targets().iter().map(|t| t.name.to_owned()).collect();
-        let mut folders: Vec<String> = std::fs::read_dir(corpus)
+        let mut directories: Vec<String> = std::fs::read_dir(corpus)
             .into_iter()
             .flatten()
             .flatten()
             .map(|e| e.file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        folders.sort();
-        assert_eq!(names, folders);
+        directories.sort();
+        assert_eq!(names, directories);
     }
 }

@@ -63,7 +63,7 @@ fn wait(mut child: std::process::Child) -> u8 {
             Err(_) => {}
         }
         // proc(5): procfs does not block
-        let stat = blocking::on_this_thread(|io| io.read_lossy(format!("/proc/{pid}/stat")));
+        let stat = blocking::run_on_current_thread(|io| io.read_lossy(format!("/proc/{pid}/stat")));
         if let Some(status) = stat.ok().and_then(|stat| exited(&stat)) {
             // its threads have the time of an ordinary exit
             let reaped = ended.recv_timeout(POLL_INTERVAL);
@@ -76,7 +76,7 @@ fn wait(mut child: std::process::Child) -> u8 {
 fn by_polling(pid: u32) -> u8 {
     loop {
         std::thread::sleep(POLL_INTERVAL);
-        match blocking::on_this_thread(|io| io.read_lossy(format!("/proc/{pid}/stat"))) {
+        match blocking::run_on_current_thread(|io| io.read_lossy(format!("/proc/{pid}/stat"))) {
             Ok(stat) => {
                 if let Some(status) = exited(&stat) {
                     return relay(status);

@@ -214,7 +214,7 @@ pub struct ResolvedPrograms {
     /// The program that reverts the fix; `None` if it cannot be reverted.
     pub undo: Option<Result<Program, String>>,
     /// Why its working directory cannot be used.
-    pub folder: Option<String>,
+    pub directory: Option<String>,
     /// The directory or the program that the user's group can write, for the plan. Programs that belong to another user are not
     /// run.
     pub open: Option<String>,
@@ -228,15 +228,15 @@ pub async fn find(argv: &[String], undo: &[String], cwd: Option<&str>) -> Result
     let (argv, undo, cwd) = (argv.to_vec(), undo.to_vec(), cwd.map(str::to_owned));
     let from = argv.first().cloned().unwrap_or_default();
     blocking::run("a program", &from, LOOKUP_TIMEOUT, move |io| {
-        let mut found = ResolvedPrograms { program: Err(String::new()), undo: None, folder: None, open: None };
+        let mut found = ResolvedPrograms { program: Err(String::new()), undo: None, directory: None, open: None };
         match cwd.as_deref().map(|path| (path, std::fs::metadata(path))) {
-            Some((path, Ok(meta))) if !meta.is_dir() => found.folder = Some(format!("{path} is not a directory")),
-            Some((path, Err(e))) if e.kind() == ErrorKind::NotFound => found.folder = Some(format!("{path} does not exist")),
-            Some((path, Err(e))) => found.folder = Some(format!("{path}: {e}")),
+            Some((path, Ok(meta))) if !meta.is_dir() => found.directory = Some(format!("{path} is not a directory")),
+            Some((path, Err(e))) if e.kind() == ErrorKind::NotFound => found.directory = Some(format!("{path} does not exist")),
+            Some((path, Err(e))) => found.directory = Some(format!("{path}: {e}")),
             _ => {}
         }
         // without the working directory only the programs themselves can be checked
-        let resolved = |argv: &[String]| match found.folder {
+        let resolved = |argv: &[String]| match found.directory {
             None => executable::vet(argv, cwd.as_deref()),
             Some(_) => argv.first().ok_or_else(|| "there is nothing to run".to_owned()).and_then(|name| program(name)),
         };

@@ -67,7 +67,7 @@ pub struct ProbeOptions {
     /// Report messages to be sent without sending them.
     pub dry_run: bool,
     /// Directories given by the user: disk usage is searched below them instead of in the whole filesystem.
-    pub folders: Vec<String>,
+    pub directories: Vec<String>,
 }
 
 /// Stored samples of earlier runs.

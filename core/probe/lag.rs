@@ -176,7 +176,7 @@ pub fn watch_thread() {
 }
 
 /// Lowers the priority of the threads of a finished run in favour of the thread that reports.
-pub fn give_way() {
+pub fn lower_thread_priority() {
     METER.lock().threads.iter().for_each(|thread| Priority::set(Some(thread.id), LOWEST_NICE));
 }
 

@@ -434,7 +434,7 @@ pub fn within<T: Send + 'static>(timeout: Duration, run: impl FnOnce() -> T + Se
 
 /// The name of a user, or the uid if there is none.
 fn named(uid: u32) -> String {
-    super::blocking::on_this_thread(|io| user_name(io, uid))
+    super::blocking::run_on_current_thread(|io| user_name(io, uid))
 }
 
 #[cfg(test)]

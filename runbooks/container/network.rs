@@ -85,7 +85,7 @@ impl Check for Network {
             if !named || !apart || !checked.insert((from.id.clone(), need.host.clone())) {
                 continue;
             }
-            match cx.looked_up(need.consumer.pid, &need.host).await {
+            match cx.lookup_as(need.consumer.pid, &need.host).await {
                 Ok(Lookup::Up(_)) => {}
                 Ok(Lookup::NoSuchName | Lookup::NoAnswer(_)) => {
                     e.missed_by.push(Caller { by: need.label(), host: need.host.clone(), networks });

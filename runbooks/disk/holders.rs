@@ -12,10 +12,10 @@ use opsctl_core::probe::filesystem::DirectoryUsage;
 pub(super) type Holders = BTreeMap<String, String>;
 
 /// Queries the engine for the owners of those directories that are below its data root.
-pub(super) async fn find(cx: &ProbeCx, folders: &[&DirectoryUsage]) -> Holders {
+pub(super) async fn find(cx: &ProbeCx, directories: &[&DirectoryUsage]) -> Holders {
     let Some(docker) = cx.docker.as_ref() else { return Holders::new() };
     let Ok(root) = docker.data_root().await else { return Holders::new() };
-    let own: Vec<&str> = folders.iter().map(|f| f.path.as_str()).filter(|p| Path::new(p).starts_with(&root)).collect();
+    let own: Vec<&str> = directories.iter().map(|f| f.path.as_str()).filter(|p| Path::new(p).starts_with(&root)).collect();
     if own.is_empty() {
         return Holders::new();
     }
@@ -46,22 +46,22 @@ fn holder(path: &str, root: &str, containers: &[&Container]) -> Option<String> {
 
 /// `/srv/a 5 GiB, /var/lib/docker/… 2 GiB (volume data of etl)`.
 pub(super) fn cited<'a>(
-    folders: impl Iterator<Item = &'a DirectoryUsage>,
+    directories: impl Iterator<Item = &'a DirectoryUsage>,
     size: impl Fn(&DirectoryUsage) -> String,
     holders: &Holders,
 ) -> String {
     let named = |f: &DirectoryUsage| holders.get(&f.path).map(|holder| format!(" ({holder})")).unwrap_or_default();
-    folders.map(|f| format!("{} {}{}", f.path, size(f), named(f))).collect::<Vec<_>>().join(", ")
+    directories.map(|f| format!("{} {}{}", f.path, size(f), named(f))).collect::<Vec<_>>().join(", ")
 }
 
 /// Size of a directory in bytes.
-pub(super) fn bytes(folder: &DirectoryUsage) -> String {
-    quantity::bytes(folder.bytes)
+pub(super) fn bytes(directory: &DirectoryUsage) -> String {
+    quantity::bytes(directory.bytes)
 }
 
 /// Entries of a directory.
-pub(super) fn entries(folder: &DirectoryUsage) -> String {
-    quantity::count_of(folder.entries)
+pub(super) fn entries(directory: &DirectoryUsage) -> String {
+    quantity::count_of(directory.entries)
 }
 
 #[cfg(test)]
@@ -101,9 +101,9 @@ mod tests {
         for unowned in ["/var/lib/docker", "/var/lib/docker/overlay2/7f2", "/var/lib/docker/overlay2/7f29/diffs", "/srv"] {
             assert_eq!(owner(unowned), None, "{unowned}");
         }
-        let folder = DirectoryUsage { path: "/srv".into(), bytes: 2048, entries: 3 };
+        let directory = DirectoryUsage { path: "/srv".into(), bytes: 2048, entries: 3 };
         let holders = Holders::from([("/srv".to_owned(), "volume data of web".to_owned())]);
-        assert_eq!(cited([&folder].into_iter(), bytes, &holders), "/srv 2 KiB (volume data of web)");
-        assert_eq!(cited([&folder].into_iter(), entries, &Holders::new()), "/srv 3");
+        assert_eq!(cited([&directory].into_iter(), bytes, &holders), "/srv 2 KiB (volume data of web)");
+        assert_eq!(cited([&directory].into_iter(), entries, &Holders::new()), "/srv 3");
     }
 }

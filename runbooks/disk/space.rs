@@ -211,7 +211,8 @@ fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
         let holding = cx.inventory.mounts.iter().filter(|m| Path::new(directory).starts_with(&m.mountpoint));
         holding.max_by_key(|m| m.mountpoint.len()).map(|m| m.mountpoint.as_str())
     };
-    let named: Vec<String> = cx.ask.folders.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
+    let named: Vec<String> =
+        cx.ask.directories.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
     if named.is_empty() { vec![mount.mountpoint.clone()] } else { named }
 }
 

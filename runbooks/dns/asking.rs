@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, HostAnswers, Patience, QueryResult, Question, ResolvConf, Transport, ask_all, ask_each, questions,
+    Answers, HostAnswers, Patience, QueryResult, Question, ResolvConf, Transport, query_all, query_each, questions,
 };
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, netns};
 
@@ -63,7 +63,7 @@ pub(super) async fn inside(
 ) -> Result<Option<QueryResult>, ProbeError> {
     let Some(own) = conf.used().into_iter().find(is_embedded) else { return Ok(None) };
     let jobs = vec![(own, Transport::Udp, Question::Address(container.name.clone()))];
-    Ok(ask_each(Some(pid), jobs, patience).await?.into_iter().next())
+    Ok(query_each(Some(pid), jobs, patience).await?.into_iter().next())
 }
 
 /// Queries its name servers for the root and for the names of the configuration.
@@ -73,7 +73,7 @@ pub(super) async fn outside(
     names: &[String],
     patience: Patience,
 ) -> Result<Vec<Answers>, ProbeError> {
-    ask_all(Some(pid), &conf.used(), &questions(names), false, patience).await
+    query_all(Some(pid), &conf.used(), &questions(names), false, patience).await
 }
 
 /// Queries the upstreams of Docker's embedded name server directly and once, as far as resolv.conf lists them. An upstream that
@@ -82,7 +82,7 @@ pub(super) async fn upstream(pid: i32, conf: &ResolvConf, patience: Patience) ->
     let once = Patience { tries: 1, ..patience };
     let query = |ext: &opsctl_core::probe::names::ExtServer| {
         let (server, from) = (ext.server.clone(), (!ext.from_host).then_some(pid));
-        async move { ask_all(from, &[server], &questions(&[]), false, once).await }
+        async move { query_all(from, &[server], &questions(&[]), false, once).await }
     };
     let embedded = conf.used().iter().any(is_embedded);
     let all = join_all(conf.ext_servers.iter().flatten().filter(|_| embedded).map(query)).await;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use opsctl_core::model::{Code, Severity};
 use opsctl_core::probe::ProbeError;
-use opsctl_core::probe::names::{NameServer, Patience, Question, Transport, ask_each};
+use opsctl_core::probe::names::{NameServer, Patience, Question, Transport, query_each};
 use serde::{Deserialize, Serialize};
 
 pub(super) const LEAK: Code = Code {
@@ -96,7 +96,7 @@ async fn addresses(
     let jobs = names.into_iter().map(|n| (server.clone(), Transport::Udp, Question::Address(n))).collect();
     // no retry: these queries are optional
     let once = Patience { tries: 1, ..patience };
-    Ok(ask_each(pid, jobs, once).await?.iter().map(|a| a.addresses().to_vec()).collect())
+    Ok(query_each(pid, jobs, once).await?.iter().map(|a| a.addresses().to_vec()).collect())
 }
 
 /// Addresses as a list.

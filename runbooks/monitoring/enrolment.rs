@@ -86,7 +86,10 @@ impl Check for Enrolled {
         e.address = match &host.address {
             Some(address) => Some(address.clone()),
             None => {
-                match (port, network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().find_map(|w| w.source)) {
+                match (
+                    port,
+                    network::look(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().find_map(|w| w.source),
+                ) {
                     (Some(port), Some(ip)) => Some(std::net::SocketAddr::new(ip, port).to_string()),
                     _ => None,
                 }

@@ -54,7 +54,7 @@ struct SourceConnections {
 
 pub(super) async fn around(cx: &ProbeCx, most_peers: usize) -> Result<ProbePlan, ProbeError> {
     let mut around = ProbePlan::default();
-    let here = network::look(None, vec![network::WORLD]).await?;
+    let here = network::look(None, vec![network::EXTERNAL_ADDRESS]).await?;
     around.egress = here.ways.first().cloned().flatten();
     let running = running(cx, &mut around.gaps).await;
     let (bridges, places) = bridges(cx, &here, &mut around.gaps).await;

@@ -37,7 +37,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &DependencyGraph, need: &Dependen
         }
     }
 
-    let looked = cx.looked_up(need.consumer.pid, &need.host).await?;
+    let looked = cx.lookup_as(need.consumer.pid, &need.host).await?;
     let addresses = match &looked {
         Lookup::Up(addresses) => addresses.clone(),
         _ => Vec::new(),

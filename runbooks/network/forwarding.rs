@@ -82,7 +82,8 @@ impl Check for Forwarding {
         if e.bridges.is_empty() {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
-        e.egress = network::look(None, vec![network::WORLD]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
+        e.egress =
+            network::look(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
         // a dot in an interface name is not a separator of the setting
         let own: Vec<String> = e.bridges.iter().filter(|(_, i)| !i.contains('.')).map(|(_, i)| own_setting(i)).collect();
         let read = move |io: &Io| {

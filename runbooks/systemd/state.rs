@@ -7,7 +7,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, SystemdState, Target,
     quantity::{count, duration},
 };
-use opsctl_core::probe::systemd::{Manager, init_is_doing};
+use opsctl_core::probe::systemd::{Manager, init_activity};
 use opsctl_core::probe::{ProbeCx, ProbeError, host};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ impl Check for State {
 
 /// The evidence if systemd did not answer.
 async fn hung() -> Evidence {
-    Evidence { hung: true, doing: init_is_doing().await, ..Evidence::default() }
+    Evidence { hung: true, doing: init_activity().await, ..Evidence::default() }
 }
 
 /// Whether this unit has a pending job.

@@ -43,12 +43,12 @@ pub fn check(dir: &Path) -> io::Result<()> {
 
 /// Writes a file atomically; it is on disk when this returns.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(folder)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(".opsctl").tempfile_in(directory)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
-    sync(folder)
+    sync(directory)
 }
 
 /// Makes a rename or a new file in `dir` survive a crash.

@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn every_runbook_directory_is_registered() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks");
-        let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}"));
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks");
+        let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{e}"));
         let mut missing = Vec::new();
         for entry in entries.filter_map(Result::ok).filter(|e| e.path().join("mod.rs").exists()) {
             let name = entry.file_name().to_string_lossy().into_owned();

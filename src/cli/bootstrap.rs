@@ -89,13 +89,13 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         drop(limit);
         return run::report(&selection, ProbeOptions::default(), &args.report, global);
     }
-    run::records_nothing(&args.report)?;
+    run::reject_record(&args.report)?;
     let progress = Progress::new(args.report.format == Format::Table && !global.quiet, global.color);
     let mut boot_log = BootLog { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
     // each run has its own deadline; --wait limits the whole loop
     drop(limit);
-    let folder = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
-    let json = Some((Format::Json, folder.join("bootstrap.json")));
+    let directory = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
+    let json = Some((Format::Json, directory.join("bootstrap.json")));
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(json)));
     let assessment = run::block_on(boot(args, &config, &selection, &made.partial, &mut boot_log))?;
     let code = args.report.fail_on.exit_code(&assessment.verdict);
@@ -104,7 +104,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if args.report.timings {
         boot_log.progress.say(&boot_log.progress.timings());
     }
-    if let Err(e) = write_files(&folder, &assessment, &boot_log, config.file_mode) {
+    if let Err(e) = write_files(&directory, &assessment, &boot_log, config.file_mode) {
         // the report is still printed on standard output
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
     }
@@ -241,8 +241,8 @@ fn span(d: Duration) -> String {
 }
 
 /// Writes `bootstrap.json` and `bootstrap.log`.
-fn write_files(folder: &Path, assessment: &Assessment, boot_log: &BootLog, mode: FileMode) -> anyhow::Result<()> {
-    crate::audit::dir::ensure(folder).with_context(|| format!("creating {}", folder.display()))?;
+fn write_files(directory: &Path, assessment: &Assessment, boot_log: &BootLog, mode: FileMode) -> anyhow::Result<()> {
+    crate::audit::dir::ensure(directory).with_context(|| format!("creating {}", directory.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log = format!(
         "{} {:.0}\n{}\n\n{table}",
@@ -251,7 +251,7 @@ fn write_files(folder: &Path, assessment: &Assessment, boot_log: &BootLog, mode:
         boot_log.lines.join("\n")
     );
     for (name, text) in [("bootstrap.json", Format::Json.render(&assessment.report, &Style::plain())), ("bootstrap.log", log)] {
-        let file = folder.join(name);
+        let file = directory.join(name);
         output::write(&file, text.into_bytes(), Access::Report(mode)).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())

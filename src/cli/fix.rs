@@ -131,7 +131,7 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
     let place = GuardContext::of(config);
     let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
     if matches!(choice, Choice::List | Choice::Nothing(_)) {
-        place.guard(engine, args.consent.into(), &mut out).settle().await;
+        place.guard(engine, args.consent.into(), &mut out).recover().await;
     }
     match choice {
         Choice::List => {

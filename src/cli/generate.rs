@@ -100,17 +100,17 @@ mod tests {
     #[test]
     fn committed_files_are_up_to_date() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (what, folder) in [(FileKind::Man, "man"), (FileKind::Completions, "completions")] {
-            let folder = root.join(folder);
+        for (what, directory) in [(FileKind::Man, "man"), (FileKind::Completions, "completions")] {
+            let directory = root.join(directory);
             let made = files(what).unwrap_or_else(|e| panic!("{e}"));
             if std::env::var_os("OPSCTL_REGENERATE").is_some() {
-                let _ = std::fs::remove_dir_all(&folder);
-                std::fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{e}"));
+                let _ = std::fs::remove_dir_all(&directory);
+                std::fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("{e}"));
                 for (name, text) in &made {
-                    std::fs::write(folder.join(name), text).unwrap_or_else(|e| panic!("{e}"));
+                    std::fs::write(directory.join(name), text).unwrap_or_else(|e| panic!("{e}"));
                 }
             }
-            let mut committed: Vec<String> = std::fs::read_dir(&folder)
+            let mut committed: Vec<String> = std::fs::read_dir(&directory)
                 .unwrap_or_else(|e| panic!("{e}"))
                 .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
                 .collect();
@@ -118,8 +118,8 @@ mod tests {
             let how = "run: OPSCTL_REGENERATE=1 cargo test -p opsctl committed_files_are_up_to_date";
             assert_eq!(committed, made.keys().cloned().collect::<Vec<_>>(), "{how}");
             for (name, text) in made {
-                let on_disk = std::fs::read(folder.join(&name)).unwrap_or_else(|e| panic!("{e}"));
-                assert!(on_disk == text, "{} differs from the generated file; {how}", folder.join(name).display());
+                let on_disk = std::fs::read(directory.join(&name)).unwrap_or_else(|e| panic!("{e}"));
+                assert!(on_disk == text, "{} differs from the generated file; {how}", directory.join(name).display());
             }
         }
     }

@@ -61,7 +61,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         )
         .into());
     }
-    run::records_nothing(&args.report)?;
+    run::reject_record(&args.report)?;
     let state_dir = crate::look::state_dir(&config);
     // concurrent runs would report every finding twice
     let _lock = match take_lock(&state_dir) {

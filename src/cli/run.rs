@@ -118,7 +118,7 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
     let ask = ProbeOptions {
         usage: args.usage,
         dry_run: args.consent.dry_run && !args.fix,
-        folders: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect(),
+        directories: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect(),
     };
     let code = report(&selection, ask, &report_args, global)?;
     if args.fix { super::fix::exec_runbook(&selection, &report_args.endpoint, args.consent, global) } else { Ok(code) }
@@ -280,7 +280,7 @@ pub async fn look(
 }
 
 /// Rejects `--record` for commands that run more than once or compare with the history.
-pub(super) fn records_nothing(args: &ReportArgs) -> Result<(), UsageError> {
+pub(super) fn reject_record(args: &ReportArgs) -> Result<(), UsageError> {
     let refused = args
         .record
         .as_ref()

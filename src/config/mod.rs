@@ -109,7 +109,7 @@ pub fn load(named: Option<&Path>, around: &ConfigEnvironment, known: &KnownNames
             result => return result,
         }
     }
-    let mut loaded = Loaded::without_file(&site::load(&site::folder(Path::new(SYSTEM_CONFIG)), known)?)?;
+    let mut loaded = Loaded::without_file(&site::load(&site::directory(Path::new(SYSTEM_CONFIG)), known)?)?;
     loaded.config.notes.extend(note);
     Ok(loaded)
 }
@@ -139,7 +139,7 @@ pub fn read(path: &Path, known: &KnownNames) -> Result<Loaded, ConfigError> {
 
 fn read_for(path: &Path, known: &KnownNames, used: Use) -> Result<Loaded, ConfigError> {
     let text = text_of(path, used)?;
-    let site = site::load_for(&site::folder(path), known, used);
+    let site = site::load_for(&site::directory(path), known, used);
     let read = read_text(path, text, known, site.as_ref().map_or(&[], Vec::as_slice));
     // errors of the file that refer to unreadable runbooks are not reported
     site.and(read)

@@ -143,7 +143,7 @@ impl KnownNames {
 }
 
 /// Maximum deadline of a run.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(3600);
+const MAX_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Validates all values.
 pub fn validate(raw: &Raw, known: &KnownNames) -> Result<Config, Vec<ValidationError>> {
@@ -352,7 +352,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration =
         text.trim().parse().map_err(|_| format!("`{text}` is not a length of time such as `10s`, `500ms` or `1m 30s`"))?;
     match Duration::try_from(parsed) {
-        Ok(d) if d > Duration::ZERO && d <= LONGEST_DEADLINE => Ok(d),
+        Ok(d) if d > Duration::ZERO && d <= MAX_DEADLINE => Ok(d),
         _ => Err(format!("`{text}` is not between 1ms and 1h")),
     }
 }

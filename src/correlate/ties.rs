@@ -25,8 +25,8 @@ struct Case {
 impl Case {
     fn all() -> Vec<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("runbooks");
-        let folders = opsctl_runbooks::NAMES.iter().map(|n| root.join(n).join("fixtures"));
-        let files = folders.flat_map(|f| std::fs::read_dir(&f).unwrap_or_else(|e| panic!("{}: {e}", f.display())));
+        let directories = opsctl_runbooks::NAMES.iter().map(|n| root.join(n).join("fixtures"));
+        let files = directories.flat_map(|f| std::fs::read_dir(&f).unwrap_or_else(|e| panic!("{}: {e}", f.display())));
         let mut paths: Vec<_> = files.filter_map(Result::ok).map(|e| e.path()).collect();
         paths.sort();
         paths
@@ -243,7 +243,7 @@ fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
     let judging = Judging { runbooks: opsctl_runbooks::all(&opsctl_runbooks::Settings::default()), ..Judging::default() };
     let links: Vec<&Link> = judging.runbooks.iter().flat_map(Runbook::links).collect();
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
-    let files = |folder: &Path| std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
+    let files = |directory: &Path| std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
     for file in files(&recordings).chain(files(&recordings.join("incidents"))).map(|f| f.path()) {
         // some have a file of assertions beside them
         if file.is_dir() || file.to_string_lossy().ends_with(".asserted.json") {

@@ -100,7 +100,7 @@ fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, 
         let password = match password_file {
             Some(path) => {
                 let path = path.display().to_string();
-                blocking::on_this_thread(|io| secret_file(io, &path, &redactor))?.reveal().to_owned()
+                blocking::run_on_current_thread(|io| secret_file(io, &path, &redactor))?.reveal().to_owned()
             }
             None => String::new(),
         };
@@ -112,7 +112,7 @@ fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, 
 fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned()).certificate_store(CertificateStore::None);
     // the same CAs as for webhooks
-    for der in blocking::on_this_thread(|io| opsctl_core::probe::tls::authorities(io, &[])) {
+    for der in blocking::run_on_current_thread(|io| opsctl_core::probe::tls::authorities(io, &[])) {
         if let Ok(certificate) = Certificate::from_der(der.to_vec()) {
             builder = builder.add_root_certificate(certificate);
         }

@@ -21,7 +21,7 @@ impl Web {
     /// Trusts the CAs of this machine and those in these files.
     #[must_use]
     pub fn new(ca_files: &[String]) -> Self {
-        let roots = blocking::on_this_thread(|io| authorities(io, ca_files));
+        let roots = blocking::run_on_current_thread(|io| authorities(io, ca_files));
         let roots: Vec<Certificate<'static>> = roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

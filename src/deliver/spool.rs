@@ -67,24 +67,24 @@ pub(super) fn key(delivery: &Delivery) -> String {
 
 /// Stores a message.
 pub(super) fn put(state_dir: &Path, key: &str, parcel: &QueuedMessage) -> io::Result<()> {
-    let folder = state_dir.join(SPOOL_DIR);
+    let directory = state_dir.join(SPOOL_DIR);
     dir::ensure(state_dir)?;
-    dir::ensure(&folder)?;
+    dir::ensure(&directory)?;
     let made_at = clock::now();
     let text = serde_json::to_vec(&Content { delivery: key.to_owned(), made_at, parcel: parcel.clone() })?;
     // names sort by age
-    dir::write(&folder.join(format!("{:020}-{key}.json", made_at.as_nanosecond())), &text)
+    dir::write(&directory.join(format!("{:020}-{key}.json", made_at.as_nanosecond())), &text)
 }
 
 /// The spooled messages, oldest first; messages beyond the limits are dropped with a note.
 pub(super) fn waiting(state_dir: &Path, notes: &mut Vec<String>) -> Vec<SpooledMessage> {
-    let folder = state_dir.join(SPOOL_DIR);
+    let directory = state_dir.join(SPOOL_DIR);
     // reports that another user put there are not delivered in root's name
-    if let Err(e) = dir::check(state_dir).and_then(|()| dir::check(&folder)) {
-        notes.push(format!("queued reports in {} are not sent: {e}", folder.display()));
+    if let Err(e) = dir::check(state_dir).and_then(|()| dir::check(&directory)) {
+        notes.push(format!("queued reports in {} are not sent: {e}", directory.display()));
         return Vec::new();
     }
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(&directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> =
         entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
     paths.sort();

@@ -112,12 +112,12 @@ impl Judging {
 /// Judges all records and makes the report.
 #[must_use]
 pub fn assess(judging: &Judging, recording: &Recording) -> Assessment {
-    assess_but(judging, recording, None, &|_| {})
+    assess_except(judging, recording, None, &|_| {})
 }
 
 /// [`assess`], without judging the record at `but`, of which an earlier judgement did not finish. `begins` is called before each record is
 /// judged.
-pub(super) fn assess_but(judging: &Judging, recording: &Recording, but: Option<usize>, begins: &dyn Fn(usize)) -> Assessment {
+pub(super) fn assess_except(judging: &Judging, recording: &Recording, but: Option<usize>, begins: &dyn Fn(usize)) -> Assessment {
     let Judging { runbooks, owner_of, waivers, .. } = judging;
     let mut judged: Vec<JudgedRecord<'_>> = Vec::with_capacity(recording.records.len());
     for (n, record) in recording.records.iter().enumerate() {

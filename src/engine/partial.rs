@@ -9,7 +9,7 @@ use opsctl_core::model::{HostInfo, Inventory, Outcome, Record, Report, Target, V
 use opsctl_core::probe::{Redactor, clock, lag};
 
 use super::Recording;
-use super::assess::{Assessment, Judging, assess_but};
+use super::assess::{Assessment, Judging, assess_except};
 
 /// No record is being judged.
 const NONE: usize = usize::MAX;
@@ -299,7 +299,7 @@ impl Partial {
         }
         // the judgement that did not finish would not finish here either
         let but = Some(self.judged.load(Ordering::Relaxed)).filter(|order| *order != NONE && step == Step::Judging);
-        let mut assessment = assess_but(&judging.unwrap_or_default(), &recording, but, &|_| {});
+        let mut assessment = assess_except(&judging.unwrap_or_default(), &recording, but, &|_| {});
         assessment.report.notes.splice(0..0, notes);
         let Assessment { report, verdict, .. } = assessment;
         // also if all checks have finished: another step has not

@@ -18,7 +18,7 @@ use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
 use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, clock, docker::Docker, host, lag};
 
-use super::assess::{Assessment, Judging, Offer, assess, assess_but};
+use super::assess::{Assessment, Judging, Offer, assess, assess_except};
 use super::collect::{Jobs, Limit, collect, one};
 use super::partial::{ExceededLimit, Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
@@ -261,7 +261,7 @@ impl Session {
         partial.complete(&ExceededLimit::Deadline(self.deadline).reason(run.began));
         progress(Progress::Judging);
         let recorded = partial.recorded();
-        let mut assessment = assess_but(&self.judging, &recorded, None, &|order| partial.judge(order));
+        let mut assessment = assess_except(&self.judging, &recorded, None, &|order| partial.judge(order));
         partial.judged(&assessment.report, &assessment.verdict);
         let mut recording = Arc::unwrap_or_clone(recorded);
         if let Some(since) = reach(&assessment.report) {

@@ -75,7 +75,7 @@ impl<E: Engine> Guard<'_, E> {
             Ok(plan) => plan,
             Err(refusal) => {
                 // an interrupted fix may be the reason
-                self.settle().await;
+                self.recover().await;
                 return Err(match refusal {
                     Refusal::ByHand(what) => Stop::new(Exit::Declined, format!("to be done by hand: {what}")),
                     refusal => Stop::new(Exit::Refused, format!("{} is not possible: {refusal}", offer.fix)),

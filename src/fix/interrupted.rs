@@ -24,7 +24,7 @@ fn describe(entry: &Entry) -> String {
 impl<E: Engine> Guard<'_, E> {
     /// Checks the result of operations that were in progress, when no fix can be applied now: mostly because it was applied or
     /// still runs.
-    pub async fn settle(&mut self) -> Exit {
+    pub async fn recover(&mut self) -> Exit {
         if in_flight(&self.journal().entries().unwrap_or_default()).is_empty() {
             return Exit::Done;
         }

@@ -15,7 +15,7 @@ pub(super) fn plan(check: &SiteCheck, fix: &str, finding: &Finding, judged: &Jud
         return Err(precondition(format!("{} has no fix {fix}", check.spec.id)));
     };
     let program = found.program.clone().map_err(precondition)?;
-    if let Some(why) = &found.folder {
+    if let Some(why) = &found.directory {
         return Err(precondition(why.clone()));
     }
     let undo = match &found.undo {

@@ -342,7 +342,7 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
 
 async fn run(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Seen, ProbeError> {
     let found = command::find(argv, &[], cwd).await?;
-    let program = match (found.program, found.folder) {
+    let program = match (found.program, found.directory) {
         (Ok(program), None) => program,
         (Err(why), _) | (_, Some(why)) => return Ok(Seen::NotRun(why)),
     };

@@ -254,7 +254,7 @@ fn fix_is_planned_from_the_found_program() {
     let found = ResolvedPrograms {
         program: make(7),
         undo: Some(make(7)),
-        folder: None,
+        directory: None,
         open: Some("user deploy can write /opt/my shop".into()),
     };
     let text = crate::fix::plan_text(&plan(found.clone()).unwrap(), None);
@@ -271,7 +271,7 @@ fn fix_is_planned_from_the_found_program() {
     assert_ne!(plan(found.clone()), plan(ResolvedPrograms { program: make(8), ..found.clone() }));
     let missing = ResolvedPrograms { program: Err("make is not there".into()), ..found.clone() };
     assert_eq!(plan(missing), Err(Refusal::Precondition("make is not there".into())));
-    let nowhere = ResolvedPrograms { folder: Some("/opt/my shop: not found".into()), ..found };
+    let nowhere = ResolvedPrograms { directory: Some("/opt/my shop: not found".into()), ..found };
     assert_eq!(plan(nowhere), Err(Refusal::Precondition("/opt/my shop: not found".into())));
 }
 

@@ -334,7 +334,7 @@ impl Shared {
             exit(overdue.code.unwrap_or(UNKNOWN));
         };
         // the remaining work of the run is useless now
-        lag::give_way();
+        lag::lower_thread_priority();
         if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + patience) {
             exit(self.code.load(Ordering::Relaxed));
         }

@@ -35,7 +35,7 @@ fn live_assertions_hold_in_the_replay() {
 
 #[test]
 fn recordings_are_small_and_hold_no_secret() {
-    let of = |folder: &Path| fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect::<Vec<PathBuf>>();
+    let of = |directory: &Path| fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect::<Vec<PathBuf>>();
     let kept = Path::new(RECORDINGS);
     for file in of(kept).into_iter().chain(of(kept.parent().unwrap())).filter(|f| f.is_file()) {
         let text = fs::read_to_string(&file).unwrap();

@@ -138,7 +138,7 @@ pub async fn run_charged<T: Send + 'static>(
 
 /// Runs `read` on the current thread, for work of the command line before and after a run, such as delivering a report. Not for
 /// code that runs on the runtime of a run; the watchdog of the command covers it.
-pub fn on_this_thread<T>(read: impl FnOnce(&Io) -> T) -> T {
+pub fn run_on_current_thread<T>(read: impl FnOnce(&Io) -> T) -> T {
     read(&Io::new())
 }
 

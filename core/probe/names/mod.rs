@@ -19,7 +19,7 @@ use super::{ProbeError, blocking, lag, netns};
 
 pub use ask::{Patience, QueryResult, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
-pub use resolvers::{Answers, HostAnswers, Resolvers, ask_all, ask_each, file_of as resolv_conf_of, hosts_line, questions};
+pub use resolvers::{Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, hosts_line, query_all, query_each, questions};
 
 use ask::{Answer, question};
 
@@ -69,7 +69,7 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, Probe
                 let wanted: Vec<(usize, String)> =
                     pending.iter().flat_map(|i| candidates(&names[*i], &domains).into_iter().map(|c| (*i, c))).collect();
                 let questions: Vec<&str> = wanted.iter().map(|(_, c)| c.as_str()).collect();
-                let answers = netns::enter_other(io, pid).and_then(|()| query_all(&servers, &questions));
+                let answers = netns::enter_other(io, pid).and_then(|()| query_concurrently(&servers, &questions));
                 match answers {
                     Ok(answers) => {
                         wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));
@@ -132,7 +132,7 @@ fn better(one: Option<Lookup>, other: Lookup) -> Lookup {
 }
 
 /// Queries all servers for all names concurrently and uses the first reply for each.
-fn query_all(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Lookup>> {
+fn query_concurrently(servers: &[SocketAddr], names: &[&str]) -> std::io::Result<Vec<Lookup>> {
     let mut questions = Vec::new();
     for (i, name) in names.iter().enumerate() {
         for (j, kind) in [RecordType::A, RecordType::AAAA].into_iter().enumerate() {
@@ -261,7 +261,7 @@ mod tests {
             }
             Some(reply)
         });
-        let looked = query_all(&[at], &["here", "gone", "silent"]).unwrap();
+        let looked = query_concurrently(&[at], &["here", "gone", "silent"]).unwrap();
         assert_eq!(looked[0], Lookup::Up(vec!["10.0.0.9".parse().unwrap()]));
         assert_eq!(looked[1], Lookup::NoSuchName);
         assert!(matches!(looked[2], Lookup::NoAnswer(_)));

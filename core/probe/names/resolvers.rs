@@ -104,7 +104,7 @@ impl Resolvers {
                 let (what, from) = ("the name servers".to_owned(), resolv_conf::PATH.to_owned());
                 return Err(ProbeError::Denied { what, from, needs: "root".to_owned() });
             }
-            let servers = ask_all(None, &file.conf.used(), &questions(names), true, patience).await?;
+            let servers = query_all(None, &file.conf.used(), &questions(names), true, patience).await?;
             let conf = file.conf.clone();
             let read = move |io: &Io| resolv_conf::for_containers(io, &conf);
             let for_containers = blocking::run("the name servers", resolv_conf::PATH, READ_TIMEOUT, read).await?;
@@ -141,7 +141,7 @@ pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
 }
 
 /// Queries each of `servers` concurrently, from the network namespace of process `pid` or of this process.
-pub async fn ask_all(
+pub async fn query_all(
     pid: Option<i32>,
     servers: &[NameServer],
     questions: &[Question],
@@ -153,13 +153,13 @@ pub async fn ask_all(
         jobs.extend(questions.iter().map(|q| (server.clone(), Transport::Udp, q.clone())));
         jobs.extend(questions.first().filter(|_| tcp).map(|q| (server.clone(), Transport::Tcp, q.clone())));
     }
-    let mut asked = ask_each(pid, jobs, patience).await?.into_iter();
+    let mut asked = query_each(pid, jobs, patience).await?.into_iter();
     let per_server = questions.len() + usize::from(tcp && !questions.is_empty());
     Ok(servers.iter().map(|s| Answers { server: s.clone(), asked: asked.by_ref().take(per_server).collect() }).collect())
 }
 
 /// Sends each of these queries concurrently; the results are in the same order.
-pub async fn ask_each(
+pub async fn query_each(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
     patience: Patience,

@@ -80,7 +80,7 @@ impl ProbeCx {
     }
 
     /// Lookup of a name as process `pid` performs it; once per run.
-    pub async fn looked_up(&self, pid: i32, name: &str) -> Result<Lookup, ProbeError> {
+    pub async fn lookup_as(&self, pid: i32, name: &str) -> Result<Lookup, ProbeError> {
         let look = || async move {
             // without access to the namespace, the lookup would look like a name server that does not reply
             let namespace = format!("/proc/{pid}/ns/net");

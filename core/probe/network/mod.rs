@@ -20,7 +20,7 @@ pub use sockets::{Connection, Queue};
 pub(super) use sockets::{OwnedSocket, end_of_connection, tcp_listeners, unix_listeners};
 
 /// An external address for route lookups; nothing is sent to it (TEST-NET-1, RFC 5737).
-pub const WORLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+pub const EXTERNAL_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 /// Timeout of a read: the kernel replies immediately, unless it has to list thousands of sockets.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);

@@ -113,7 +113,7 @@ pub(super) fn lower_bound(bytes: &[u8], since: Timestamp, time: &dyn Fn(&[u8]) -
 
 /// Rotated files of a log, newest first: `access.log.1`, `access.log.2.gz`, `access.log-20261121`.
 pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
-    let Some((folder, name)) = path.rsplit_once('/') else { return Vec::new() };
+    let Some((directory, name)) = path.rsplit_once('/') else { return Vec::new() };
     let stem = name.strip_suffix(".log").unwrap_or(name);
     let is = |n: &String| {
         let rest = n.strip_prefix(name).or_else(|| n.strip_prefix(stem));
@@ -123,12 +123,12 @@ pub(super) fn rotated(root: &Root, path: &str) -> Vec<String> {
                 r.len() > 1 && r.starts_with(['.', '-']) && r[1..].bytes().all(|b| b.is_ascii_digit() || b == b'-')
             })
     };
-    let folder = if folder.is_empty() { "/" } else { folder };
+    let directory = if directory.is_empty() { "/" } else { directory };
     let mut found: Vec<(Option<Timestamp>, String)> = root
-        .names(std::path::Path::new(folder))
+        .names(std::path::Path::new(directory))
         .into_iter()
         .filter(is)
-        .map(|n| format!("{}/{n}", folder.trim_end_matches('/')))
+        .map(|n| format!("{}/{n}", directory.trim_end_matches('/')))
         .map(|p| (root.modified(&p), p))
         .collect();
     found.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));

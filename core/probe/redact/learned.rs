@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::spans::Spans;
-use super::{REDACTED, SHORTEST_LEARNED};
+use super::{MIN_LEARNED_BYTES, REDACTED};
 
 /// The cost of searching the patterns one by one, in multiples of the number of all patterns, after which an automaton is built
 /// from them: about the cost of building it.
@@ -78,7 +78,7 @@ struct Inner {
 }
 
 /// Length of the prefix of a pattern that is searched first.
-const WINDOW: usize = SHORTEST_LEARNED;
+const WINDOW: usize = MIN_LEARNED_BYTES;
 
 /// A multiplier that distributes the bits of a window over those of its product.
 const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -204,7 +204,7 @@ impl Inner {
         self.has_space |= secret.contains(' ');
         let encoded = self.bytes <= MAX_ENCODED_BYTES;
         // log messages contain the lines of a key one by one
-        for line in secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LEARNED && !l.starts_with("-----")) {
+        for line in secret.lines().map(str::trim).filter(|l| l.len() >= MIN_LEARNED_BYTES && !l.starts_with("-----")) {
             for piece in pieces(line.as_bytes()) {
                 self.add(piece.to_vec(), Form::Plain);
                 self.pieces.insert(piece.to_vec());
@@ -293,7 +293,7 @@ impl Inner {
             self.fresh.clear();
         }
         if self.name_finder.is_none() {
-            let long = self.names.iter().filter(|n| n.len() >= SHORTEST_LEARNED);
+            let long = self.names.iter().filter(|n| n.len() >= MIN_LEARNED_BYTES);
             self.name_finder = builder().build(long).ok();
         }
     }

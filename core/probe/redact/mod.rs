@@ -11,7 +11,7 @@
 //!   ([`urls`]), options of programs ([`options`]), headers, tokens with a known prefix, private keys and hashes of passwords
 //!   ([`tokens`]), lines of files with a format of their own ([`lines`]). The corpus of this module has an example of each.
 //!
-//! A learned secret of less than [`SHORTEST_LEARNED`] bytes, or one that is an ordinary word ([`ORDINARY`]), would remove large
+//! A learned secret of less than [`MIN_LEARNED_BYTES`] bytes, or one that is an ordinary word ([`ORDINARY`]), would remove large
 //! parts of a report, and within a sentence it is not recognizable as a password. It is removed only in the position of a secret:
 //! as the value of a secret name, as the login of an address, after an option for a secret.
 
@@ -40,7 +40,7 @@ pub const REDACTED: &str = "[redacted]";
 
 /// Minimum length of a secret that is removed everywhere. Shorter values are common as ordinary words, and are removed only in
 /// the position of a secret.
-const SHORTEST_LEARNED: usize = 6;
+const MIN_LEARNED_BYTES: usize = 6;
 
 /// Limit of passes over one text: a removed secret can join two parts that look like another one.
 const MAX_PASSES: usize = 4;
@@ -250,7 +250,7 @@ impl Redactor {
         if values::is_no_secret(secret.as_bytes()) && !secret.starts_with("${") {
             return;
         }
-        if secret.len() < SHORTEST_LEARNED || ORDINARY.contains(&secret.to_ascii_lowercase().as_str()) {
+        if secret.len() < MIN_LEARNED_BYTES || ORDINARY.contains(&secret.to_ascii_lowercase().as_str()) {
             self.learned.insert_short(secret);
         } else {
             self.learned.insert(secret);
@@ -792,7 +792,7 @@ mod tests {
         ) {
             use base64::Engine as _;
             let plain = secret.trim();
-            proptest::prop_assume!(plain.len() >= SHORTEST_LEARNED && !REDACTED.contains(plain) && !values::is_no_secret(plain.as_bytes()));
+            proptest::prop_assume!(plain.len() >= MIN_LEARNED_BYTES && !REDACTED.contains(plain) && !values::is_no_secret(plain.as_bytes()));
             proptest::prop_assume!(!ORDINARY.contains(&plain.to_ascii_lowercase().as_str()));
             let r = learned(plain);
             let json = |text: &str| {

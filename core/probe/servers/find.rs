@@ -123,9 +123,9 @@ pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
 
 /// Paths of the entries of a directory as process `pid` sees it, at most `most`.
 #[must_use]
-pub fn entries_of(io: &Io, pid: i32, folder: &str, most: usize) -> Vec<String> {
-    let names = Root::of(io, pid).map(|root| root.names(folder.as_ref())).unwrap_or_default();
-    names.into_iter().take(most).map(|name| format!("{folder}/{name}")).collect()
+pub fn entries_of(io: &Io, pid: i32, directory: &str, most: usize) -> Vec<String> {
+    let names = Root::of(io, pid).map(|root| root.names(directory.as_ref())).unwrap_or_default();
+    names.into_iter().take(most).map(|name| format!("{directory}/{name}")).collect()
 }
 
 /// Process titles of the children of a process.

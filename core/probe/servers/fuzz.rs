@@ -19,7 +19,7 @@ pub(crate) const TARGETS: &[Target] = &[
     }),
     Target::bytes("amqp-greeting", |bytes| {
         if let Some((header, body)) = bytes.split_first_chunk::<7>() {
-            drop(rabbitmq::greeted(*header, body));
+            drop(rabbitmq::parse_connection_start(*header, body));
         }
     }),
     Target::text("redis-info", |text| {

@@ -205,14 +205,16 @@ async fn handshake(
         Ok(Ok((header, body))) => {
             let seen = || format!("the reply begins with {:?}", String::from_utf8_lossy(&header));
             let session = |version| Session { address: address.clone(), version, facts: Memo::default() };
-            Ok(greeted(header, &body).map(session).ok_or_else(|| SessionError::Garbage { address: address.clone(), why: seen() }))
+            Ok(parse_connection_start(header, &body)
+                .map(session)
+                .ok_or_else(|| SessionError::Garbage { address: address.clone(), why: seen() }))
         }
     }
 }
 
 /// Parses a frame (type 1, channel 0) with the method 10.10, `Connection.Start`; its server properties hold the version as a long
 /// string.
-pub(super) fn greeted(header: [u8; 7], body: &[u8]) -> Option<String> {
+pub(super) fn parse_connection_start(header: [u8; 7], body: &[u8]) -> Option<String> {
     if header[0] != 1 || header[1..3] != [0, 0] || !body.starts_with(&[0, 10, 0, 10]) {
         return None;
     }
@@ -491,9 +493,9 @@ mod tests {
     fn version_is_parsed_from_connection_start() {
         let mut body = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 20];
         body.extend_from_slice(b"\x07versionS\x00\x00\x00\x063.10.8");
-        assert_eq!(greeted([1, 0, 0, 0, 0, 0, 29], &body).as_deref(), Some("3.10.8"));
-        assert_eq!(greeted(*b"HTTP/1.", b"1 400 Bad Request"), None);
-        assert_eq!(greeted(*b"AMQP\0\0\x09", b""), None);
+        assert_eq!(parse_connection_start([1, 0, 0, 0, 0, 0, 29], &body).as_deref(), Some("3.10.8"));
+        assert_eq!(parse_connection_start(*b"HTTP/1.", b"1 400 Bad Request"), None);
+        assert_eq!(parse_connection_start(*b"AMQP\0\0\x09", b""), None);
     }
 
     #[test]
@@ -520,7 +522,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn arbitrary_bytes_do_not_panic(header: [u8; 7], body: Vec<u8>) {
-            let _ = greeted(header, &body);
+            let _ = parse_connection_start(header, &body);
         }
     }
 }

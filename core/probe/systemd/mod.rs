@@ -24,7 +24,7 @@ use super::{Io, Memo, ProbeError, blocking};
 use patience::wait_for_reply;
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
-pub use patience::{init_is_doing, init_is_idle};
+pub use patience::{init_activity, init_is_idle};
 pub use unit::{Service, Timer, Unit};
 
 /// Exists if and only if systemd is PID 1 (`sd_booted(3)`).

@@ -89,7 +89,7 @@ pub async fn init_is_idle() -> bool {
 }
 
 /// Description of the current activity of PID 1: `waits uninterruptibly (state D, in jbd2_log_wait_commit)`.
-pub async fn init_is_doing() -> Option<String> {
+pub async fn init_activity() -> Option<String> {
     blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, describe_init).await.ok().flatten()
 }
 

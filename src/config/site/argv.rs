@@ -49,7 +49,7 @@ fn holds_secret(before: &str, word: &str) -> bool {
     }
 }
 
-pub(super) fn folder(cwd: Option<&Spanned<String>>, table: &str) -> Result<Option<String>, ValidationError> {
+pub(super) fn directory(cwd: Option<&Spanned<String>>, table: &str) -> Result<Option<String>, ValidationError> {
     match cwd {
         Some(cwd) if !cwd.get_ref().starts_with('/') => {
             Err(ValidationError::new(cwd.span(), format!("`cwd` in [{table}]: not an absolute path")))

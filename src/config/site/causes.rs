@@ -8,7 +8,7 @@ use crate::config::problem::ValidationError;
 use crate::config::valid::KnownNames;
 
 /// Subcommands and other reserved words; a test of the command line keeps the list complete.
-pub const TAKEN: &[&str] = &[
+pub const RESERVED_NAMES: &[&str] = &[
     "audit",
     "bootstrap",
     "changes",
@@ -72,7 +72,7 @@ impl<'a> Names<'a> {
 
     /// Whether a name is a built-in runbook or a command.
     pub(super) fn is_taken(&self, name: &str) -> bool {
-        TAKEN.contains(&name) || self.known.checks.iter().any(|c| c == name)
+        RESERVED_NAMES.contains(&name) || self.known.checks.iter().any(|c| c == name)
     }
 
     /// An entry of `explained_by`: the code, and the name of the subject.

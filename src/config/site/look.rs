@@ -8,7 +8,7 @@ use opsctl_core::probe::endpoint::Endpoint;
 use regex::Regex;
 use toml::Spanned;
 
-use super::argv::{argv, folder};
+use super::argv::{argv, directory};
 use super::raw;
 use crate::config::names::did_you_mean;
 use crate::config::problem::ValidationError;
@@ -348,7 +348,7 @@ fn command(raw: &raw::Command) -> Result<SiteProbe, ValidationError> {
         }
     };
     let argv = argv(&raw.argv, "argv", "check.command")?;
-    Ok(SiteProbe::Command { argv, cwd: folder(raw.cwd.as_ref(), "check.command")?, exit, contains: raw.contains.clone() })
+    Ok(SiteProbe::Command { argv, cwd: directory(raw.cwd.as_ref(), "check.command")?, exit, contains: raw.contains.clone() })
 }
 
 fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, ValidationError> {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use opsctl_core::model::{CheckSpec, Link, Severity, Unit};
 use opsctl_core::probe::trusted::{self, TrustError};
 
-pub use causes::TAKEN;
+pub use causes::RESERVED_NAMES;
 pub use look::{Exit, SiteProbe, Source};
 
 use super::parse::parse_as;
@@ -134,35 +134,35 @@ impl ParsedFile {
 
 /// The directory of the runbooks of a configuration file.
 #[must_use]
-pub fn folder(config: &Path) -> PathBuf {
+pub fn directory(config: &Path) -> PathBuf {
     config.parent().unwrap_or(Path::new("")).join("runbooks.d")
 }
 
 /// Reads all `.toml` files of a directory, in the order of their names; a missing directory contains none. The error lists the
 /// problems of all files.
-pub fn load(folder: &Path, known: &KnownNames) -> Result<Site, ConfigError> {
-    load_for(folder, known, Use::Applied)
+pub fn load(directory: &Path, known: &KnownNames) -> Result<Site, ConfigError> {
+    load_for(directory, known, Use::Applied)
 }
 
-pub(super) fn load_for(folder: &Path, known: &KnownNames, used: Use) -> Result<Site, ConfigError> {
-    let names = match names(folder, used) {
+pub(super) fn load_for(directory: &Path, known: &KnownNames, used: Use) -> Result<Site, ConfigError> {
+    let names = match names(directory, used) {
         Ok(names) => names,
         Err(e) if e.is_absent() => return Ok(Site::new()),
-        Err(e) => return Err(unreadable(folder, e)),
+        Err(e) => return Err(unreadable(directory, e)),
     };
     let hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
-    let paths = names.into_iter().filter(|name| !hidden(name)).map(|name| folder.join(name));
+    let paths = names.into_iter().filter(|name| !hidden(name)).map(|name| directory.join(name));
     let paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     read(&paths, known, used)
 }
 
 /// The names in a directory, sorted.
-fn names(folder: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
+fn names(directory: &Path, used: Use) -> Result<Vec<OsString>, TrustError> {
     if used == Use::Applied {
-        return trusted::directory(folder)?.names();
+        return trusted::directory(directory)?.names();
     }
-    let failed = |source| TrustError::Io { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let failed = |source| TrustError::Io { path: directory.to_owned(), source };
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
     let mut names = entries.map(|entry| entry.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     names.sort();
     Ok(names)

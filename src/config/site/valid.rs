@@ -229,7 +229,7 @@ fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, SiteFix), ValidationEr
     let own = SiteFix {
         argv,
         undo,
-        cwd: argv::folder(raw.cwd.as_ref(), "check.fix")?,
+        cwd: argv::directory(raw.cwd.as_ref(), "check.fix")?,
         downtime: raw.downtime.clone(),
         affects: raw.affects.clone(),
         timeout: argv::patience(&raw.timeout, "timeout", "check.fix", MAX_FIX_TIMEOUT)?,

@@ -434,8 +434,8 @@ fn answering(listen: &str) -> Option<(Host, PathBuf)> {
 }
 
 #[track_caller]
-fn first_answer(folder: &Path) -> Value {
-    let path = folder.join("00001.json");
+fn first_answer(directory: &Path) -> Value {
+    let path = directory.join("00001.json");
     eventually(120, "the report arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
 }
 

@@ -146,8 +146,8 @@ fn look(host: &Host, table: &Table, what: &str, prefix: &[&str], args: &[&str], 
     let mut command = host.opsctl_command(&line, &args);
     let run = host.read(command.envs(env.iter().copied()));
     // for looking at a cell more closely
-    if let Some(folder) = std::env::var_os("OPSCTL_FAULTS_KEEP") {
-        std::fs::write(Path::new(&folder).join(format!("{}.json", what.replace('/', "-"))), &run.stdout).unwrap();
+    if let Some(directory) = std::env::var_os("OPSCTL_FAULTS_KEEP") {
+        std::fs::write(Path::new(&directory).join(format!("{}.json", what.replace('/', "-"))), &run.stdout).unwrap();
     }
     well_behaved(table, what, &run);
     run

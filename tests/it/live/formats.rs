@@ -103,11 +103,11 @@ fn count(report: &Report, verdicts: &[&str]) -> usize {
 struct Exporter(Child, u16);
 
 impl Exporter {
-    fn start(folder: &Path) -> Self {
+    fn start(directory: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("prometheus-node-exporter")
             .args(["--collector.disable-defaults", "--collector.textfile"])
-            .arg(format!("--collector.textfile.directory={}", folder.display()))
+            .arg(format!("--collector.textfile.directory={}", directory.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

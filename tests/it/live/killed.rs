@@ -381,10 +381,10 @@ fn killed_in_every_call_of_the_mss_rules() {
 fn killed_in_every_call_of_a_custom_fix() {
     let Some(host) = Host::with_servers(&["strace"]) else { return };
     host.configure("");
-    let folder = host.path("runbooks.d");
-    std::fs::create_dir(&folder).unwrap();
+    let directory = host.path("runbooks.d");
+    std::fs::create_dir(&directory).unwrap();
     std::fs::write(
-        folder.join("shop.toml"),
+        directory.join("shop.toml"),
         "[runbook]\nname = \"shop\"\ntitle = \"The shop\"\n[[check]]\nname = \"flag\"\ntitle = \"it is open\"\n\
          file = { path = \"/mnt/open\", exists = true }\n[check.fix]\nname = \"open\"\ntitle = \"open it\"\n\
          argv = [\"/mnt/own/unlock\"]\nrisk = \"R1\"\n",

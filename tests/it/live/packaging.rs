@@ -30,17 +30,18 @@ fn package() -> Option<PathBuf> {
     }
     // nextest sets the id of its run for all processes; the tests of cargo share one process
     let run = std::env::var("NEXTEST_RUN_ID").unwrap_or_else(|_| std::process::id().to_string());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
-    fs::create_dir_all(&folder).unwrap();
-    let lock = fs::File::create(folder.join("lock")).unwrap();
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+    fs::create_dir_all(&directory).unwrap();
+    let lock = fs::File::create(directory.join("lock")).unwrap();
     lock.lock().unwrap();
-    let deb = folder.join(format!("{run}.deb"));
+    let deb = directory.join(format!("{run}.deb"));
     if !deb.exists() {
-        for old in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "deb"))
+        for old in
+            fs::read_dir(&directory).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "deb"))
         {
             fs::remove_file(old).unwrap();
         }
-        let new = folder.join("new.deb");
+        let new = directory.join("new.deb");
         let script = packaging("build-deb");
         output_of(Command::new(script).args(["--fast", "--binary", env!("CARGO_BIN_EXE_opsctl"), "--output"]).arg(&new));
         fs::rename(new, &deb).unwrap();
@@ -388,18 +389,18 @@ fn alert_rules_pass_promtool_with_their_tests() {
     if !installed(&["promtool"]) {
         return;
     }
-    let folder = packaging("prometheus");
-    output_of(Command::new("promtool").current_dir(&folder).args(["check", "rules", "opsctl.rules.yml"]));
-    output_of(Command::new("promtool").current_dir(&folder).args([
+    let directory = packaging("prometheus");
+    output_of(Command::new("promtool").current_dir(&directory).args(["check", "rules", "opsctl.rules.yml"]));
+    output_of(Command::new("promtool").current_dir(&directory).args([
         "test",
         "rules",
         "opsctl.rules.test.yml",
         "opsctl.rules.long.test.yml",
     ]));
     // every alert has a test
-    let rules = fs::read_to_string(folder.join("opsctl.rules.yml")).unwrap();
+    let rules = fs::read_to_string(directory.join("opsctl.rules.yml")).unwrap();
     let tests =
-        ["opsctl.rules.test.yml", "opsctl.rules.long.test.yml"].map(|f| fs::read_to_string(folder.join(f)).unwrap()).concat();
+        ["opsctl.rules.test.yml", "opsctl.rules.long.test.yml"].map(|f| fs::read_to_string(directory.join(f)).unwrap()).concat();
     for alert in rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")) {
         assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert}");
     }

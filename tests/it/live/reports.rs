@@ -24,8 +24,8 @@ fn down(host: &Host, name: &str) {
     host.until(name, "{{.State.Status}} {{.RestartCount}}", "exited 1");
 }
 
-fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder)
+fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
         .into_iter()
         .flatten()
         .flatten()

@@ -32,9 +32,9 @@ const OUTPUTS: &[&[&str]] = &[
 ];
 
 /// Every file below a directory.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+    for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
         if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
     }
     found
