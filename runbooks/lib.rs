@@ -1,12 +1,7 @@
 //! The runbooks, one directory each. A runbook is its documentation (`RUNBOOK.md`), its checks (`probe` reads, `judge` decides),
 //! its fixes (`plan` proposes) and recorded evidence with the findings expected from it (`fixtures/`).
 //!
-//! # How to add a runbook
-//!
-//! 1. Create a directory `runbooks/<name>/` with `mod.rs`, `RUNBOOK.md` and `fixtures/`.
-//! 2. Add two lines below: `pub mod <name>;` and its name in `registry!`.
-//!
-//! `mod.rs` has a `Settings` struct (the keys of `[runbooks.<name>]` in the configuration, with defaults and their sources)
+//! `docs/adding-a-runbook.md` and `docs/adding-a-check.md` describe how to add one. `mod.rs` has a `Settings` struct (the keys of `[runbooks.<name>]` in the configuration, with defaults and their sources)
 //! and `pub fn runbook(settings: &Settings) -> Runbook`. Every check is a file of its own with, in this order: its codes,
 //! its spec, its evidence, its `impl Check`. The framework does the rest (verdicts, deadlines, rendering, recording, the guard).
 

@@ -179,9 +179,10 @@ impl Usage {
         let s = &self.settings;
         let time = passed(e);
         let cpus = e.activity.later.cpus.len().max(1) as f64;
-        // ticks of 10 ms of opsctl itself do not count
-        let own = e.activity.own_ms as f64 * 100.0 / (e.activity.window_ms.max(1) as f64 * cpus);
-        let busy = (time.percent(important(&time)) - own).max(0.0);
+        // the share of the time that opsctl itself left: its own use neither makes a host busy nor hides that it is
+        let own = (e.activity.own_ms as f64 * 100.0 / (e.activity.window_ms.max(1) as f64 * cpus)).min(99.0);
+        let busy = (time.percent(important(&time)) - own).max(0.0) * 100.0 / (100.0 - own);
+        let busy = busy.min(100.0);
         let waiting = e.activity.later.pressure.cpu.map(|p| p.some.avg60);
         // the load of 5 min shows that it lasts, the load of 1 min that it is not over
         let [one, five, _] = e.activity.later.load;

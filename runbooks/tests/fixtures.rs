@@ -35,12 +35,21 @@ struct Expected {
     message: String,
 }
 
+/// The file of a fixture: indented by one space.
+fn pretty(fixture: &Fixture) -> Vec<u8> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    fixture.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter)).unwrap();
+    text.push(b'\n');
+    text
+}
+
 #[test]
 fn recorded_evidence_gives_the_expected_findings() {
     let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
     let checks: Vec<_> = runbooks.iter().flat_map(|r| &r.checks).collect();
     let mut problems = Vec::new();
-    let mut covered = BTreeSet::new();
+    let (mut covered, mut healthy) = (BTreeSet::new(), BTreeSet::new());
     for name in opsctl_runbooks::NAMES {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("fixtures");
         let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|e| e.unwrap().path()).collect();
@@ -54,6 +63,9 @@ fn recorded_evidence_gives_the_expected_findings() {
                 continue;
             };
             covered.insert(f.check.clone());
+            if f.expect.is_empty() {
+                healthy.insert(f.check.clone());
+            }
             let judged = Judged { target: &f.target, taken_at: f.taken_at };
             let evidence = EvidenceText::of(&f.evidence).unwrap();
             let judgement = check.judge(&judged, &evidence).unwrap_or_else(|e| panic!("{case}: {e}"));
@@ -65,7 +77,7 @@ fn recorded_evidence_gives_the_expected_findings() {
             let same = got == f.expect && judgement.gaps == f.gaps && judgement.skip == f.skip;
             if !same && std::env::var_os("OPSCTL_REGENERATE").is_some() {
                 let new = Fixture { expect: got, gaps: judgement.gaps.clone(), skip: judgement.skip.clone(), ..f };
-                std::fs::write(&file, serde_json::to_string_pretty(&new).unwrap() + "\n").unwrap();
+                std::fs::write(&file, pretty(&new)).unwrap();
                 continue;
             }
             if !same {
@@ -91,6 +103,8 @@ fn recorded_evidence_gives_the_expected_findings() {
     for check in checks {
         if !covered.contains(check.spec().id) {
             problems.push(format!("{} has no fixture", check.spec().id));
+        } else if !healthy.contains(check.spec().id) {
+            problems.push(format!("{} has no fixture without a finding", check.spec().id));
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
