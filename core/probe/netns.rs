@@ -126,13 +126,8 @@ pub(super) async fn inside<T: Send + 'static>(
     done.await?.map_err(|e| ProbeError::of_process(what, from, &e))
 }
 
-/// Enters the network namespace of `pid` unless it is already the current one; for a separate thread.
+/// Enters the network namespace of `pid` unless this thread is already in it; for a separate thread.
 pub(super) fn enter_other(io: &Io, pid: i32) -> std::io::Result<()> {
-    if same_network(io, pid) { Ok(()) } else { enter(io, i64::from(pid)) }
-}
-
-/// Enters the network namespace of `pid`, unless this thread is in it: also after it entered another one.
-pub(super) fn enter_next(io: &Io, pid: i32) -> std::io::Result<()> {
     let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
     match (of("thread-self"), of(&pid.to_string())) {
         (Some(own), Some(other)) if own == other => Ok(()),

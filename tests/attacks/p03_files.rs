@@ -116,6 +116,13 @@ fn diagnose_server(scene: &Scene, program: &str, title: &str, port: u16, args: &
     belongs_to_attacker(&run, &format!(":{port}"));
 }
 
+/// Diagnoses the nginx of the attacker at port 8080, with `nginx.conf` in the home directory.
+#[track_caller]
+fn diagnose_nginx(scene: &Scene) {
+    let title = "nginx: master process nginx -c /mnt/home/mallory/nginx.conf";
+    diagnose_server(scene, "nginx", title, 8080, &["http"], &["nginx", "tls"]);
+}
+
 #[test]
 fn prometheus_configuration_of_root_is_not_quoted() {
     if !installed(&["promtool"]) {
@@ -177,14 +184,7 @@ fn include_of_fake_nginx_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/upstream.conf", SECRET_SITE);
     scene.write("/mnt/home/mallory/nginx.conf", "events {} http { include /mnt/secret/*.conf; server { listen 8080; } }");
-    diagnose_server(
-        &scene,
-        "nginx",
-        "nginx: master process nginx -c /mnt/home/mallory/nginx.conf",
-        8080,
-        &["http"],
-        &["nginx", "tls"],
-    );
+    diagnose_nginx(&scene);
 }
 
 #[test]
@@ -209,14 +209,7 @@ fn nginx_error_log_of_root_is_not_quoted() {
     scene.plant("/mnt/secret/error.log", &line.repeat(5));
     let conf = "error_log /mnt/secret/error.log; events {} http { access_log off; server { listen 8080; } }";
     scene.write("/mnt/home/mallory/nginx.conf", conf);
-    diagnose_server(
-        &scene,
-        "nginx",
-        "nginx: master process nginx -c /mnt/home/mallory/nginx.conf",
-        8080,
-        &["http"],
-        &["nginx", "tls"],
-    );
+    diagnose_nginx(&scene);
 }
 
 #[test]

@@ -372,7 +372,7 @@ fn forged_line_of_a_unix_socket_does_not_replace_a_server() {
 fn docker_proxy_of_a_user_is_no_proxy() {
     let Some(scene) = Scene::without_engine() else { return };
     let arguments = "-proto tcp -host-ip 0.0.0.0 -host-port 443 -container-ip 172.17.0.99 -container-port 80";
-    let words: Vec<&str> = ["--port", "8443", "--", ""].into_iter().take(3).chain(arguments.split(' ')).collect();
+    let words: Vec<&str> = ["--port", "8443", "--"].into_iter().chain(arguments.split(' ')).collect();
     scene.program("docker-proxy").rogue("http", &words);
     scene.until_listening(8443);
     let run = scene.look(&["network"]);

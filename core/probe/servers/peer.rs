@@ -171,7 +171,7 @@ fn is_of(io: &Io, pid: i32, uid: u32) -> bool {
 fn listens(io: &Io, process: ServerProcess, address: SocketAddr, own: SocketAddr, entered: bool) -> Result<(), UnprovenReason> {
     let pid = process.pid;
     // the thread of this proof ends after it
-    let in_namespace = entered && netns::enter_next(io, pid).is_ok();
+    let in_namespace = entered && netns::enter_other(io, pid).is_ok();
     let listeners = listeners_at(io, pid, in_namespace, address);
     let Some((uid, _)) = listeners.first().copied() else { return Err(format!("no listener at {address} any more")) };
     if !is_same(io, process) {

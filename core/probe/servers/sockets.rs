@@ -80,12 +80,16 @@ impl Namespaces {
     }
 }
 
+/// A table of the network namespace of a process; empty without access.
+fn net_table(io: &Io, pid: i32, name: &str) -> String {
+    io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default()
+}
+
 fn listening(io: &Io, pid: i32) -> Listening {
-    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
     // the caller's thread ends after this: it may stay in the namespace
-    let unix = netns::enter_next(io, pid).and_then(|()| unix_listeners());
+    let unix = netns::enter_other(io, pid).and_then(|()| unix_listeners());
     Listening {
-        has_ipv6: has_loopback(&table("if_inet6")),
+        has_ipv6: has_loopback(&net_table(io, pid, "if_inet6")),
         tcp: listeners::listeners_of(io, i64::from(pid)).unwrap_or_default(),
         unix: unix.unwrap_or_default(),
     }
@@ -116,7 +120,7 @@ pub(super) fn established(line: &str) -> Option<(u64, Connection)> {
 /// `SO_REUSEPORT` group, which the kernel restricts to one user. `entered`: this thread is in that namespace.
 pub(super) fn listeners_at(io: &Io, pid: i32, entered: bool, address: SocketAddr) -> Vec<(u32, u64)> {
     let listed = if entered { tcp_listeners(io).ok() } else { None };
-    best_listeners(&listed.unwrap_or_else(|| tables(io, pid, "0A")), address)
+    best_listeners(&listed.unwrap_or_else(|| tabled_listeners(io, pid)), address)
 }
 
 /// Uid and inode of the remote endpoint of a connection from `own` to `peer` within the network namespace of `pid`. `None` if the
@@ -125,8 +129,7 @@ pub(in crate::probe) fn other_end(io: &Io, pid: i32, entered: bool, peer: Socket
     if entered && let Ok(found) = end_of_connection(peer, own) {
         return found.map(|socket| (socket.uid, socket.inode));
     }
-    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    end_of(&table("tcp"), peer, own).or_else(|| end_of(&table("tcp6"), peer, own))
+    ["tcp", "tcp6"].iter().find_map(|name| end_of(&net_table(io, pid, name), peer, own))
 }
 
 fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> {
@@ -138,15 +141,14 @@ fn end_of(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<(u32, u64)> 
     })
 }
 
-/// The sockets in one state in the tables of a process, for kernels without `inet_diag` and for namespaces that cannot be entered.
-fn tables(io: &Io, pid: i32, state: &str) -> Vec<OwnedSocket> {
-    let table = |name: &str| io.read_lossy(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    [("tcp", false), ("tcp6", true)].iter().flat_map(|(name, is_v6)| owned_sockets(&table(name), *is_v6, state)).collect()
+/// The listeners in the tables of a process, for kernels without `inet_diag` and for namespaces that cannot be entered.
+fn tabled_listeners(io: &Io, pid: i32) -> Vec<OwnedSocket> {
+    [("tcp", false), ("tcp6", true)].iter().flat_map(|(name, is_v6)| parse_listeners(&net_table(io, pid, name), *is_v6)).collect()
 }
 
-fn owned_sockets(table: &str, is_v6: bool, state: &str) -> Vec<OwnedSocket> {
+fn parse_listeners(table: &str, is_v6: bool) -> Vec<OwnedSocket> {
     let socket = |line: &str| {
-        let row = listeners::row(line).filter(|r| r.state == state)?;
+        let row = listeners::row(line).filter(|r| r.state == "0A")?;
         let uid = line.split_ascii_whitespace().nth(7)?.parse().ok()?;
         Some(OwnedSocket { local: row.local, is_v6, uid, inode: row.inode })
     };
@@ -238,7 +240,7 @@ mod tests {
         };
         let (any, any6) = (line("00000000", 1, 11), line(&"0".repeat(32), 2, 12));
         let best = |v4: &str, v6: &str, address: &str| {
-            let all = [owned_sockets(v4, false, "0A"), owned_sockets(v6, true, "0A")].concat();
+            let all = [parse_listeners(v4, false), parse_listeners(v6, true)].concat();
             best_listeners(&all, address.parse().unwrap())
         };
         let at = |v4: &str, v6: &str| best(v4, v6, "127.0.0.1:5432");

@@ -1,5 +1,6 @@
 //! Renewal of certificates: lineages and log of certbot, and the jobs that run it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -237,10 +238,11 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
     }
     let table = processes.get().await?;
     let arguments = table.command_lines(table.iter().map(|p| p.pid)).await;
+    let arguments: HashMap<i32, String> = arguments.into_iter().map(|(pid, line)| (pid, line.replace('\0', " "))).collect();
     let names = |pid: i32, words: &[&str]| arguments.get(&pid).is_some_and(|line| words.iter().any(|w| line.contains(w)));
     let is_candidate = |p: &&Process| {
-        let words = CLIENTS.iter().chain(RELOAD_COMMANDS).map(|w| w.split(' ').next().unwrap_or(w)).collect::<Vec<_>>();
-        CRON.contains(&p.comm.as_str()) || ACME_CLIENTS.contains(&p.comm.as_str()) || names(p.pid, &words)
+        let comm = p.comm.as_str();
+        CRON.contains(&comm) || ACME_CLIENTS.contains(&comm) || names(p.pid, CLIENTS) || names(p.pid, RELOAD_COMMANDS)
     };
     // a regular user renews no certificate of this host
     let candidates = table.iter().filter(is_candidate).map(|p| p.pid).collect();
@@ -249,7 +251,6 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
         let comm = process.comm.as_str();
         found.cron_runs |= CRON.contains(&comm);
         let Some(arguments) = arguments.get(&process.pid) else { continue };
-        let arguments = arguments.replace('\0', " ");
         let script = arguments.contains("while") || arguments.contains("sleep") || arguments.contains("trap");
         if script && CLIENTS.iter().any(|c| arguments.contains(c)) {
             found.loops.push(arguments.chars().take(120).collect());
