@@ -211,7 +211,7 @@ pub enum Product {
 }
 
 impl Product {
-    /// Whether it is a component of a monitoring system, which is queried over HTTP.
+    /// Whether the product is a component of a monitoring system, which is queried over HTTP.
     #[must_use]
     pub fn monitors(self) -> bool {
         use Product::{Alertmanager, Alloy, Grafana, Loki, Prometheus, Promtail};
@@ -250,13 +250,13 @@ pub enum CeleryRole {
 }
 
 impl CeleryRole {
-    /// Whether it executes tasks.
+    /// Whether the role executes tasks.
     #[must_use]
     pub fn works(self) -> bool {
         self != Self::Beat
     }
 
-    /// Whether it schedules periodic tasks.
+    /// Whether the role schedules periodic tasks.
     #[must_use]
     pub fn beats(self) -> bool {
         self != Self::Worker

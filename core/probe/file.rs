@@ -22,7 +22,7 @@ const MAX_SEARCH_BYTES: u64 = 4 << 20;
 pub struct FileInfo {
     /// Its path.
     pub path: String,
-    /// Whether it is a regular file.
+    /// A regular file.
     pub is_file: bool,
     /// Size in bytes.
     pub size: u64,

@@ -31,7 +31,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether it is reachable only from the same namespace.
+    /// Whether the listener is reachable only from the same namespace.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback()

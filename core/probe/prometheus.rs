@@ -55,7 +55,7 @@ pub struct ScrapeTarget {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigCheck {
-    /// Whether it passes.
+    /// Whether the configuration passes.
     pub passes: bool,
     /// Errors as printed by `promtool`.
     pub says: Vec<String>,

@@ -122,7 +122,7 @@ fn runs(c: &Container) -> bool {
     c.state.running && !c.state.restarting
 }
 
-/// Whether it should run and exited by itself, or failed within the last day: its mounts may be the cause. A job that succeeded,
+/// Whether the container should run and exited, or failed in the last day: its mounts may be the cause. A job that succeeded,
 /// or ended long ago, does not need its files any more, and an exit by a signal (128 and more) has another cause.
 fn fails(c: &Container) -> bool {
     let kept = matches!(c.restart_policy.name.as_str(), "always" | "unless-stopped" | "on-failure");

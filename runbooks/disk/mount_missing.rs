@@ -108,7 +108,7 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
     Below { mountpoint, takes, used_by }
 }
 
-/// Whether it has to be mounted after boot: an automount is mounted on first access.
+/// Whether the entry has to be mounted after boot: an automount is mounted on first access.
 fn is_required(entry: &FstabEntry) -> bool {
     let optional = |o: &String| matches!(o.as_str(), "noauto" | "nofail" | "x-systemd.automount");
     entry.mountpoint.starts_with('/') && entry.fstype != "swap" && !entry.options.iter().any(optional)

@@ -78,7 +78,7 @@ impl ServerState {
         self.started_at.map(|t| now.duration_since(t))
     }
 
-    /// Whether it was started less than `limit` ago; an unknown start counts as earlier.
+    /// Whether the server was started less than `limit` ago; an unknown start counts as earlier.
     pub(super) fn is_younger(&self, now: Timestamp, limit: SignedDuration) -> bool {
         self.age(now).is_some_and(|age| age < limit)
     }

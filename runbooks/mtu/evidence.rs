@@ -137,7 +137,7 @@ pub(super) struct IcmpRule {
 }
 
 impl IcmpRule {
-    /// Whether it matched a packet during the probes.
+    /// Whether the rule matched a packet during the probes.
     pub(super) fn matched(&self) -> bool {
         matches!((self.before, self.rule.packets), (Some(before), Some(after)) if after > before)
     }

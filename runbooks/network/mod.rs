@@ -174,7 +174,7 @@ fn port_key(container: &str, port: u16) -> String {
     format!("{container}:{port}")
 }
 
-/// Whether it started so recently that a missing listener is no finding.
+/// Whether the container started so recently that a missing listener is no finding.
 fn is_young(started: Option<Timestamp>, now: Timestamp, settings: &Settings) -> bool {
     started.is_some_and(|t| now.duration_since(t) < SignedDuration::from_secs(settings.starting_s))
 }

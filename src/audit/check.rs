@@ -63,7 +63,7 @@ pub enum Comparison {
 /// A difference that needs manual review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether it is a sign of tampering; otherwise the comparison failed.
+    /// Whether the difference is a sign of tampering; otherwise the comparison failed.
     pub tampering: bool,
     /// One line.
     pub text: String,

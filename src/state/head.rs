@@ -51,7 +51,7 @@ pub enum Kept {
 pub struct Gap {
     /// Time of detection.
     pub at: Timestamp,
-    /// Whether it is a sign of tampering; a corrupt database is not.
+    /// Whether the failure is a sign of tampering; a corrupt database is not.
     pub tampering: bool,
     /// The difference, one line.
     pub why: String,

@@ -251,7 +251,7 @@ impl Container {
         self.pid().ok_or_else(missing)
     }
 
-    /// Whether it is labelled as under maintenance.
+    /// Whether the container is labelled as under maintenance.
     #[must_use]
     pub fn in_maintenance(&self) -> bool {
         self.labels.get("opsctl.maintenance").is_some_and(|v| v != "false")

@@ -80,7 +80,7 @@ fn is_dockerd(io: &Io, pid: i32) -> bool {
     process::comm(io, pid).is_some_and(|comm| comm == "dockerd")
 }
 
-/// Whether it runs as root in the own PID and mount namespace, from a file of its name: a setuid program has the name of the link
+/// Whether dockerd runs as root in the own namespaces, from a file of its name: a setuid program has the name of the link
 /// that started it.
 fn is_roots_own(io: &Io, pid: i32) -> bool {
     let same = |kind: &str| {

@@ -168,7 +168,7 @@ impl Docker {
         self.listener
     }
 
-    /// Whether it is Podman, also behind Docker's socket (package podman-docker).
+    /// Whether the engine is Podman, also behind Docker's socket (package podman-docker).
     #[must_use]
     pub fn is_podman(&self) -> bool {
         self.is_podman

@@ -92,7 +92,7 @@ fn names_container(path: &str, id: &str, engine: Listener, own: &str) -> bool {
     is_named && !outer.any(delegated)
 }
 
-/// Whether it is in another PID namespace than opsctl and was started when the engine started the container: for engines that
+/// Whether the process is in another PID namespace and was started when the engine started the container: for engines that
 /// create no control groups.
 fn started_in_other_namespace(io: &Io, claim: &Claim) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();

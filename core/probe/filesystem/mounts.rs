@@ -123,7 +123,7 @@ fn without_credentials(source: &str) -> String {
     }
 }
 
-/// Whether it is a tmpfs that can fill up: neither the device nodes of a container nor a mask over another path.
+/// Whether the mount is a tmpfs that can fill up: neither the device nodes of a container nor a mask over another path.
 pub(super) fn is_writable_tmpfs(mount: &MountRef) -> bool {
     let at = mount.mountpoint.as_str();
     let hides = ["/proc/", "/sys/", "/dev/"].iter().any(|f| at.starts_with(f)) && !SHARED_TMPFS.contains(&at);

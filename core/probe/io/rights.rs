@@ -105,7 +105,7 @@ impl Rights {
         })
     }
 
-    /// Whether it is root and can read every file. Capabilities of a process in another user namespace do not count: its user id
+    /// Root that can read every file. Capabilities of a process in another user namespace do not count: its user id
     /// is not 0.
     fn reads_everything(&self) -> bool {
         self.uid == 0 && CapabilitySet::from_bits_retain(self.capabilities).contains(CapabilitySet::DAC_OVERRIDE)

@@ -29,7 +29,7 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Whether it is a loopback address of the client: of this machine, or of the container.
+    /// Whether the server is at a loopback address of the client: of this machine, or of the container.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.address.is_loopback()

@@ -25,7 +25,7 @@ pub struct Worker {
     pub pid: i32,
     /// Start time: that of its configuration.
     pub started: Timestamp,
-    /// Whether it is shutting down: it only finishes its open requests, with the previous configuration.
+    /// Whether the worker is shutting down and only finishes its open requests, with the previous configuration.
     pub leaving: bool,
     /// `R`, `S`, `D`, `T`.
     pub state: char,

@@ -169,7 +169,7 @@ impl Learned {
         self.inner.write().unwrap_or_else(PoisonError::into_inner).short.insert(secret.as_bytes().to_vec());
     }
 
-    /// Whether it is such a secret.
+    /// Whether the text is such a secret.
     pub(super) fn is_short(&self, word: &[u8]) -> bool {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).short.contains(word)
     }

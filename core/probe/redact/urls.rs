@@ -39,7 +39,7 @@ pub(super) const WEBHOOKS: &[&str] = &[
     "/generic-webhook-trigger/",
 ];
 
-/// Whether it is an ordinary user name of `https://user@host`.
+/// Whether the text is an ordinary user name of `https://user@host`.
 fn is_user_name(user: &[u8]) -> bool {
     /// A token is longer.
     const MAX_USER_NAME: usize = 16;

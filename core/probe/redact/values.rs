@@ -486,7 +486,7 @@ fn is_placeholder(text: &str) -> bool {
         || text.strip_prefix('$').is_some_and(|n| !n.is_empty() && n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether it is the path of a file, which may contain a secret and is none.
+/// Whether the value is the path of a file, which may contain a secret and is none.
 pub(super) fn is_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | '+' | ':');
     let text = text.strip_prefix("./").or_else(|| text.strip_prefix("~/")).map_or(text, |_| text);
@@ -497,7 +497,7 @@ pub(super) fn is_path(text: &str) -> bool {
             || text.starts_with("~/"))
 }
 
-/// Whether it is a number, with the signs of counts and sizes.
+/// Whether the value is a number, with the signs of counts and sizes.
 pub(super) fn is_number(value: &[u8]) -> bool {
     let signs =
         |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b',' | b'/' | b'%' | b'k' | b'K' | b'M' | b'm' | b's' | b'+' | b'-');
@@ -539,7 +539,7 @@ pub(super) fn looks_like_password(word: &[u8]) -> bool {
     bare.len() >= 6 && letters >= 2 && (look.digits > 0 || look.symbols > 0) && look.other == 0 && !bare.starts_with(b"--")
 }
 
-/// Whether it is a long word of letters and digits: like a token, and unlike a word of a language.
+/// Whether the value is a long word of letters and digits: like a token, and unlike a word of a language.
 pub(super) fn looks_like_token(word: &[u8], shortest: usize) -> bool {
     let bare = trimmed(word);
     let look = Composition::of(bare);
@@ -562,7 +562,7 @@ pub(super) fn looks_opaque(word: &[u8]) -> bool {
     })
 }
 
-/// Whether it is like `0a1b…` or a UUID: hashes and ids are no secrets.
+/// Whether the value is like `0a1b…` or a UUID: hashes and ids are no secrets.
 pub(super) fn looks_like_id(word: &[u8]) -> bool {
     trimmed(word).iter().all(|b| b.is_ascii_hexdigit() || *b == b'-')
 }

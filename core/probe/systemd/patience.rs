@@ -53,7 +53,7 @@ impl InitState {
         Some(Self { state: init.stat().ok()?.state, cpu_demand, cpu_pressure })
     }
 
-    /// Whether it was busy or blocked since `before`.
+    /// Whether the process was busy or blocked since `before`.
     fn busy_since(self, before: Self, passed: Duration) -> bool {
         let cpu_demand = self.cpu_demand.saturating_sub(before.cpu_demand).as_nanos();
         self.cpu_pressure || self.state == 'D' || cpu_demand * 100 >= passed.as_nanos() * BUSY_PERCENT
