@@ -39,10 +39,10 @@ impl fmt::Display for BrokerKeys {
 pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, RedisCommandError> {
     let mut found = BrokerKeys::default();
     // a worker subscribes to its mailbox: /0.celery.pidbox, with the number of its database in front
-    let channels: Vec<Vec<u8>> = session.ask(&["PUBSUB", "CHANNELS", "*.pidbox"]).await.unwrap_or_default();
+    let channels: Vec<Vec<u8>> = session.query(&["PUBSUB", "CHANNELS", "*.pidbox"]).await.unwrap_or_default();
     for channel in channels {
-        if let Some(place) = mailbox(&String::from_utf8_lossy(&channel)) {
-            found.celery.insert(place);
+        if let Some(keyspace) = mailbox(&String::from_utf8_lossy(&channel)) {
+            found.celery.insert(keyspace);
         }
     }
     let info = session.info().await?;
@@ -51,9 +51,9 @@ pub(crate) async fn find(session: &Session) -> Result<BrokerKeys, RedisCommandEr
         let mut cursor = "0".to_owned();
         for _ in 0..MAX_KEYS_PER_DATABASE / SCAN_COUNT {
             let batch = SCAN_COUNT.to_string();
-            let question = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"COUNT", batch.as_bytes()];
-            let answers: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[question]).await?;
-            let Some((next, keys)) = answers.into_iter().next().flatten() else { break };
+            let command = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"COUNT", batch.as_bytes()];
+            let replies: Vec<Option<(String, Vec<Vec<u8>>)>> = session.query_in(database, &[command]).await?;
+            let Some((next, keys)) = replies.into_iter().next().flatten() else { break };
             for key in keys {
                 classify(&String::from_utf8_lossy(&key), database, &mut found);
             }

@@ -32,8 +32,8 @@ const TARGETS: &[Target] = &[
     }),
     Target::text("container-log", |text| {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        let most = log_lines::most_repeated(&lines);
-        assert!(most.is_none_or(|(_, n)| n <= lines.len()), "no line is counted more often than there are lines");
+        let repeated = log_lines::most_repeated(&lines);
+        assert!(repeated.is_none_or(|(_, n)| n <= lines.len()), "no line is counted more often than there are lines");
     }),
 ];
 
@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn fixtures_with_extreme_numbers_are_judged_without_panic() {
         // collect all panic locations in one run
-        static PLACES: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+        static PANICS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
         std::panic::set_hook(Box::new(|info| {
-            let place = info.location().map(ToString::to_string).unwrap_or_default();
-            PLACES.lock().unwrap().entry(place).or_insert_with(|| info.to_string());
+            let location = info.location().map(ToString::to_string).unwrap_or_default();
+            PANICS.lock().unwrap().entry(location).or_insert_with(|| info.to_string());
         }));
         let (mut judged, mut broken) = (0, Vec::new());
         for name in crate::NAMES {
@@ -118,7 +118,7 @@ mod tests {
         }
         drop(std::panic::take_hook());
         assert!(judged > 1000, "{judged}");
-        let places = PLACES.lock().unwrap();
-        assert!(broken.is_empty(), "{} cases, such as {}, at:\n{places:#?}", broken.len(), broken[0]);
+        let panics = PANICS.lock().unwrap();
+        assert!(broken.is_empty(), "{} cases, such as {}, at:\n{panics:#?}", broken.len(), broken[0]);
     }
 }

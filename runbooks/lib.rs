@@ -11,7 +11,6 @@ use opsctl_core::model::Runbook;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-mod around_nginx;
 mod broker_keys;
 pub mod celery;
 pub mod container;
@@ -29,6 +28,7 @@ pub mod monitoring;
 pub mod mtu;
 pub mod network;
 pub mod nginx;
+mod nginx_context;
 pub mod postgres;
 mod processes;
 pub mod rabbitmq;

@@ -45,12 +45,12 @@ impl RestartContext {
 /// The plan of a restart: the container's stop timeout, its dependants named, and success only after 5 s without the finding.
 pub(crate) fn plan(
     c: &Container,
-    around: &RestartContext,
+    context: &RestartContext,
     check: &CheckSpec,
     finding: &Finding,
     target: &Target,
 ) -> Result<Plan, Refusal> {
-    if let Some(why) = &around.stays_down {
+    if let Some(why) = &context.stays_down {
         return Err(Refusal::Precondition(format!("nginx would not start again in it: {why}")));
     }
     // the engine's default (moby daemon/stop.go)
@@ -61,7 +61,7 @@ pub(crate) fn plan(
         .map_or(0, |t| t.start_period_ms.saturating_add(t.retries.saturating_mul(t.interval_ms.saturating_add(t.timeout_ms))));
     let until_healthy = Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0));
     Ok(Plan::new(&RESTART, check, finding, target, vec![Action::RestartContainer { id: c.id.clone(), timeout_s }])
-        .affects(around.dependants.iter().map(|d| format!("{d} depends on it")))
+        .affects(context.dependants.iter().map(|d| format!("{d} depends on it")))
         .downtime(format!("up to {timeout_s} s to stop, then its own start time"))
         .verified(until_healthy.clamp(Duration::from_secs(90), Duration::from_secs(300)), Duration::from_secs(5)))
 }

@@ -240,12 +240,12 @@ pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> 
 const WAL_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// The filesystems of a container's writable mounts and its writable layer that have no space left.
-pub(crate) async fn without_room(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
-    let mut places: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
-    places.extend(docker.data_root().await.ok());
+pub(crate) async fn full_filesystems(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
+    let mut paths: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
+    paths.extend(docker.data_root().await.ok());
     let mut found: Vec<FsUsage> = Vec::new();
-    for place in places {
-        if let Ok(space) = cx.filesystems.of(place.as_ref()).await
+    for path in paths {
+        if let Ok(space) = cx.filesystems.of(path.as_ref()).await
             && space.avail < WAL_SEGMENT_BYTES
             && !found.iter().any(|f| f.dev == space.dev)
         {

@@ -43,7 +43,7 @@ const TARGETS: &[Target] = &[
         }
     }),
     Target::text("signature", |text| {
-        drop((listen::given_token(text), listen::unhex(text)));
+        drop((listen::bearer_token(text), listen::unhex(text)));
         // an accepted name always refers to this host
         if listen::is_loopback_host(text) {
             let name = text.to_ascii_lowercase();
@@ -70,8 +70,8 @@ const TARGETS: &[Target] = &[
     }),
     Target::text("recording", |text| drop(serde_json::from_str::<engine::Recording>(text))),
     Target::text("runbook-page", |text| {
-        let page = catalog::Page::parse(text);
-        drop((page.problems(), page.alerts().len(), page.table("Verdicts")));
+        let doc = catalog::Documentation::parse(text);
+        drop((doc.problems(), doc.alerts().len(), doc.table("Verdicts")));
     }),
     Target::text("parcel", |text| {
         let _ = deliver::is_parcel(text);

@@ -7,9 +7,9 @@
 //! causes; the result is one report, which [`render`] prints.
 //!
 //! [`fix`] applies changes, always through its guard; [`audit`] is the journal of these changes. [`state`] stores samples and findings between
-//! runs, [`waive`] the waivers; [`changes`] lists earlier changes to the host. [`look`] (one stored run), [`report`] (changes since the last
-//! report), [`respond`] (the diagnosis of an alert) and [`listen`] (the same over HTTP) build on these modules; [`deliver`] sends their output
-//! and [`output`] writes files. [`cli`] is a thin layer over all of it, [`watchdog`] terminates commands that exceed their limits, and
+//! runs, [`waive`] the waivers; [`changes`] lists earlier changes to the host. [`diagnosis`] (one stored run), [`report`] (changes since the
+//! last report), [`respond`] (the diagnosis of an alert) and [`listen`] (the same over HTTP) build on these modules; [`deliver`] sends their
+//! output and [`output`] writes files. [`cli`] is a thin layer over all of it, [`watchdog`] terminates commands that exceed their limits, and
 //! [`supervise`] exits with the run.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
@@ -26,13 +26,13 @@ pub mod cli;
 pub mod config;
 pub mod correlate;
 pub mod deliver;
+pub mod diagnosis;
 pub mod discover;
 pub mod engine;
 pub mod fix;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod listen;
-pub mod look;
 pub mod output;
 pub mod render;
 pub mod report;

@@ -74,15 +74,15 @@ pub struct Change {
 
 impl Change {
     /// A change that concerns its subject, without an author.
-    pub fn new(at: Timestamp, kind: ChangeKind, subject: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn new(at: Timestamp, kind: ChangeKind, subject: impl Into<String>, description: impl Into<String>) -> Self {
         let subject = subject.into();
-        Self { at, kind, concerns: vec![subject.clone()], subject, what: what.into(), by: None }
+        Self { at, kind, concerns: vec![subject.clone()], subject, what: description.into(), by: None }
     }
 
     /// Sets the author.
     #[must_use]
-    pub fn by(mut self, who: Option<impl Into<String>>) -> Self {
-        self.by = who.map(Into::into);
+    pub fn by(mut self, author: Option<impl Into<String>>) -> Self {
+        self.by = author.map(Into::into);
         self
     }
 
@@ -98,7 +98,7 @@ impl Change {
 
     /// One line without the time: `container:web recreated from image shop:2, before shop:1 (by alice)`.
     #[must_use]
-    pub fn says(&self) -> String {
+    pub fn summary(&self) -> String {
         let by = self.by.as_ref().map(|b| format!(" (by {b})")).unwrap_or_default();
         format!("{} {}{by}", self.subject, self.what)
     }

@@ -32,14 +32,14 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// The containers that match `wanted`, as targets. While the engine does not respond, the engine is the target instead, so
+    /// The containers that match `accept`, as targets. While the engine does not respond, the engine is the target instead, so
     /// that "could not read" has a row and is not mistaken for "no containers".
-    pub fn container_targets(&self, wanted: impl Fn(&ContainerRef) -> bool) -> Vec<Target> {
+    pub fn container_targets(&self, accept: impl Fn(&ContainerRef) -> bool) -> Vec<Target> {
         match &self.engine {
             Some(EngineRef { state: EngineState::Answers { .. }, .. }) => self
                 .containers
                 .iter()
-                .filter(|c| wanted(c))
+                .filter(|c| accept(c))
                 .map(|c| Target { kind: Kind::Container, name: c.name.clone(), id: c.id.clone() })
                 .collect(),
             _ => self.engine_targets(),
@@ -53,10 +53,10 @@ impl Inventory {
         engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
     }
 
-    /// The units that match `wanted`, as targets.
-    pub fn unit_targets(&self, wanted: impl Fn(&UnitRef) -> bool) -> Vec<Target> {
+    /// The units that match `accept`, as targets.
+    pub fn unit_targets(&self, accept: impl Fn(&UnitRef) -> bool) -> Vec<Target> {
         let units = self.systemd.iter().flat_map(|s| &s.units);
-        units.filter(|u| wanted(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
+        units.filter(|u| accept(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
     }
 
     /// The servers of a product, as targets.
@@ -66,9 +66,9 @@ impl Inventory {
         servers.map(|s| Target { kind: product.kind(), name: s.name.clone(), id: s.id.clone() }).collect()
     }
 
-    /// The certificates that match `wanted`, as targets.
-    pub fn certificate_targets(&self, wanted: impl Fn(&CertificateSource) -> bool) -> Vec<Target> {
-        let certificates = self.certificates.iter().filter(|c| wanted(&c.source));
+    /// The certificates that match `accept`, as targets.
+    pub fn certificate_targets(&self, accept: impl Fn(&CertificateSource) -> bool) -> Vec<Target> {
+        let certificates = self.certificates.iter().filter(|c| accept(&c.source));
         certificates.map(|c| Target { kind: Kind::Certificate, name: c.name.clone(), id: c.id.clone() }).collect()
     }
 

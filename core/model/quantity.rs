@@ -58,10 +58,10 @@ pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// The first `most` entries of a list and the number of others: `a, b and 3 more`.
+/// The first `max` entries of a list and the number of others: `a, b and 3 more`.
 #[must_use]
-pub fn some_of(all: &[impl AsRef<str>], most: usize) -> String {
-    let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
+pub fn some_of(all: &[impl AsRef<str>], max: usize) -> String {
+    let shown: Vec<&str> = all.iter().take(max).map(AsRef::as_ref).collect();
     let more = all.len() - shown.len();
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }

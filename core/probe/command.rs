@@ -90,7 +90,7 @@ pub struct CommandOutput {
 impl CommandOutput {
     /// The last line of its output, for an error message.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub fn last_line(&self) -> String {
         let output = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         let last = output.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no output");
         printable(last.trim())
@@ -331,13 +331,13 @@ async fn run_limited(argv: &Argv, timeout: Duration, keep: usize) -> Result<Comm
     // the invoked name as argv[0], as a shell sets it: multi-call binaries depend on it
     command.arg0(name).args(&argv.words).current_dir("/").env_clear();
     command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(variables).envs(kept);
-    run_in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.words(name))
+    run_in_group(command, name, timeout, keep, false, None).await.map_err(|e| e.message(name))
 }
 
 impl RunError {
     /// A message for the program called `name`.
     #[must_use]
-    pub fn words(self, name: &str) -> String {
+    pub fn message(self, name: &str) -> String {
         match self {
             Self::NotRun(why) => why,
             Self::Timeout(after) => {
@@ -504,7 +504,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn error_message_has_the_last_line_of_output() {
         let exited = run(&argv("ls", &["/no/such/path"]), LONG).await.unwrap();
-        assert!(exited.last_words().starts_with("ls: cannot access"), "{exited:?}");
+        assert!(exited.last_line().starts_with("ls: cannot access"), "{exited:?}");
         assert_eq!(exited.status.code(), Some(2));
         assert_eq!(run(&argv("no-such-program-here", &[]), LONG).await.unwrap_err(), "no-such-program-here is not installed");
         let nothing: [&str; 0] = [];

@@ -56,7 +56,7 @@ pub struct ProbeCx {
     /// Registers secrets when they are read, so that they can be removed from all output.
     pub redactor: Arc<Redactor>,
     /// Options given by the user.
-    pub ask: ProbeOptions,
+    pub options: ProbeOptions,
 }
 
 /// Options given by the user.
@@ -167,7 +167,7 @@ impl ProbeCx {
         self.docker.as_ref().ok_or_else(|| match self.inventory.engine.as_ref().map(|e| (&e.state, &e.endpoint)) {
             None => super::ProbeError::Skip("no container engine on this host".to_owned()),
             Some((EngineState::Denied, endpoint)) => super::ProbeError::Denied {
-                what: "containers".to_owned(),
+                subject: "containers".to_owned(),
                 from: endpoint.clone(),
                 needs: "root or group docker".to_owned(),
             },

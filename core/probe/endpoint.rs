@@ -48,7 +48,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Whether requests are sent to it; for other schemes only the certificate is checked.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
+    pub fn is_queried(&self) -> bool {
         matches!(self.scheme.as_str(), "http" | "https" | "tcp")
     }
 
@@ -132,11 +132,16 @@ pub type FirstAnswers = Memo<String, Result<EndpointResult, ProbeError>>;
 
 /// The first result of this run; the request is sent once.
 pub async fn first(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<EndpointResult, ProbeError> {
-    cx.first_answers.get(endpoint.id.clone(), || Box::pin(ask(cx, endpoint, connect, answer))).await
+    cx.first_answers.get(endpoint.id.clone(), || Box::pin(request(cx, endpoint, connect, answer))).await
 }
 
 /// Sends a request and returns its result.
-pub async fn ask(cx: &ProbeCx, endpoint: &Endpoint, connect: Duration, answer: Duration) -> Result<EndpointResult, ProbeError> {
+pub async fn request(
+    cx: &ProbeCx,
+    endpoint: &Endpoint,
+    connect: Duration,
+    answer: Duration,
+) -> Result<EndpointResult, ProbeError> {
     let pid = match &endpoint.from {
         Some(name) => Some(cx.pid_of(name).await?),
         None => None,
@@ -221,8 +226,8 @@ impl Expect {
                 return Some(format!("status {status}"));
             }
         } else if !self.status.contains(&status) {
-            let wanted: Vec<String> = self.status.iter().map(ToString::to_string).collect();
-            return Some(format!("status {status} instead of {}", wanted.join(" or ")));
+            let expected: Vec<String> = self.status.iter().map(ToString::to_string).collect();
+            return Some(format!("status {status} instead of {}", expected.join(" or ")));
         }
         if answer.broken_off {
             return Some(format!("status {status} with a truncated body"));
@@ -236,14 +241,14 @@ impl Expect {
         if let Some(text) = self.lacks.iter().find(|t| answer.body.contains(t.as_str())) {
             return Some(format!("status {status} with the text `{text}`"));
         }
-        for (name, wanted) in &self.headers {
+        for (name, expected) in &self.headers {
             let mut found =
                 answer.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).peekable();
             if found.peek().is_none() {
                 return Some(format!("status {status} without the header {name}"));
             }
-            if !found.any(|value| value.contains(wanted.as_str())) {
-                return Some(format!("status {status} without `{wanted}` in the header {name}"));
+            if !found.any(|value| value.contains(expected.as_str())) {
+                return Some(format!("status {status} without `{expected}` in the header {name}"));
             }
         }
         if self.json.is_empty() {
@@ -252,12 +257,12 @@ impl Expect {
         let Ok(json) = serde_json::from_str::<serde_json::Value>(&answer.body) else {
             return Some(format!("status {status} without JSON"));
         };
-        self.json.iter().find_map(|(pointer, wanted)| {
+        self.json.iter().find_map(|(pointer, expected)| {
             let found = json.pointer(pointer).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
             match found {
-                Some(found) if found == *wanted => None,
+                Some(found) if found == *expected => None,
                 Some(found) => Some(format!(
-                    "status {status} with {pointer} = {} instead of {wanted}",
+                    "status {status} with {pointer} = {} instead of {expected}",
                     found.chars().take(60).collect::<String>()
                 )),
                 None => Some(format!("status {status} without {pointer} in its JSON")),

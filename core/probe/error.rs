@@ -13,20 +13,20 @@ pub enum ProbeError {
     #[error("{0}")]
     Skip(String),
     /// Permission denied.
-    #[error("reading {what} from {from}: permission denied; needs {needs}")]
+    #[error("reading {subject} from {from}: permission denied; needs {needs}")]
     Denied {
         /// The information to be read.
-        what: String,
+        subject: String,
         /// The source.
         from: String,
         /// Required privilege: `root or group docker`.
         needs: String,
     },
     /// The read timed out.
-    #[error("reading {what} from {from}: timed out after {}", crate::model::quantity::duration((*after).try_into().unwrap_or_default()))]
+    #[error("reading {subject} from {from}: timed out after {}", crate::model::quantity::duration((*after).try_into().unwrap_or_default()))]
     Timeout {
         /// The information to be read.
-        what: String,
+        subject: String,
         /// The source.
         from: String,
         /// The timeout.
@@ -41,10 +41,10 @@ pub enum ProbeError {
         why: String,
     },
     /// Any other failure.
-    #[error("reading {what} from {from}: {why}")]
+    #[error("reading {subject} from {from}: {why}")]
     Failed {
         /// The information to be read.
-        what: String,
+        subject: String,
         /// The source.
         from: String,
         /// The cause.
@@ -54,25 +54,25 @@ pub enum ProbeError {
 
 impl ProbeError {
     /// A failure that is neither a permission error nor a timeout.
-    pub fn failed(what: impl Into<String>, from: impl Into<String>, why: &str) -> Self {
-        Self::Failed { what: what.into(), from: from.into(), why: why.to_owned() }
+    pub fn failed(subject: impl Into<String>, from: impl Into<String>, why: &str) -> Self {
+        Self::Failed { subject: subject.into(), from: from.into(), why: why.to_owned() }
     }
 
     /// An I/O error. A permission error is a separate variant: the state is unknown, and the error names the required privilege.
-    pub fn io(what: impl Into<String>, from: impl Into<String>, error: &io::Error) -> Self {
-        let (what, from) = (what.into(), from.into());
+    pub fn io(subject: impl Into<String>, from: impl Into<String>, error: &io::Error) -> Self {
+        let (subject, from) = (subject.into(), from.into());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            Self::Denied { what, from, needs: "root".to_owned() }
+            Self::Denied { subject, from, needs: "root".to_owned() }
         } else {
-            Self::Failed { what, from, why: error.to_string() }
+            Self::Failed { subject, from, why: error.to_string() }
         }
     }
 
     /// An I/O error about a process; an exited process is skipped.
-    pub(super) fn of_process(what: &str, from: &str, error: &io::Error) -> Self {
+    pub(super) fn of_process(subject: &str, from: &str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Skip("the process no longer exists".to_owned()),
-            _ => Self::io(what, from, error),
+            _ => Self::io(subject, from, error),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct FileInfo {
 
 /// The file at `path`, or the newest file that matches it as a pattern; `None` if no file exists. `texts` are searched in its
 /// content.
-pub async fn look(path: &str, texts: &[String], timeout: Duration) -> Result<Option<FileInfo>, ProbeError> {
+pub async fn inspect(path: &str, texts: &[String], timeout: Duration) -> Result<Option<FileInfo>, ProbeError> {
     let (path, texts) = (path.to_owned(), texts.to_vec());
     let from = path.clone();
     blocking::run("a file", &from, timeout, move |io| read(io, &path, &texts)).await?
@@ -174,19 +174,19 @@ mod tests {
     async fn newest_file_of_a_pattern() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        assert_eq!(look(&path("none"), &[], TIMEOUT).await, Ok(None));
-        assert_eq!(look(&path("*.gz"), &[], TIMEOUT).await, Ok(None));
+        assert_eq!(inspect(&path("none"), &[], TIMEOUT).await, Ok(None));
+        assert_eq!(inspect(&path("*.gz"), &[], TIMEOUT).await, Ok(None));
         for (name, age) in [("a.gz", 3000), ("b.gz", 1000), ("c.gz", 2000)] {
             let file = File::create(path(name)).unwrap();
             file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(10_000 - age)).unwrap();
         }
         std::fs::write(path("d.txt"), "it is well").unwrap();
-        let facts = look(&path("*.gz"), &[], TIMEOUT).await.unwrap().unwrap();
+        let facts = inspect(&path("*.gz"), &[], TIMEOUT).await.unwrap().unwrap();
         assert_eq!((facts.path, facts.size, facts.modified), (path("b.gz"), 0, Timestamp::from_second(9000).ok()));
         let texts = ["well".to_owned(), "ill".to_owned()];
-        let facts = look(&path("d.txt"), &texts, TIMEOUT).await.unwrap().unwrap();
+        let facts = inspect(&path("d.txt"), &texts, TIMEOUT).await.unwrap().unwrap();
         assert_eq!((facts.holds, facts.cut, facts.is_file), (vec!["well".to_owned()], false, true));
-        assert!(!look(&dir.path().display().to_string(), &texts, TIMEOUT).await.unwrap().unwrap().is_file);
+        assert!(!inspect(&dir.path().display().to_string(), &texts, TIMEOUT).await.unwrap().unwrap().is_file);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -71,7 +71,7 @@ const TARGETS: &[Target] = &[
     Target::text("proc-net-tcp", |text| {
         let found = listeners::parse(text).len() + listeners::parse_udp(text).len();
         assert!(found <= 2 * text.lines().count(), "a line is at most one listener of each kind");
-        let _ = listeners::talk_in(text, SocketAddr::from(([127, 0, 0, 1], 80)));
+        let _ = listeners::connection_state_in(text, SocketAddr::from(([127, 0, 0, 1], 80)));
     }),
     Target::text("proc-net-route", |text| {
         for line in text.lines() {

@@ -158,9 +158,9 @@ where
                 break;
             };
             if let Some(data) = frame.data_ref() {
-                let room = keep.saturating_sub(body.len());
-                body.extend_from_slice(&data[..data.len().min(room)]);
-                if data.len() > room {
+                let remaining = keep.saturating_sub(body.len());
+                body.extend_from_slice(&data[..data.len().min(remaining)]);
+                if data.len() > remaining {
                     answer.truncated = true;
                     break;
                 }

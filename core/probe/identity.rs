@@ -105,8 +105,8 @@ async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
 /// Whether both processes are in the same control groups, or in the same process namespace other than that of opsctl.
 fn same_container(io: &Io, pid: i32, first: i32, id: &str) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
-    let (theirs, its) = (namespace(&pid.to_string()), namespace(&first.to_string()));
-    if theirs.is_some() && theirs == its && theirs != namespace("self") {
+    let (of_pid, of_first) = (namespace(&pid.to_string()), namespace(&first.to_string()));
+    if of_pid.is_some() && of_pid == of_first && of_pid != namespace("self") {
         return true;
     }
     let groups = |pid: i32| io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -342,9 +342,9 @@ pub(super) fn origin(io: &Io, pid: i32) -> Option<Origin> {
 }
 
 /// The processes among `pids` with one of these origins.
-pub(super) async fn of_origin(pids: Vec<i32>, wanted: &'static [Origin]) -> HashSet<i32> {
+pub(super) async fn of_origin(pids: Vec<i32>, origins: &'static [Origin]) -> HashSet<i32> {
     let read = blocking::run("processes", "/proc", READ_TIMEOUT, move |io| {
-        pids.into_iter().filter(|pid| origin(io, *pid).is_some_and(|o| wanted.contains(&o))).collect()
+        pids.into_iter().filter(|pid| origin(io, *pid).is_some_and(|o| origins.contains(&o))).collect()
     });
     read.await.unwrap_or_default()
 }

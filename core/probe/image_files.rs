@@ -26,7 +26,7 @@ pub struct ImageFiles {
 }
 
 /// Looks up `commands` in the container with the main process `pid`, with its own `PATH`.
-pub async fn look(process: i32, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
+pub async fn inspect(process: i32, path: &str, commands: Vec<String>) -> Result<ImageFiles, ProbeError> {
     let from = Root::name(process);
     let path = path.to_owned();
     blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
@@ -72,7 +72,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn commands_are_searched_in_the_path_of_the_process() {
         let own = std::process::id().cast_signed();
-        let got = look(own, "/bin:/usr/bin", vec!["sh".into(), "no-such-command".into(), "/bin/sh".into()]).await;
+        let got = inspect(own, "/bin:/usr/bin", vec!["sh".into(), "no-such-command".into(), "/bin/sh".into()]).await;
         let got = got.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((got.present.join(" "), got.missing.join(" ")), ("sh /bin/sh".into(), "no-such-command".into()));
         assert!(got.tools.contains(&"sh".to_owned()));

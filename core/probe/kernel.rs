@@ -179,7 +179,7 @@ impl Proc {
     pub fn snapshot(&self, io: &Io) -> Result<Snapshot, ProbeError> {
         let system = procfs::current_system_info();
         let path = self.root.join("stat");
-        let fail = |what: &str, path: &PathBuf, e: String| ProbeError::failed(what, path.display().to_string(), &e);
+        let fail = |subject: &str, path: &PathBuf, e: String| ProbeError::failed(subject, path.display().to_string(), &e);
         let text = io.read(&path).map_err(|e| fail("processor time", &path, e.to_string()))?;
         let stats = <KernelStats as FromReadSI>::from_read(text.as_slice(), system);
         let stats = stats.map_err(|_| fail("processor time", &path, UNEXPECTED_FORMAT.to_owned()))?;

@@ -149,11 +149,11 @@ pub enum ConnectionState {
 
 /// The current connections from the network namespace of `pid` to `to`.
 #[must_use]
-pub fn talk(io: &Io, pid: i64, to: SocketAddr) -> ConnectionState {
-    talk_in(&tcp_table(io, pid).unwrap_or_default(), to)
+pub fn connection_state(io: &Io, pid: i64, to: SocketAddr) -> ConnectionState {
+    connection_state_in(&tcp_table(io, pid).unwrap_or_default(), to)
 }
 
-pub(super) fn talk_in(table: &str, to: SocketAddr) -> ConnectionState {
+pub(super) fn connection_state_in(table: &str, to: SocketAddr) -> ConnectionState {
     let rows: Vec<Row<'_>> = table.lines().filter_map(row).filter(|r| r.remote == to).collect();
     // SYN_SENT, or an established one with retransmissions
     if rows.iter().any(|r| r.state == "02" || (r.state == "01" && r.retransmits > 0)) {
@@ -189,9 +189,9 @@ impl ProbeCx {
 #[must_use]
 pub fn environment_names(io: &Io, pid: i32, port: u16, variables: &[&str]) -> bool {
     let text = io.read_lossy(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let places = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}"));
+    let addresses = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}"));
     text.split('\0').filter_map(|e| e.split_once('=')).any(|(name, value)| {
-        variables.contains(&name) || value.split([',', ';', ' ', '@', '/']).any(|part| places.iter().any(|p| p == part))
+        variables.contains(&name) || value.split([',', ';', ' ', '@', '/']).any(|part| addresses.iter().any(|p| p == part))
     })
 }
 
@@ -227,18 +227,18 @@ mod tests {
             )
         };
         let to = SocketAddr::from(([10, 0, 0, 2], 8080));
-        assert_eq!(talk_in(&line("01", "00000000"), to), ConnectionState::Works);
-        assert_eq!(talk_in(&line("01", "00000003"), to), ConnectionState::Tries);
-        assert_eq!(talk_in(&(line("01", "00000000") + &line("02", "00000001")), to), ConnectionState::Tries);
-        assert_eq!(talk_in(&line("06", "00000000"), to), ConnectionState::None);
-        assert_eq!(talk_in(&line("01", "00000000"), SocketAddr::from(([10, 0, 0, 2], 80))), ConnectionState::None);
+        assert_eq!(connection_state_in(&line("01", "00000000"), to), ConnectionState::Works);
+        assert_eq!(connection_state_in(&line("01", "00000003"), to), ConnectionState::Tries);
+        assert_eq!(connection_state_in(&(line("01", "00000000") + &line("02", "00000001")), to), ConnectionState::Tries);
+        assert_eq!(connection_state_in(&line("06", "00000000"), to), ConnectionState::None);
+        assert_eq!(connection_state_in(&line("01", "00000000"), SocketAddr::from(([10, 0, 0, 2], 80))), ConnectionState::None);
     }
 
     proptest::proptest! {
         #[test]
         fn arbitrary_text_does_not_panic(text in "(\\PC|\n| )*") {
             let to = SocketAddr::from(([1, 1, 1, 1], 1));
-            let _ = (parse(&text), parse_line(&text), parse_udp(&text), talk_in(&text, to));
+            let _ = (parse(&text), parse_line(&text), parse_udp(&text), connection_state_in(&text, to));
         }
     }
 }

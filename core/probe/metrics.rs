@@ -30,11 +30,11 @@ impl MetricSample {
 /// The samples with one of these names; other lines are ignored.
 #[must_use]
 pub fn parse(text: &str, names: &[&str]) -> Vec<MetricSample> {
-    let wanted = |line: &&str| {
+    let has_name = |line: &&str| {
         let name = &line[..line.find(['{', ' ']).unwrap_or(0)];
         !name.is_empty() && names.contains(&name)
     };
-    text.lines().filter(wanted).filter_map(number).take(MAX_SAMPLES).collect()
+    text.lines().filter(has_name).filter_map(number).take(MAX_SAMPLES).collect()
 }
 
 fn number(line: &str) -> Option<MetricSample> {

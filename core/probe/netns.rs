@@ -112,18 +112,18 @@ pub(super) fn is_default_v6(line: &str) -> bool {
 /// there.
 pub(super) async fn inside<T: Send + 'static>(
     pid: Option<i32>,
-    what: &str,
+    subject: &str,
     from: &str,
     timeout: Duration,
     read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
-    let done = blocking::run(what, from, timeout, move |io| {
+    let done = blocking::run(subject, from, timeout, move |io| {
         if let Some(pid) = pid {
             enter_other(io, pid)?;
         }
         read(io)
     });
-    done.await?.map_err(|e| ProbeError::of_process(what, from, &e))
+    done.await?.map_err(|e| ProbeError::of_process(subject, from, &e))
 }
 
 /// Enters the network namespace of `pid` unless this thread is already in it; for a separate thread.

@@ -11,8 +11,8 @@ const MAX_GROUPS: usize = 65_536;
 pub fn of(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
-        let room = groups.len() * size_of::<u32>();
-        let mut length = libc::socklen_t::try_from(room).unwrap_or(0);
+        let size = groups.len() * size_of::<u32>();
+        let mut length = libc::socklen_t::try_from(size).unwrap_or(0);
         // SAFETY: the descriptor is borrowed and therefore open during the call; the kernel writes at most `length` bytes to
         // `groups`, which is that long and exclusively borrowed, and sets `length` to the written or required size; any bytes are
         // valid numbers
@@ -48,10 +48,10 @@ mod tests {
 
     #[test]
     fn groups_of_this_process() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (local, _remote) = UnixStream::pair().unwrap();
         let mut expected: Vec<u32> =
             rustix::process::getgroups().unwrap().into_iter().map(rustix::process::Gid::as_raw).collect();
-        let mut groups = of(ours.as_fd()).unwrap();
+        let mut groups = of(local.as_fd()).unwrap();
         expected.sort_unstable();
         groups.sort_unstable();
         assert_eq!(groups, expected);

@@ -148,8 +148,8 @@ pub(super) fn parse_targets(json: &Value) -> Option<Vec<ScrapeTarget>> {
         Some(ScrapeTarget {
             pool: text(v, "scrapePool"),
             path: url.path,
-            host: url.place.host,
-            port: url.place.port,
+            host: url.host_port.host,
+            port: url.host_port.port,
             health: v.get("health").and_then(|h| Health::deserialize(h).ok()).unwrap_or_default(),
             error: without_url(&text(v, "lastError")),
             address: v.pointer("/discoveredLabels/__address__").and_then(Value::as_str).unwrap_or_default().to_owned(),

@@ -147,9 +147,9 @@ impl ProcessTable {
     /// table. Processes that have exited, are not readable by this user, or hang are absent: see
     /// [`gaps`](Self::gaps).
     pub async fn command_lines(&self, pids: impl IntoIterator<Item = i32>) -> HashMap<i32, String> {
-        let wanted: Vec<&Process> = pids.into_iter().filter_map(|pid| self.processes.get(&pid)).collect();
+        let requested: Vec<&Process> = pids.into_iter().filter_map(|pid| self.processes.get(&pid)).collect();
         let mut known = self.arguments.lock().await;
-        let mut unread: Vec<Process> = wanted.iter().filter(|p| !known.contains_key(&p.pid)).map(|p| (*p).clone()).collect();
+        let mut unread: Vec<Process> = requested.iter().filter(|p| !known.contains_key(&p.pid)).map(|p| (*p).clone()).collect();
         unread.dedup();
         if !unread.is_empty() {
             let sources = by_source(unread).await;
@@ -163,7 +163,7 @@ impl ProcessTable {
             Some(Arguments::Line(line)) => Some((p.pid, line.clone())),
             _ => None,
         };
-        wanted.iter().filter_map(line).collect()
+        requested.iter().filter_map(line).collect()
     }
 
     /// The arguments of one process: see [`command_lines`](Self::command_lines).

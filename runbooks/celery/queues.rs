@@ -158,12 +158,12 @@ impl Check for Queues {
             return Judgement { gaps: vec![gap], ..Judgement::default() };
         }
         let mut findings = Vec::new();
-        for place in &e.places {
-            for queue in place.queues.iter().filter(|q| q.now() > 0) {
-                findings.extend(self.consumed(e, place, queue));
-                findings.extend(self.backlog(e, place, queue));
+        for broker in &e.places {
+            for queue in broker.queues.iter().filter(|q| q.now() > 0) {
+                findings.extend(self.consumed(e, broker, queue));
+                findings.extend(self.backlog(e, broker, queue));
             }
-            findings.extend(orphans(judged, e, place));
+            findings.extend(orphans(judged, e, broker));
         }
         if e.forgets {
             let message = format!("{} has no persistence: a restart loses every waiting task", judged.target.name);
@@ -173,8 +173,8 @@ impl Check for Queues {
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        let place = e.places.iter().find(|p| p.queues.iter().any(|q| e.subject(p, q) == finding.subject));
-        let worker = place.and_then(|p| e.culprits(p).into_iter().next());
+        let broker = e.places.iter().find(|p| p.queues.iter().any(|q| e.subject(p, q) == finding.subject));
+        let worker = broker.and_then(|p| e.culprits(p).into_iter().next());
         let Some(worker) = worker else {
             return Err(Refusal::Precondition(
                 "the worker cannot be identified from this host: it runs on another machine".to_owned(),
@@ -219,7 +219,7 @@ fn unavailable(why: &SessionError) -> String {
 }
 
 /// Why a worker consumes nothing, if the cause is visible from this host.
-fn stuck(e: &Evidence, place: &BrokerAddress, worker: &Process) -> Option<&'static str> {
+fn stuck(e: &Evidence, broker: &BrokerAddress, worker: &Process) -> Option<&'static str> {
     if matches!(&worker.home, Home::Container(id) if e.paused.contains(id)) {
         return Some("its container is paused");
     }
@@ -227,11 +227,11 @@ fn stuck(e: &Evidence, place: &BrokerAddress, worker: &Process) -> Option<&'stat
         return Some("stopped by a signal (state T)");
     }
     let cut = |c: &&super::broker::Consumer| c.dead && connects_from(worker, &c.address);
-    if place.consumers.iter().any(|c| cut(&c)) {
+    if broker.consumers.iter().any(|c| cut(&c)) {
         return Some("the broker's packets to it are not acknowledged");
     }
     // a worker sends a heartbeat every two seconds
-    let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+    let clients = || broker.consumers.iter().map(|c| &c.address).chain(&broker.listeners);
     let lost = |c: &&Connection| c.is_stuck() && clients().any(|a| *a == c.local.to_string());
     worker.connections.iter().any(|c| lost(&c)).then_some("its packets to the broker are not acknowledged")
 }
@@ -243,19 +243,19 @@ fn connects_from(worker: &Process, address: &str) -> bool {
 impl Evidence {
     /// Keeps only conditions present in both samples: a connection may be slow, a worker may be between two tasks.
     fn merge_second_sample(&mut self, later: Vec<BrokerAddress>, processes: &[Process]) {
-        for (place, later) in self.places.iter_mut().zip(later) {
-            for queue in place.queues.iter_mut().filter(|q| q.depth > 0) {
+        for (broker, later) in self.places.iter_mut().zip(later) {
+            for queue in broker.queues.iter_mut().filter(|q| q.depth > 0) {
                 queue.later = later.queues.iter().find(|q| q.name == queue.name).map(|q| q.depth);
             }
-            let before = std::mem::take(&mut place.consumers);
+            let before = std::mem::take(&mut broker.consumers);
             let both = |mut c: super::broker::Consumer| {
                 let same = before.iter().find(|b| b.address == c.address);
                 c.dead &= same.is_some_and(|b| b.dead);
                 c.waits &= same.is_some_and(|b| b.waits);
                 c
             };
-            place.consumers = later.consumers.into_iter().map(both).collect();
-            place.listening = place.listening.min(later.listening);
+            broker.consumers = later.consumers.into_iter().map(both).collect();
+            broker.listening = broker.listening.min(later.listening);
         }
         for worker in &mut self.workers {
             let now = processes.iter().find(|p| p.pid == worker.pid && p.start_ticks == worker.start_ticks);
@@ -270,33 +270,40 @@ impl Evidence {
     }
 
     /// The workers of this host that are connected to this database or virtual host.
-    fn workers_of(&self, place: &BrokerAddress) -> Vec<&Process> {
-        let clients = || place.consumers.iter().map(|c| &c.address).chain(&place.listeners);
+    fn workers_of(&self, broker: &BrokerAddress) -> Vec<&Process> {
+        let clients = || broker.consumers.iter().map(|c| &c.address).chain(&broker.listeners);
         self.workers.iter().filter(|w| clients().any(|a| connects_from(w, a))).collect()
     }
 
     /// The workers that keep tasks waiting: the visibly stuck ones, or all of them if none is.
-    fn culprits(&self, place: &BrokerAddress) -> Vec<&Process> {
-        let workers = self.workers_of(place);
-        let stuck: Vec<&Process> = workers.iter().copied().filter(|w| stuck(self, place, w).is_some()).collect();
+    fn culprits(&self, broker: &BrokerAddress) -> Vec<&Process> {
+        let workers = self.workers_of(broker);
+        let stuck: Vec<&Process> = workers.iter().copied().filter(|w| stuck(self, broker, w).is_some()).collect();
         if stuck.is_empty() { workers } else { stuck }
     }
 
-    fn subject(&self, place: &BrokerAddress, queue: &Queue) -> Subject {
+    fn subject(&self, broker: &BrokerAddress, queue: &Queue) -> Subject {
         let server = self.server.get().map(opsctl_core::model::ServerRef::identity).unwrap_or_default();
-        let workers: Vec<String> = self.culprits(place).iter().map(|w| format!("{}:{}", w.pid, w.start_ticks)).collect();
-        let identity = format!("{server}/{}/{}@{}", place.name, queue.name, workers.join(","));
+        let workers: Vec<String> = self.culprits(broker).iter().map(|w| format!("{}:{}", w.pid, w.start_ticks)).collect();
+        let identity = format!("{server}/{}/{}@{}", broker.name, queue.name, workers.join(","));
         Subject { kind: Kind::Queue, name: queue.name.clone(), identity }
     }
 
-    fn finding(&self, code: &'static Code, severity: Severity, place: &BrokerAddress, queue: &Queue, message: String) -> Finding {
+    fn finding(
+        &self,
+        code: &'static Code,
+        severity: Severity,
+        broker: &BrokerAddress,
+        queue: &Queue,
+        message: String,
+    ) -> Finding {
         let server = self.server.get().map(|s| s.id.clone()).unwrap_or_default();
         let tasks: Vec<String> = queue.tasks.iter().map(|(name, n)| format!("{name} {n}")).collect();
-        let mut finding = Finding::new(code, severity, self.subject(place, queue), message)
+        let mut finding = Finding::new(code, severity, self.subject(broker, queue), message)
             .key(KeyKind::Server, server.clone())
             .key(KeyKind::Writes, server.clone())
-            .key(KeyKind::Queue, format!("{server}/{}/{}", place.name, queue.name))
-            .cite("broker", format!("{} {}", self.server.get().map(|s| s.name.as_str()).unwrap_or_default(), place.name))
+            .key(KeyKind::Queue, format!("{server}/{}/{}", broker.name, queue.name))
+            .cite("broker", format!("{} {}", self.server.get().map(|s| s.name.as_str()).unwrap_or_default(), broker.name))
             .cite("sampled tasks", tasks.join(", "));
         if queue.prioritised > 0 {
             finding = finding.cite("at other priorities", count_of(queue.prioritised));
@@ -316,7 +323,7 @@ impl Queues {
             }
         };
         match session.facts(cx.servers.known(target)?, cx).await {
-            Ok(facts) => e.places = rabbitmq::places(&facts),
+            Ok(facts) => e.places = rabbitmq::brokers(&facts),
             Err(_) if !needed => return Err(ProbeError::Skip("its queues cannot be read: see rabbitmq.node".to_owned())),
             Err(_) => e.silent = Some("does not report its queues: see rabbitmq.node".to_owned()),
         }
@@ -328,36 +335,38 @@ impl Queues {
 
     /// Whether a second sample is worth its time: tasks wait, and some connection or worker looks stuck.
     fn suspicious(&self, e: &Evidence) -> bool {
-        let place_is = |p: &BrokerAddress| {
+        let is_suspicious = |p: &BrokerAddress| {
             p.consumers.iter().all(|c| c.waits)
                 || p.consumers.iter().any(|c| c.dead)
                 || p.oldest_unacked_s.is_some_and(|s| s > self.settings.unacked_warn_s)
                 || e.workers_of(p).iter().any(|w| stuck(e, p, w).is_some() || w.connections.iter().any(|c| c.unacknowledged > 0))
         };
-        e.places.iter().any(|p| p.queues.iter().any(|q| q.depth >= self.settings.backlog_warn || (q.depth > 0 && place_is(p))))
+        e.places
+            .iter()
+            .any(|p| p.queues.iter().any(|q| q.depth >= self.settings.backlog_warn || (q.depth > 0 && is_suspicious(p))))
     }
 
     /// Finds a non-empty queue without an effective consumer.
-    fn consumed(&self, e: &Evidence, place: &BrokerAddress, queue: &Queue) -> Option<Finding> {
+    fn consumed(&self, e: &Evidence, broker: &BrokerAddress, queue: &Queue) -> Option<Finding> {
         let waiting = format!("{} wait in {}", tasks(queue.now()), queue.name);
-        let workers = e.workers_of(place);
-        let nobody = queue.consumers.map_or(place.consumers.is_empty(), |n| n == 0);
-        if nobody && !queue.falls() {
-            if queue.consumers.is_none() && (place.listening > 0 || !workers.is_empty()) {
-                let message = format!("{waiting} and no worker consumes any, although {} connected", connected(place));
-                return Some(e.with_workers(e.finding(&STALLED, Severity::Crit, place, queue, message), place));
+        let workers = e.workers_of(broker);
+        let no_consumer = queue.consumers.map_or(broker.consumers.is_empty(), |n| n == 0);
+        if no_consumer && !queue.falls() {
+            if queue.consumers.is_none() && (broker.listening > 0 || !workers.is_empty()) {
+                let message = format!("{waiting} and no worker consumes any, although {} connected", connected(broker));
+                return Some(e.with_workers(e.finding(&STALLED, Severity::Crit, broker, queue, message), broker));
             }
-            let finding = e.finding(&NO_CONSUMER, Severity::Crit, place, queue, format!("{waiting} and no worker is connected"));
+            let finding = e.finding(&NO_CONSUMER, Severity::Crit, broker, queue, format!("{waiting} and no worker is connected"));
             let finding = e.stopped.iter().fold(finding, |f, (id, _)| f.key(KeyKind::Container, id));
             let finding = e.stopped_units.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, unit));
             let finding = finding.cite("worker units that do not run", e.stopped_units.join(", "));
             let names: Vec<&str> = e.stopped.iter().map(|(_, name)| name.as_str()).collect();
             return Some(finding.cite("worker containers that do not run", names.join(", ")));
         }
-        let held_up: Vec<(&Process, &str)> = workers.iter().filter_map(|w| Some((*w, stuck(e, place, w)?))).collect();
+        let held_up: Vec<(&Process, &str)> = workers.iter().filter_map(|w| Some((*w, stuck(e, broker, w)?))).collect();
         if !held_up.is_empty() {
             let all = held_up.len() == workers.len()
-                && place.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
+                && broker.consumers.iter().all(|c| workers.iter().any(|w| connects_from(w, &c.address)));
             let severity = if all && !queue.falls() { Severity::Crit } else { Severity::Warn };
             let labels: Vec<String> =
                 held_up.iter().map(|(w, why)| format!("{}: {why}", e.containers.process("worker", w.pid, &w.home))).collect();
@@ -367,19 +376,20 @@ impl Queues {
                 held_up[0].1
             );
             return Some(
-                e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).cite("workers", labels.join("\n")),
+                e.with_workers(e.finding(&STALLED, severity, broker, queue, message), broker).cite("workers", labels.join("\n")),
             );
         }
-        if place.consumers.iter().any(|c| c.dead) && place.consumers.iter().all(|c| c.dead) && !queue.falls() {
+        if broker.consumers.iter().any(|c| c.dead) && broker.consumers.iter().all(|c| c.dead) && !queue.falls() {
             let message = format!("{waiting}, and the broker's packets to its workers are not acknowledged");
-            return Some(e.finding(&STALLED, Severity::Crit, place, queue, message));
+            return Some(e.finding(&STALLED, Severity::Crit, broker, queue, message));
         }
         // a consumer that is blocked while this queue has tasks consumes another queue
-        if queue.consumers.is_none() && queue.later.is_some_and(|l| l >= queue.depth) && place.consumers.iter().all(|c| c.waits) {
+        if queue.consumers.is_none() && queue.later.is_some_and(|l| l >= queue.depth) && broker.consumers.iter().all(|c| c.waits)
+        {
             let message = format!("{waiting}, and the connected workers consume other queues");
-            return Some(e.finding(&NO_CONSUMER, Severity::Crit, place, queue, message).likely());
+            return Some(e.finding(&NO_CONSUMER, Severity::Crit, broker, queue, message).likely());
         }
-        let oldest = place.oldest_unacked_s.filter(|_| queue.later.is_some_and(|l| l >= queue.depth))?;
+        let oldest = broker.oldest_unacked_s.filter(|_| queue.later.is_some_and(|l| l >= queue.depth))?;
         let (severity, limit) = match oldest {
             s if s > redis::VISIBILITY_TIMEOUT => (Severity::Crit, redis::VISIBILITY_TIMEOUT),
             s if s > self.settings.unacked_warn_s => (Severity::Warn, self.settings.unacked_warn_s),
@@ -390,10 +400,10 @@ impl Queues {
             length(oldest),
             length(limit)
         );
-        Some(e.with_workers(e.finding(&STALLED, severity, place, queue, message), place).likely())
+        Some(e.with_workers(e.finding(&STALLED, severity, broker, queue, message), broker).likely())
     }
 
-    fn backlog(&self, e: &Evidence, place: &BrokerAddress, queue: &Queue) -> Option<Finding> {
+    fn backlog(&self, e: &Evidence, broker: &BrokerAddress, queue: &Queue) -> Option<Finding> {
         let (severity, limit) = match queue.now() {
             n if n >= self.settings.backlog_crit => (Severity::Crit, self.settings.backlog_crit),
             n if n >= self.settings.backlog_warn => (Severity::Warn, self.settings.backlog_warn),
@@ -405,11 +415,11 @@ impl Queues {
             std::cmp::Ordering::Equal => String::new(),
         });
         let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, count_of(limit));
-        let finding = e.finding(&BACKLOG, severity, place, queue, message);
-        let looked_at: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
+        let finding = e.finding(&BACKLOG, severity, broker, queue, message);
+        let sampled: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
         // a single name is a loop or a single sender, a mix is a lack of workers
         Some(match queue.tasks.first() {
-            Some((name, n)) if looked_at >= 20 && n.saturating_mul(10) >= looked_at.saturating_mul(9) => finding
+            Some((name, n)) if sampled >= 20 && n.saturating_mul(10) >= sampled.saturating_mul(9) => finding
                 .hint(format!("nearly all waiting tasks are {name}: check the code that sends it, it may re-enqueue itself")),
             _ => finding,
         })
@@ -418,34 +428,34 @@ impl Queues {
 
 impl Evidence {
     /// Links a finding to the workers it concerns, and offers to restart them.
-    fn with_workers(&self, finding: Finding, place: &BrokerAddress) -> Finding {
-        let culprits = self.culprits(place);
+    fn with_workers(&self, finding: Finding, broker: &BrokerAddress) -> Finding {
+        let culprits = self.culprits(broker);
         let versions: Vec<&str> = culprits.iter().filter_map(|w| w.versions.as_deref()).take(1).collect();
         let finding = culprits.iter().fold(finding, |f, w| at_home(f, &w.home)).cite("versions", versions.join(", "));
         if culprits.is_empty() { finding } else { finding.fix(RESTART_WORKER.id) }
     }
 }
 
-fn orphans(judged: &Judged<'_>, e: &Evidence, place: &BrokerAddress) -> Option<Finding> {
+fn orphans(judged: &Judged<'_>, e: &Evidence, broker: &BrokerAddress) -> Option<Finding> {
     let finding =
-        |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &place.name);
-    if place.unacked > 0 && place.consumers.is_empty() && place.listening == 0 && e.workers_of(place).is_empty() {
-        let message = format!("{} delivered and not acknowledged, and no worker is connected", were(place.unacked));
+        |severity, message: String| e.server.finding(&ORPHANS, severity, judged.target, message).cite("place", &broker.name);
+    if broker.unacked > 0 && broker.consumers.is_empty() && broker.listening == 0 && e.workers_of(broker).is_empty() {
+        let message = format!("{} delivered and not acknowledged, and no worker is connected", were(broker.unacked));
         return Some(finding(Severity::Warn, message));
     }
-    (place.far > 0).then(|| {
+    (broker.far > 0).then(|| {
         let limit = length(redis::VISIBILITY_TIMEOUT);
         let message = format!(
             "{} in a worker for an ETA beyond the visibility timeout (usually {limit}): they are redelivered before they run",
-            if place.far == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", place.far) }
+            if broker.far == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", broker.far) }
         );
         finding(Severity::Info, message)
             .hint("raise visibility_timeout above the longest countdown, or send such tasks closer to their ETA")
     })
 }
 
-fn connected(place: &BrokerAddress) -> String {
-    match place.listening {
+fn connected(broker: &BrokerAddress) -> String {
+    match broker.listening {
         0 | 1 => "one is".to_owned(),
         _ => "workers are".to_owned(),
     }

@@ -7,21 +7,21 @@ use opsctl_core::probe::servers::rabbitmq::Facts;
 use super::broker::{BrokerAddress, Queue};
 
 /// The virtual hosts used by Celery: those with worker mailboxes and event queues.
-pub(super) fn places(facts: &Facts) -> Vec<BrokerAddress> {
+pub(super) fn brokers(facts: &Facts) -> Vec<BrokerAddress> {
     let own = |name: &str| name.ends_with(".pidbox") || name.starts_with("celeryev");
-    let mut places: BTreeMap<&str, BrokerAddress> = BTreeMap::new();
+    let mut brokers: BTreeMap<&str, BrokerAddress> = BTreeMap::new();
     for queue in facts.queues.iter().filter(|q| own(&q.name) || q.name == "celery") {
-        let place = places.entry(&queue.vhost).or_default();
-        place.name = format!("vhost {}", queue.vhost);
-        place.listeners.clone_from(&facts.clients);
+        let broker = brokers.entry(&queue.vhost).or_default();
+        broker.name = format!("vhost {}", queue.vhost);
+        broker.listeners.clone_from(&facts.clients);
         if queue.name.ends_with(".pidbox") && queue.consumers > 0 {
-            place.listening += 1;
+            broker.listening += 1;
         }
     }
     for queue in facts.queues.iter().filter(|q| !own(&q.name)) {
-        if let Some(place) = places.get_mut(queue.vhost.as_str()) {
-            place.unacked += queue.unacked;
-            place.queues.push(Queue {
+        if let Some(broker) = brokers.get_mut(queue.vhost.as_str()) {
+            broker.unacked += queue.unacked;
+            broker.queues.push(Queue {
                 name: queue.name.clone(),
                 depth: queue.ready,
                 consumers: Some(queue.consumers),
@@ -29,7 +29,7 @@ pub(super) fn places(facts: &Facts) -> Vec<BrokerAddress> {
             });
         }
     }
-    places.into_values().collect()
+    brokers.into_values().collect()
 }
 
 #[cfg(test)]
@@ -51,8 +51,8 @@ mod tests {
             queues: vec![queue("/", "celery", 3), queue("/", "celery@web.celery.pidbox", 0), queue("other", "orders", 9)],
             ..Facts::default()
         };
-        let places = places(&facts);
-        assert_eq!((places.len(), places[0].queues.len(), places[0].listening), (1, 1, 1));
-        assert_eq!(places[0].queues[0].depth, 3);
+        let brokers = brokers(&facts);
+        assert_eq!((brokers.len(), brokers[0].queues.len(), brokers[0].listening), (1, 1, 1));
+        assert_eq!(brokers[0].queues[0].depth, 3);
     }
 }

@@ -36,40 +36,40 @@ pub(super) async fn read(
     session: &Session,
     keys: &BrokerKeys,
 ) -> Result<Vec<BrokerAddress>, RedisCommandError> {
-    let clients: String = session.ask(&["CLIENT", "LIST"]).await?;
+    let clients: String = session.query(&["CLIENT", "LIST"]).await?;
     let pid = Server::of(cx, target).ok().and_then(|s| s.get().and_then(|s| s.process)).map(|p| p.pid);
     let connections = match pid {
         Some(pid) => connections(pid).await,
         None => Vec::new(),
     };
     let dead = |address: &str| connections.iter().any(|c| c.remote.to_string() == address && c.is_stuck());
-    let mut places = Vec::new();
+    let mut brokers = Vec::new();
     for (database, prefix) in &keys.celery {
-        let mut place = read_database(session, *database, prefix).await?;
+        let mut broker = read_database(session, *database, prefix).await?;
         for client in clients.lines().map(crate::redis::client).filter(|c| c.get("db") == Some(&database.to_string().as_str())) {
             let address = client.get("addr").copied().unwrap_or_default().to_owned();
             if client.get("cmd") == Some(&"brpop") {
                 let waits = client.get("flags").is_some_and(|f| f.contains('b'));
-                place.consumers.push(Consumer { dead: dead(&address), waits, address });
+                broker.consumers.push(Consumer { dead: dead(&address), waits, address });
             } else if client.get("psub").is_some_and(|n| *n != "0") {
-                place.listening += 1;
-                place.listeners.push(address);
+                broker.listening += 1;
+                broker.listeners.push(address);
             } else {
-                place.listeners.push(address);
+                broker.listeners.push(address);
             }
         }
-        places.push(place);
+        brokers.push(broker);
     }
-    Ok(places)
+    Ok(brokers)
 }
 
 async fn read_database(session: &Session, database: u32, prefix: &str) -> Result<BrokerAddress, RedisCommandError> {
     let names = queue_names(session, database, prefix).await?;
-    let mut place = BrokerAddress { name: format!("db {database}"), ..BrokerAddress::default() };
+    let mut broker = BrokerAddress { name: format!("db {database}"), ..BrokerAddress::default() };
     for name in names {
         let keys: Vec<String> = keys_of(prefix, &name);
         let commands = keys.iter().map(|k| vec![b"LLEN".as_slice(), k.as_bytes()]).collect::<Vec<_>>();
-        let lengths: Vec<Option<u64>> = session.ask_in(database, &commands).await?;
+        let lengths: Vec<Option<u64>> = session.query_in(database, &commands).await?;
         let lengths: Vec<u64> = lengths.into_iter().map(Option::unwrap_or_default).collect();
         let depth: u64 = lengths.iter().sum();
         let mut queue = Queue { name, depth, prioritised: lengths.iter().skip(1).sum(), ..Queue::default() };
@@ -78,15 +78,15 @@ async fn read_database(session: &Session, database: u32, prefix: &str) -> Result
             let ends = full.flat_map(|k| {
                 [vec![b"LRANGE".as_slice(), k, b"0", SAMPLE_END.as_bytes()], vec![b"LRANGE".as_slice(), k, b"-50", b"-1"]]
             });
-            let ends: Vec<Option<Vec<Vec<u8>>>> = session.ask_in(database, &ends.collect::<Vec<_>>()).await?;
+            let ends: Vec<Option<Vec<Vec<u8>>>> = session.query_in(database, &ends.collect::<Vec<_>>()).await?;
             // in a short queue both ends are the same messages
             let bodies: BTreeSet<Vec<u8>> = ends.into_iter().flatten().flatten().collect();
             queue.tasks = names_of(bodies.iter().filter_map(|b| task(b)).map(|t| t.name));
         }
-        place.queues.push(queue);
+        broker.queues.push(queue);
     }
-    unacked(session, database, prefix, &mut place).await?;
-    Ok(place)
+    unacked(session, database, prefix, &mut broker).await?;
+    Ok(broker)
 }
 
 fn keys_of(prefix: &str, queue: &str) -> Vec<String> {
@@ -102,11 +102,11 @@ async fn queue_names(session: &Session, database: u32, prefix: &str) -> Result<B
     let pattern = format!("{prefix}_kombu.binding.*");
     for _ in 0..20 {
         let scan = vec![b"SCAN".as_slice(), cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", b"1000"];
-        let replies: Vec<Option<(String, Vec<Vec<u8>>)>> = session.ask_in(database, &[scan]).await?;
+        let replies: Vec<Option<(String, Vec<Vec<u8>>)>> = session.query_in(database, &[scan]).await?;
         let Some((next, bindings)) = replies.into_iter().next().flatten() else { break };
         let members = bindings.iter().map(|b| vec![b"SMEMBERS".as_slice(), b.as_slice()]).collect::<Vec<_>>();
         let members: Vec<Option<Vec<Vec<u8>>>> =
-            if members.is_empty() { Vec::new() } else { session.ask_in(database, &members).await? };
+            if members.is_empty() { Vec::new() } else { session.query_in(database, &members).await? };
         names.extend(members.into_iter().flatten().flatten().filter_map(|m| bound_queue(&String::from_utf8_lossy(&m))));
         cursor = next;
         if cursor == "0" {
@@ -123,36 +123,37 @@ pub(super) fn bound_queue(member: &str) -> Option<String> {
     (!own).then(|| queue.to_owned())
 }
 
-async fn unacked(session: &Session, database: u32, prefix: &str, place: &mut BrokerAddress) -> Result<(), RedisCommandError> {
+async fn unacked(session: &Session, database: u32, prefix: &str, broker: &mut BrokerAddress) -> Result<(), RedisCommandError> {
     let (hash, index) = (format!("{prefix}unacked"), format!("{prefix}unacked_index"));
-    let count: Vec<Option<u64>> = session.ask_in(database, &[vec![b"HLEN", hash.as_bytes()]]).await?;
-    place.unacked = count.into_iter().next().flatten().unwrap_or(0);
-    if place.unacked == 0 {
+    let count: Vec<Option<u64>> = session.query_in(database, &[vec![b"HLEN", hash.as_bytes()]]).await?;
+    broker.unacked = count.into_iter().next().flatten().unwrap_or(0);
+    if broker.unacked == 0 {
         return Ok(());
     }
     let oldest: Vec<Option<Vec<String>>> =
-        session.ask_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", UNACKED_END.as_bytes(), b"WITHSCORES"]]).await?;
+        session.query_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", UNACKED_END.as_bytes(), b"WITHSCORES"]]).await?;
     let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
     let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
     let commands = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
-    let bodies: Vec<Option<Vec<u8>>> = if commands.is_empty() { Vec::new() } else { session.ask_in(database, &commands).await? };
+    let bodies: Vec<Option<Vec<u8>>> =
+        if commands.is_empty() { Vec::new() } else { session.query_in(database, &commands).await? };
     let now = clock::now();
-    for ((_, taken), body) in tags.iter().zip(bodies) {
-        let age = (now.as_second() as f64 - taken).max(0.0);
+    for ((_, delivered_at), body) in tags.iter().zip(bodies) {
+        let age = (now.as_second() as f64 - delivered_at).max(0.0);
         let eta = body.as_deref().and_then(task).and_then(|t| t.eta);
         match eta {
             Some(eta) if eta > now => {
                 // measured from the delivery: that is when the timeout began
-                if eta.as_second() as f64 - taken > VISIBILITY_TIMEOUT as f64 {
-                    place.far += 1;
+                if eta.as_second() as f64 - delivered_at > VISIBILITY_TIMEOUT as f64 {
+                    broker.far += 1;
                 }
             }
             // its ETA has passed only now: until then it waited by design
             Some(eta) => {
-                place.oldest_unacked_s =
-                    place.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))));
+                broker.oldest_unacked_s =
+                    broker.oldest_unacked_s.max(Some(seconds(age.min((now.as_second() - eta.as_second()) as f64))));
             }
-            None => place.oldest_unacked_s = place.oldest_unacked_s.max(Some(seconds(age))),
+            None => broker.oldest_unacked_s = broker.oldest_unacked_s.max(Some(seconds(age))),
         }
     }
     Ok(())
@@ -211,8 +212,8 @@ mod tests {
         let body = br#"{"body":"W10=","headers":{"task":"tasks.nap","eta":"2026-11-21T11:49:33.631650+00:00"}}"#;
         let eta = "2026-11-21T11:49:33.631650Z".parse().ok();
         assert_eq!(task(body), Some(Task { name: "tasks.nap".into(), eta }));
-        let taken = [b"[".as_slice(), body, br#","","celery"]"#].concat();
-        assert_eq!(task(&taken).map(|t| t.name).as_deref(), Some("tasks.nap"));
+        let message = [b"[".as_slice(), body, br#","","celery"]"#].concat();
+        assert_eq!(task(&message).map(|t| t.name).as_deref(), Some("tasks.nap"));
         assert_eq!((task(b"not json"), task(b"{}"), task(b"[]")), (None, None, None));
     }
 

@@ -15,7 +15,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, tasks};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::around_nginx::called;
+use crate::nginx_context::called;
 use crate::processes::{Names, at_home};
 
 const BEAT: Code = Code {

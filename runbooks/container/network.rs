@@ -104,14 +104,14 @@ impl Check for Network {
         let name = &e.subject.name;
         let (severity, message) = match e.missed_by.first() {
             Some(caller) => {
-                let mine = if e.networks.is_empty() { "none".to_owned() } else { e.networks.join(", ") };
-                let theirs = caller.networks.join(", ");
+                let own_networks = if e.networks.is_empty() { "none".to_owned() } else { e.networks.join(", ") };
+                let client_networks = caller.networks.join(", ");
                 let clients = match e.missed_by.len() {
                     1 => format!("{} connects", caller.by),
                     n => format!("{} and {} more connect", caller.by, n - 1),
                 };
                 let message = format!(
-                    "{name} is in network {mine}, and {clients} to it as {} from {theirs}: they share no network",
+                    "{name} is in network {own_networks}, and {clients} to it as {} from {client_networks}: they share no network",
                     caller.host
                 );
                 (Severity::Crit, message)

@@ -10,7 +10,7 @@ use crate::processes::of_host;
 /// The reason in the engine's error text.
 fn reason(e: &Evidence) -> String {
     let error = e.container.state.error.as_str();
-    if let Some(port) = taken_port(error) {
+    if let Some(port) = port_in_use(error) {
         return match &e.port_owner {
             Some(owner) => format!("port {port} is already in use by {owner}"),
             None => format!("port {port} was already in use; it is free now"),
@@ -51,7 +51,7 @@ fn needs_module(error: &str) -> bool {
 
 /// The host port in `Bind for 0.0.0.0:8080 failed: port is already allocated` and
 /// `failed to bind port 0.0.0.0:8080/tcp: … address already in use`.
-pub(super) fn taken_port(error: &str) -> Option<u16> {
+pub(super) fn port_in_use(error: &str) -> Option<u16> {
     if !error.contains("port is already allocated") && !error.contains("address already in use") {
         return None;
     }
@@ -77,7 +77,7 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         }
     } else if needs_module(&c.state.error) {
         finding = of_host(finding);
-    } else if taken_port(&c.state.error).is_some() {
+    } else if port_in_use(&c.state.error).is_some() {
         finding =
             finding.hint("stop the process that uses the port or publish another port; the restart policy does not retry this");
     }
@@ -109,7 +109,7 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 let owner = e.port_owner.as_deref().unwrap_or("another process");
                 return Err(Refusal::Precondition(format!("port {port} is in use by {owner}")));
             }
-            if finding.code == START_FAILED.id && taken_port(&c.state.error).is_none() {
+            if finding.code == START_FAILED.id && port_in_use(&c.state.error).is_none() {
                 return Err(Refusal::Precondition(
                     "the start would fail again: remove the cause in the engine's error first".to_owned(),
                 ));
@@ -166,8 +166,8 @@ fn more_memory(e: &Evidence) -> Result<(i64, i64), Refusal> {
         return Err(Refusal::Precondition("the host's free memory could not be read".to_owned()));
     };
     let new = old.saturating_mul(2);
-    let room = i64::try_from(available / 10 * 9).unwrap_or(i64::MAX);
-    if new - old > room {
+    let headroom = i64::try_from(available / 10 * 9).unwrap_or(i64::MAX);
+    if new - old > headroom {
         let have = quantity::bytes(available);
         return Err(Refusal::Precondition(format!("the host has only {have} available, too little to raise the limit")));
     }
@@ -185,11 +185,11 @@ mod tests {
     #[test]
     fn port_is_parsed_from_old_and_new_errors() {
         let old = "driver failed programming external connectivity on endpoint b (abc): Bind for 127.0.0.1:18099 failed: port is already allocated";
-        assert_eq!(taken_port(old), Some(18099));
+        assert_eq!(port_in_use(old), Some(18099));
         let proxy = "Error starting userland proxy: listen tcp4 127.0.0.1:18099: bind: address already in use";
-        assert_eq!(taken_port(proxy), Some(18099));
+        assert_eq!(port_in_use(proxy), Some(18099));
         let new = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
-        assert_eq!(taken_port(new), Some(8080));
-        assert_eq!(taken_port("OCI runtime create failed: exec: \"x:1\""), None);
+        assert_eq!(port_in_use(new), Some(8080));
+        assert_eq!(port_in_use("OCI runtime create failed: exec: \"x:1\""), None);
     }
 }

@@ -15,7 +15,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
-use crate::servers::{READ_TIMEOUT, without_room};
+use crate::servers::{READ_TIMEOUT, full_filesystems};
 
 pub(super) const DOWN: Code = Code {
     id: "container.down",
@@ -225,10 +225,10 @@ impl State {
             e.engine_filesystem = cx.filesystems.of(path.as_ref()).await.ok().map(|fs| fs.dev);
         }
         if cx.inventory.container(&container.id).and_then(|c| c.product) == Some(Product::Postgres) {
-            e.no_room = without_room(cx, docker, container).await;
+            e.no_room = full_filesystems(cx, docker, container).await;
         }
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
-        let ports: Vec<u16> = start::taken_port(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
+        let ports: Vec<u16> = start::port_in_use(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
         for port in ports {
             if let Some(owner) = port_owner(cx, port, &container.id).await {
                 e.port_owner = Some(owner);

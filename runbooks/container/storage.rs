@@ -101,7 +101,7 @@ impl Check for Storage {
                 Ok(Err(why)) | Err(why) => e.gap = Some(why.to_string()),
             }
         }
-        if cx.ask.usage {
+        if cx.options.usage {
             e.own_files = count_by_directory(&cx.docker()?.added_files(&target.id).await?);
         }
         Ok(e)
@@ -136,7 +136,7 @@ fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, Prob
     let seen = pid.map(|pid| process::mounts_of(io, pid.into())).unwrap_or_default();
     if let Some(pid) = pid.filter(|_| seen.is_empty()) {
         return Err(ProbeError::Denied {
-            what: "the mounts of a container".to_owned(),
+            subject: "the mounts of a container".to_owned(),
             from: format!("/proc/{pid}/mountinfo"),
             needs: "root".to_owned(),
         });

@@ -228,13 +228,13 @@ impl Usage {
         let s = &self.settings;
         // the lower value of both windows: a short spike is no noisy neighbour
         let again = stolen(&e.steal_again?);
-        let taken = stolen(&passed(e)).min(again);
-        let (severity, limit) = match taken {
+        let steal_percent = stolen(&passed(e)).min(again);
+        let (severity, limit) = match steal_percent {
             t if t >= s.steal_crit_percent => (Severity::Crit, s.steal_crit_percent),
             t if t >= s.steal_warn_percent => (Severity::Warn, s.steal_warn_percent),
             _ => return None,
         };
-        let message = format!("the hypervisor takes {} of the processor time, limit {}", percent(taken), percent(limit));
+        let message = format!("the hypervisor takes {} of the processor time, limit {}", percent(steal_percent), percent(limit));
         Some(of_host(Finding::new(&STEAL, severity, Subject::host(), message)))
     }
 

@@ -47,8 +47,8 @@ impl Check for Descriptors {
     }
 
     async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let ((used, most), processes) = filesystem::descriptors(self.settings.process_descriptors_warn_percent).await?;
-        Ok(Evidence { used, most, processes })
+        let ((used, limit), processes) = filesystem::descriptors(self.settings.process_descriptors_warn_percent).await?;
+        Ok(Evidence { used, most: limit, processes })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {

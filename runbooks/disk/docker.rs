@@ -79,7 +79,7 @@ impl Check for DockerReclaimable {
         let filesystem = cx.filesystems.of(Path::new(&root)).await?;
         let mut e =
             Evidence { engine: target.name.clone(), endpoint: target.id.clone(), root, filesystem, usage: None, old: Vec::new() };
-        if e.filesystem.percent < USAGE_QUERY_PERCENT && !cx.ask.usage {
+        if e.filesystem.percent < USAGE_QUERY_PERCENT && !cx.options.usage {
             return Ok(e);
         }
         e.usage = Some((*docker.disk_usage().await?).clone());

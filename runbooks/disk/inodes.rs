@@ -88,11 +88,11 @@ impl Check for Inodes {
             quantity::count_of(e.space.inodes),
             quantity::percent(limit)
         );
-        let most = holders::cited(e.usage.iter().flat_map(|u| &u.most_entries).take(3), holders::entries, &e.holders);
+        let largest = holders::cited(e.usage.iter().flat_map(|u| &u.most_entries).take(3), holders::entries, &e.holders);
         let free = format!("{} of {}", quantity::bytes(e.space.avail), quantity::bytes(e.space.size));
         let finding = Finding::new(&INODES, severity, subject(&e.mount), message)
             .key(KeyKind::Filesystem, &e.mount.dev)
-            .cite("most entries", most)
+            .cite("most entries", largest)
             .cite("space available", free);
         Judgement { findings: vec![finding], measures, ..Judgement::default() }
     }

@@ -100,12 +100,12 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
     let users = containers.iter().filter(|c| c.mounts.iter().any(|m| is_in(&m.source)));
     let used_by = users.map(|c| (c.id.clone(), c.name.clone())).collect();
     // an empty directory uses no space of its disk
-    let takes = if filesystem::is_not_empty(&mountpoint).await {
+    let dev = if filesystem::is_not_empty(&mountpoint).await {
         cx.filesystems.of(mountpoint.as_ref()).await.ok().map(|f| f.dev)
     } else {
         None
     };
-    Below { mountpoint, takes, used_by }
+    Below { mountpoint, takes: dev, used_by }
 }
 
 /// Whether the entry has to be mounted after boot: an automount is mounted on first access.

@@ -98,11 +98,18 @@ impl Check for SpaceCheck {
             Err(e) => return Err(e),
         };
         let before = cx.history.oldest(&subject(mount).identity, "used_bytes", MAX_RATE_SPAN_S);
-        let asked = cx.ask.usage;
-        let mut e =
-            Evidence { mount: mount.clone(), space, before, usage: Vec::new(), engine: None, holders: Holders::new(), asked };
+        let usage_requested = cx.options.usage;
+        let mut e = Evidence {
+            mount: mount.clone(),
+            space,
+            before,
+            usage: Vec::new(),
+            engine: None,
+            holders: Holders::new(),
+            asked: usage_requested,
+        };
         let full = e.space.is_some_and(|s| s.percent() >= self.settings.space_warn_percent);
-        if e.space.is_some() && (full || asked) {
+        if e.space.is_some() && (full || usage_requested) {
             let budget = Duration::from_millis(self.settings.walk_ms);
             let walks = async {
                 let mut usage = Vec::new();
@@ -212,7 +219,7 @@ fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
         holding.max_by_key(|m| m.mountpoint.len()).map(|m| m.mountpoint.as_str())
     };
     let named: Vec<String> =
-        cx.ask.directories.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
+        cx.options.directories.iter().filter(|f| nearest(f) == Some(mount.mountpoint.as_str())).cloned().collect();
     if named.is_empty() { vec![mount.mountpoint.clone()] } else { named }
 }
 

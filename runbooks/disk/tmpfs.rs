@@ -87,7 +87,7 @@ impl Check for TmpfsCheck {
         let mut judgement = Judgement { gaps: e.gap.iter().cloned().collect(), ..Judgement::default() };
         for Filling { container, id, tmpfs } in &e.filling {
             let (at, space, of) = (&tmpfs.mountpoint, &tmpfs.space, &container.name);
-            let place = |finding: Finding| {
+            let tied = |finding: Finding| {
                 let finding = finding.key(KeyKind::Filesystem, &tmpfs.dev).key(KeyKind::Container, id);
                 let size = quantity::bytes(space.size);
                 finding.cite("available", format!("{} of {size}, in memory", quantity::bytes(space.avail)))
@@ -100,11 +100,11 @@ impl Check for TmpfsCheck {
                 } else {
                     "remove files that grow there, or enlarge it: `tmpfs` in the compose file, --tmpfs with docker run"
                 };
-                judgement.findings.push(place(Finding::new(&SPACE, severity, container.clone(), message).hint(hint)));
+                judgement.findings.push(tied(Finding::new(&SPACE, severity, container.clone(), message).hint(hint)));
             }
             if self.no_inodes(tmpfs) {
                 let message = format!("{at} of {of} has no inodes left: nothing can be created in it");
-                judgement.findings.push(place(Finding::new(&INODES, Severity::Crit, container.clone(), message)));
+                judgement.findings.push(tied(Finding::new(&INODES, Severity::Crit, container.clone(), message)));
             }
         }
         judgement

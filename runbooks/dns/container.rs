@@ -11,9 +11,9 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::asking;
 use super::leak::{self, LEAK, Leak, Wildcard};
-use super::standing::{self, Standing, standing as standing_of};
+use super::queries;
+use super::status::{self, ServerStatus, status_of};
 use crate::servers::READ_TIMEOUT;
 
 const CONTAINER: Code = Code {
@@ -100,7 +100,7 @@ impl Check for Container {
         let container = cx.running(target).await?;
         let pid = container.process()?;
         let file = cx.resolvers.file_of(pid).await?;
-        let (same_as, stands_for) = asking::same(cx, &container).await;
+        let (same_as, stands_for) = queries::same(cx, &container).await;
         let read = move |io: &Io| listeners::udp_sockets_of(io, i64::from(pid)).unwrap_or_default();
         let sockets = blocking::run("listening sockets", &format!("/proc/{pid}/net/udp"), READ_TIMEOUT, read).await?;
         let mut e = Evidence {
@@ -108,38 +108,38 @@ impl Check for Container {
             subject: Some(container.subject()),
             networks: container.networks.keys().cloned().collect(),
             file: (*file).clone(),
-            chosen: asking::chosen(cx, &container).await,
+            chosen: queries::chosen(cx, &container).await,
             same_as,
             stands_for,
-            way_out: asking::way_out(cx, pid, &container).await?,
+            way_out: queries::has_egress(cx, pid, &container).await?,
             embedded_socket: sockets.iter().any(|s| s.ip() == NAME_SERVER),
             ..Evidence::default()
         };
-        let patience = self.settings.patience();
+        let limits = self.settings.query_limits();
         if e.same_as.is_some() || e.way_out != Some(true) {
-            e.internal = Box::pin(asking::inside(pid, &container, &file.conf, patience)).await?;
+            e.internal = Box::pin(queries::inside(pid, &container, &file.conf, limits)).await?;
             return Ok(e);
         }
         let (internal, external, host) = tokio::join!(
-            Box::pin(asking::inside(pid, &container, &file.conf, patience)),
-            Box::pin(asking::outside(pid, &file.conf, &self.settings.names, patience)),
-            Box::pin(cx.resolvers.host(&self.settings.names, patience)),
+            Box::pin(queries::inside(pid, &container, &file.conf, limits)),
+            Box::pin(queries::outside(pid, &file.conf, &self.settings.names, limits)),
+            Box::pin(cx.resolvers.host(&self.settings.names, limits)),
         );
         (e.internal, e.external) = (internal?, external?);
-        e.host = host.ok().map(|h| asking::this_host(&h, &container));
-        match e.external.iter().find(|s| standing_of(s) == Standing::Good) {
+        e.host = host.ok().map(|h| queries::this_host(&h, &container));
+        match e.external.iter().find(|s| status_of(s) == ServerStatus::Good) {
             Some(good) => {
                 let all = cx.inspected(&cx.inventory.containers).await;
-                let short = asking::short_names(&container, &all, &file.conf);
+                let short = queries::short_names(&container, &all, &file.conf);
                 let (search, server) = (&file.conf.search, &good.server);
-                let own = asking::addresses(&all);
+                let own = queries::addresses(&all);
                 let (wildcards, leaks) = tokio::join!(
-                    Box::pin(leak::wildcards(Some(pid), server, search, patience)),
-                    Box::pin(leak::leaks(pid, server, short, search, &own, patience)),
+                    Box::pin(leak::wildcards(Some(pid), server, search, limits)),
+                    Box::pin(leak::leaks(pid, server, short, search, &own, limits)),
                 );
                 (e.wildcards, e.leaks) = (wildcards?, leaks?);
             }
-            None => e.upstream = Box::pin(asking::upstream(pid, &file.conf, patience)).await?,
+            None => e.upstream = Box::pin(queries::upstream(pid, &file.conf, limits)).await?,
         }
         Ok(e)
     }
@@ -186,7 +186,7 @@ fn embedded(e: &Evidence, subject: &Subject) -> Option<Finding> {
 }
 
 /// The servers that its queries reach: the upstreams of Docker's embedded server if known, else those in its resolv.conf.
-fn asks(e: &Evidence) -> Vec<NameServer> {
+fn reached_servers(e: &Evidence) -> Vec<NameServer> {
     match &e.file.conf.ext_servers {
         Some(ext) if e.file.conf.used().iter().any(is_embedded) => ext.iter().map(|x| x.server.clone()).collect(),
         _ => e.file.conf.used().into_iter().filter(|s| !is_embedded(s)).collect(),
@@ -198,7 +198,7 @@ fn names_of(servers: &[NameServer]) -> String {
 }
 
 fn is_good(server: &Answers) -> bool {
-    standing_of(server) == Standing::Good
+    status_of(server) == ServerStatus::Good
 }
 
 /// Failures for external names.
@@ -212,17 +212,17 @@ fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
         return None;
     }
     // errors returned by the servers themselves are reported for the host
-    let returns_error = |s: &Answers| matches!(standing_of(s), Standing::Failing | Standing::Refusing);
+    let returns_error = |s: &Answers| matches!(status_of(s), ServerStatus::Failing | ServerStatus::Refusing);
     if returns_error(first) && !host.servers.is_empty() && host.servers.iter().all(returns_error) {
         return None;
     }
     // an upstream of Docker's embedded server may respond, but later than clients wait
     let behind = if is_embedded(&first.server) { &e.upstream } else { &e.external };
     let other = behind.iter().find(|s| is_good(s));
-    let asks = asks(e);
+    let reached = reached_servers(e);
     let bad_on_host: Vec<&NameServer> = host.servers.iter().filter(|s| !is_good(s)).map(|s| &s.server).collect();
     // an engine that does not list its upstreams uses the servers of this host
-    let same_servers = asks.is_empty() || asks == host.given || asks.iter().any(|s| bad_on_host.contains(&s));
+    let same_servers = reached.is_empty() || reached == host.given || reached.iter().any(|s| bad_on_host.contains(&s));
     let shared = !bad_on_host.is_empty() && same_servers;
     let others = match e.stands_for.len() {
         0 => String::new(),
@@ -232,23 +232,23 @@ fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
     let (severity, failure) = if let Some(good) = other {
         let dead = behind.iter().find(|s| !is_good(s)).unwrap_or(first);
         let how = format!("the first name server of {}{others} does not respond", subject.name);
-        (Severity::Warn, format!("{how}: {} ({}) is queried before {}", dead.server, standing::words(dead), good.server))
+        (Severity::Warn, format!("{how}: {} ({}) is queried before {}", dead.server, status::words(dead), good.server))
     } else {
         let how = format!("no external name resolves in {}{others}", subject.name);
-        (Severity::Crit, format!("{how}: {} ({})", first.server, standing::words(first)))
+        (Severity::Crit, format!("{how}: {} ({})", first.server, status::words(first)))
     };
-    let mut finding = found(e, subject, severity, format!("{failure}; {}", why(e, &host, &asks, host_is_good)));
+    let mut finding = found(e, subject, severity, format!("{failure}; {}", why(e, &host, &reached, host_is_good)));
     for server in e.external.iter().chain(&e.upstream) {
-        finding = finding.cite(server.server.to_string(), standing::all(server));
+        finding = finding.cite(server.server.to_string(), status::all(server));
     }
-    if host_is_good && asks == host.given && other.is_none() {
+    if host_is_good && reached == host.given && other.is_none() {
         finding = finding.hint("this host reaches the same name servers: check whether its firewall forwards DNS queries of containers (iptables -S FORWARD)");
     }
     Some(if shared { finding.key(KeyKind::Host, "host") } else { finding })
 }
 
 /// The difference between its name servers and those of the host.
-fn why(e: &Evidence, host: &ThisHost, asks: &[NameServer], host_is_good: bool) -> String {
+fn why(e: &Evidence, host: &ThisHost, reached: &[NameServer], host_is_good: bool) -> String {
     let now = names_of(&host.given);
     if let Some(chosen) = &e.chosen {
         return format!("its name servers are configured ({chosen})");
@@ -259,13 +259,13 @@ fn why(e: &Evidence, host: &ThisHost, asks: &[NameServer], host_is_good: bool) -
     if !host_is_good {
         return "this host's own name servers do not respond either".to_owned();
     }
-    if is_fallback(asks) && only_loopback(host) {
-        return format!("it uses {}, because this host lists only loopback addresses ({now})", names_of(asks));
+    if is_fallback(reached) && only_loopback(host) {
+        return format!("it uses {}, because this host lists only loopback addresses ({now})", names_of(reached));
     }
-    if !asks.is_empty() && asks != host.given {
-        return format!("it still uses {}, the servers at its start, and this host now lists {now}", names_of(asks));
+    if !reached.is_empty() && reached != host.given {
+        return format!("it still uses {}, the servers at its start, and this host now lists {now}", names_of(reached));
     }
-    if asks.is_empty() && host.changed_since {
+    if reached.is_empty() && host.changed_since {
         return format!("this host's resolv.conf was modified after its start, and now lists {now}");
     }
     "this host's own name servers respond".to_owned()
@@ -282,12 +282,12 @@ fn only_loopback(host: &ThisHost) -> bool {
 /// Google's servers, used without being configured.
 fn fallback(e: &Evidence, subject: &Subject) -> Option<Finding> {
     let host = e.host.as_ref()?;
-    let asks = asks(e);
-    (e.chosen.is_none() && is_fallback(&asks) && only_loopback(host)).then(|| {
+    let reached = reached_servers(e);
+    (e.chosen.is_none() && is_fallback(&reached) && only_loopback(host)).then(|| {
         let message = format!(
             "{} uses {}, the engine's fallback, because this host lists only loopback addresses ({}): internal names are unknown there",
             subject.name,
-            names_of(&asks),
+            names_of(&reached),
             names_of(&host.given)
         );
         found(e, subject, Severity::Info, message)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use opsctl_core::model::{Code, Severity};
 use opsctl_core::probe::ProbeError;
-use opsctl_core::probe::names::{NameServer, Patience, Question, Transport, query_each};
+use opsctl_core::probe::names::{NameServer, QueryLimits, Question, Transport, query_each};
 use serde::{Deserialize, Serialize};
 
 pub(super) const LEAK: Code = Code {
@@ -33,11 +33,11 @@ pub(super) async fn wildcards(
     pid: Option<i32>,
     server: &NameServer,
     search: &[String],
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<Wildcard>, ProbeError> {
     let domains: Vec<&String> = search.iter().take(MAX_SEARCH_DOMAINS).collect();
     let names = domains.iter().map(|d| format!("{NONEXISTENT_NAME}.{d}")).collect();
-    let addresses = addresses(pid, server, names, patience).await?;
+    let addresses = addresses(pid, server, names, limits).await?;
     let found = domains.into_iter().zip(addresses).filter(|(_, a)| !a.is_empty());
     Ok(found.map(|(domain, addresses)| Wildcard { domain: domain.clone(), addresses }).collect())
 }
@@ -69,11 +69,11 @@ pub(super) async fn leaks(
     names: Vec<Short>,
     search: &[String],
     own: &[IpAddr],
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<Leak>, ProbeError> {
     let domains: Vec<&String> = search.iter().take(MAX_SEARCH_DOMAINS).collect();
     let all = names.iter().flat_map(|n| domains.iter().map(move |d| format!("{}.{d}", n.name))).collect();
-    let mut addresses = addresses(Some(pid), server, all, patience).await?.into_iter();
+    let mut addresses = addresses(Some(pid), server, all, limits).await?.into_iter();
     let mut found = Vec::new();
     for short in names {
         // the search ends at the first domain with an address
@@ -91,11 +91,11 @@ async fn addresses(
     pid: Option<i32>,
     server: &NameServer,
     names: Vec<String>,
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<Vec<IpAddr>>, ProbeError> {
     let jobs = names.into_iter().map(|n| (server.clone(), Transport::Udp, Question::Address(n))).collect();
     // no retry: these queries are optional
-    let once = Patience { tries: 1, ..patience };
+    let once = QueryLimits { tries: 1, ..limits };
     Ok(query_each(pid, jobs, once).await?.iter().map(|a| a.addresses().to_vec()).collect())
 }
 

@@ -1,15 +1,15 @@
 //! The dns runbook: availability, latency and consistency of the name servers of this host and its containers.
 
-mod asking;
 mod container;
 mod leak;
+mod queries;
 mod resolvers;
 mod search;
-mod standing;
+mod status;
 mod stub;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use opsctl_core::probe::names::Patience;
+use opsctl_core::probe::names::QueryLimits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,8 @@ impl Default for Settings {
 
 impl Settings {
     /// The same for all checks, so that they share the responses of the host's servers.
-    fn patience(&self) -> Patience {
-        Patience { timeout_ms: self.timeout_ms, slow_ms: self.latency_ms, tries: 2 }
+    fn query_limits(&self) -> QueryLimits {
+        QueryLimits { timeout_ms: self.timeout_ms, slow_ms: self.latency_ms, tries: 2 }
     }
 }
 

@@ -9,7 +9,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::standing::{self, SAYS_SOMETHING, Standing, standing as standing_of};
+use super::status::{self, SUCCESS_CODES, ServerStatus, status_of};
 use crate::processes::of_host;
 
 const RESOLVE: Code = Code {
@@ -70,7 +70,7 @@ impl Check for Resolvers {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let host = (*cx.resolvers.host(&self.settings.names, self.settings.patience()).await?).clone();
+        let host = (*cx.resolvers.host(&self.settings.names, self.settings.query_limits()).await?).clone();
         let name = host.servers.first().and_then(known_name).map(str::to_owned);
         let libc = match name {
             Some(name) => resolve_with_libc(name).await,
@@ -82,7 +82,7 @@ impl Check for Resolvers {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let servers = &e.host.servers;
         let mut j = Judgement::default();
-        j.findings.extend(standing_of_all(e).map(of_host));
+        j.findings.extend(unusable_servers(e).map(of_host));
         j.findings.extend(names_that_fail(servers));
         j.findings.extend(names(servers));
         j.findings.extend(no_tcp(servers));
@@ -126,44 +126,47 @@ fn found(severity: Severity, message: String) -> Finding {
 }
 
 fn list(servers: &[&Answers]) -> String {
-    servers.iter().map(|s| format!("{} ({})", s.server, standing::words(s))).collect::<Vec<_>>().join(", ")
+    servers.iter().map(|s| format!("{} ({})", s.server, status::words(s))).collect::<Vec<_>>().join(", ")
 }
 
 /// Servers that cannot be used.
-fn standing_of_all(e: &Evidence) -> Option<Finding> {
+fn unusable_servers(e: &Evidence) -> Option<Finding> {
     let servers: Vec<&Answers> = e.host.servers.iter().collect();
-    let bad: Vec<&Answers> = servers.iter().copied().filter(|s| standing_of(s) != Standing::Good).collect();
+    let bad: Vec<&Answers> = servers.iter().copied().filter(|s| status_of(s) != ServerStatus::Good).collect();
     let first = bad.first()?;
     let queried_names = first.udp().any(|a| a.question != Question::Root);
-    let all = |wanted: Standing| bad.iter().all(|s| standing_of(s) == wanted);
-    let does = |s: &Answers| match standing_of(s) {
-        Standing::Failing => "only fails",
-        Standing::Refusing => "refuses every query",
-        Standing::Good | Standing::Silent => "does not respond",
+    let all = |status: ServerStatus| bad.iter().all(|s| status_of(s) == status);
+    let does = |s: &Answers| match status_of(s) {
+        ServerStatus::Failing => "only fails",
+        ServerStatus::Refusing => "refuses every query",
+        ServerStatus::Good | ServerStatus::Silent => "does not respond",
     };
     let finding = if bad.len() == servers.len() {
-        let severity =
-            if all(Standing::Silent) || (queried_names && !all(Standing::Refusing)) { Severity::Crit } else { Severity::Warn };
+        let severity = if all(ServerStatus::Silent) || (queried_names && !all(ServerStatus::Refusing)) {
+            Severity::Crit
+        } else {
+            Severity::Warn
+        };
         let message = match &bad[..] {
             [only] if e.host.file.conf.servers.is_empty() => {
-                format!("no name server is configured, and the default {} {}: {}", only.server, does(only), standing::words(only))
+                format!("no name server is configured, and the default {} {}: {}", only.server, does(only), status::words(only))
             }
-            [only] => format!("the only name server, {}, {}: {}", only.server, does(only), standing::words(only)),
+            [only] => format!("the only name server, {}, {}: {}", only.server, does(only), status::words(only)),
             _ => format!("none of the {} name servers resolves names: {}", bad.len(), list(&bad)),
         };
         found(severity, message)
     } else {
-        let next = servers.iter().find(|s| standing_of(s) == Standing::Good).map(|s| s.server.to_string()).unwrap_or_default();
+        let next = servers.iter().find(|s| status_of(s) == ServerStatus::Good).map(|s| s.server.to_string()).unwrap_or_default();
         let is_first = std::ptr::eq::<Answers>(*first, servers[0]);
         let wait = e.host.file.conf.number("timeout").unwrap_or(RES_TIMEOUT);
-        let message = if is_first && standing::keeps_waiting(first) {
+        let message = if is_first && status::keeps_waiting(first) {
             format!(
                 "the first name server, {}, does not respond ({}): every lookup waits {wait} s for it before {next} is queried",
                 first.server,
-                standing::words(first)
+                status::words(first)
             )
         } else if is_first {
-            let how = standing::words(first);
+            let how = status::words(first);
             format!("the first name server, {}, {} ({how}): every lookup also queries {next}", first.server, does(first))
         } else {
             format!(
@@ -179,13 +182,13 @@ fn standing_of_all(e: &Evidence) -> Option<Finding> {
         };
         found(Severity::Warn, message)
     };
-    Some(servers.iter().fold(finding, |f, s| f.cite(s.server.to_string(), standing::all(s))))
+    Some(servers.iter().fold(finding, |f, s| f.cite(s.server.to_string(), status::all(s))))
 }
 
 /// Names of the configuration that an otherwise working server cannot resolve.
 fn names_that_fail(servers: &[Answers]) -> Option<Finding> {
-    let good = servers.iter().filter(|s| standing_of(s) == Standing::Good);
-    let fails = |a: &&QueryResult| a.question != Question::Root && !a.code().is_some_and(|c| SAYS_SOMETHING.contains(&c));
+    let good = servers.iter().filter(|s| status_of(s) == ServerStatus::Good);
+    let fails = |a: &&QueryResult| a.question != Question::Root && !a.code().is_some_and(|c| SUCCESS_CODES.contains(&c));
     let failed: Vec<String> = good
         .flat_map(|s| s.udp().filter(fails).map(move |a| format!("{} from {} ({})", a.question, s.server, a.words())))
         .collect();
@@ -198,25 +201,26 @@ fn names(servers: &[Answers]) -> Vec<Finding> {
     let questions = servers.first().into_iter().flat_map(Answers::udp).map(|a| &a.question).filter(|q| **q != Question::Root);
     let one = |question: &Question| {
         let reply = |s: &Answers| s.udp().find(|a| a.question == *question).cloned();
-        let servers_with = |wanted: &dyn Fn(&QueryResult) -> bool| -> Vec<String> {
-            servers.iter().filter(|s| reply(s).is_some_and(|a| wanted(&a))).map(|s| s.server.to_string()).collect()
+        let servers_with = |matches: &dyn Fn(&QueryResult) -> bool| -> Vec<String> {
+            servers.iter().filter(|s| reply(s).is_some_and(|a| matches(&a))).map(|s| s.server.to_string()).collect()
         };
-        let know = servers_with(&|a| !a.addresses().is_empty());
-        let deny = servers_with(&|a| a.code() == Some("NXDOMAIN"));
-        if !know.is_empty() && !deny.is_empty() {
+        let known_to = servers_with(&|a| !a.addresses().is_empty());
+        let unknown_to = servers_with(&|a| a.code() == Some("NXDOMAIN"));
+        if !known_to.is_empty() && !unknown_to.is_empty() {
             let message = format!(
                 "{} is known to {} and unknown to {}: the result depends on the server that responds",
                 question,
-                know.join(", "),
-                deny.join(", ")
+                known_to.join(", "),
+                unknown_to.join(", ")
             );
             return Some(
                 found(Severity::Warn, message)
                     .hint("all name servers of a resolv.conf must know the same names: remove the inconsistent one"),
             );
         }
-        (know.is_empty() && !deny.is_empty())
-            .then(|| found(Severity::Info, format!("{question}, a name of the configuration, is unknown to {}", deny.join(", "))))
+        (known_to.is_empty() && !unknown_to.is_empty()).then(|| {
+            found(Severity::Info, format!("{question}, a name of the configuration, is unknown to {}", unknown_to.join(", ")))
+        })
     };
     questions.filter_map(one).collect()
 }

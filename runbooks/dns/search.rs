@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::leak::{self, LEAK, Wildcard};
-use super::standing::{Standing, standing};
+use super::status::{ServerStatus, status_of};
 use crate::processes::of_host;
 
 static SPEC: CheckSpec = CheckSpec {
@@ -41,12 +41,12 @@ impl Check for Search {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let patience = self.settings.patience();
-        let host = cx.resolvers.host(&self.settings.names, patience).await?;
+        let limits = self.settings.query_limits();
+        let host = cx.resolvers.host(&self.settings.names, limits).await?;
         let mut e = Evidence { search: host.file.conf.search.clone(), ..Evidence::default() };
         if !e.search.is_empty() {
-            match host.servers.iter().find(|s| standing(s) == Standing::Good) {
-                Some(good) => e.wildcards = leak::wildcards(None, &good.server, &e.search, patience).await?,
+            match host.servers.iter().find(|s| status_of(s) == ServerStatus::Good) {
+                Some(good) => e.wildcards = leak::wildcards(None, &good.server, &e.search, limits).await?,
                 None => e.nobody = true,
             }
         }

@@ -12,7 +12,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::standing::{Standing, standing};
+use super::status::{ServerStatus, status_of};
 use crate::processes::of_host;
 use crate::servers::READ_TIMEOUT;
 
@@ -101,7 +101,7 @@ impl Check for Stub {
         let file = resolv_conf_of(None).await?;
         if file.state == FileState::Denied && file.hidden_mode.is_none() {
             return Err(ProbeError::Denied {
-                what: "the name servers".to_owned(),
+                subject: "the name servers".to_owned(),
                 from: PATH.to_owned(),
                 needs: "root".to_owned(),
             });
@@ -117,8 +117,8 @@ impl Check for Stub {
         }
         if !without_listener.is_empty() {
             // a NAT rule may redirect the queries, as in a container
-            let host = cx.resolvers.host(&self.settings.names, self.settings.patience()).await?;
-            let silent = |s: &NameServer| host.servers.iter().any(|a| a.server == *s && standing(a) == Standing::Silent);
+            let host = cx.resolvers.host(&self.settings.names, self.settings.query_limits()).await?;
+            let silent = |s: &NameServer| host.servers.iter().any(|a| a.server == *s && status_of(a) == ServerStatus::Silent);
             e.dead = without_listener.into_iter().filter(silent).collect();
             e.local = e.dead.is_empty();
         }

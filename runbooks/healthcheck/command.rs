@@ -12,14 +12,14 @@ pub(super) struct Command {
     /// Programs of which at least one is required: the first of the script and of its `||` alternatives.
     pub(super) one_of: Vec<String>,
     /// The request that it sends.
-    pub(super) asks: Option<Asks>,
+    pub(super) request: Option<TestRequest>,
     /// The whole text, for patterns.
     pub(super) text: String,
 }
 
 /// The HTTP request or TCP connection of a health test.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asks {
+pub(super) struct TestRequest {
     /// `http`, `https`, or `tcp`.
     pub(super) scheme: &'static str,
     /// Host as written.
@@ -54,7 +54,7 @@ impl Command {
     /// Reads `["CMD", …]` and `["CMD-SHELL", "…"]`.
     pub(super) fn parse(test: &[String]) -> Self {
         let words = test.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" ");
-        let mut command = Self { asks: asks(&words), text: words, ..Self::default() };
+        let mut command = Self { request: parse_request(&words), text: words, ..Self::default() };
         match test {
             [kind, script, ..] if kind == "CMD-SHELL" => {
                 command.needs.push("/bin/sh".to_owned());
@@ -144,17 +144,17 @@ fn split(text: &str, operator: &str) -> Vec<String> {
     parts
 }
 
-fn asks(text: &str) -> Option<Asks> {
+fn parse_request(text: &str) -> Option<TestRequest> {
     if let Some(c) = URL.captures(text) {
         let scheme = if &c["scheme"] == "https" { "https" } else { "http" };
         let default = if scheme == "https" { 443 } else { 80 };
         let port = c.name("port").map_or(Some(default), |p| p.as_str().parse().ok())?;
         let path = c.name("path").map_or("/", |p| p.as_str());
-        return Some(Asks { scheme, host: c["host"].trim_matches(['[', ']']).to_owned(), port, path: path.to_owned() });
+        return Some(TestRequest { scheme, host: c["host"].trim_matches(['[', ']']).to_owned(), port, path: path.to_owned() });
     }
     if let Some(c) = DEV_TCP.captures(text) {
         let path = c.name("path").map(|p| p.as_str().split('?').next().unwrap_or("/").to_owned());
-        return Some(Asks {
+        return Some(TestRequest {
             scheme: if path.is_some() { "http" } else { "tcp" },
             host: c["host"].to_owned(),
             port: c["port"].parse().ok()?,
@@ -162,7 +162,7 @@ fn asks(text: &str) -> Option<Asks> {
         });
     }
     let c = NETCAT.captures(text)?;
-    Some(Asks { scheme: "tcp", host: c["host"].to_owned(), port: c["port"].parse().ok()?, path: String::new() })
+    Some(TestRequest { scheme: "tcp", host: c["host"].to_owned(), port: c["port"].parse().ok()?, path: String::new() })
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn url_and_port_are_parsed() {
         let parsed =
-            |text: &str| parse(&["CMD-SHELL", text]).asks.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
+            |text: &str| parse(&["CMD-SHELL", text]).request.map(|a| format!("{} {} {} {}", a.scheme, a.host, a.port, a.path));
         assert_eq!(parsed("wget -qO- http://localhost:12345/-/ready").as_deref(), Some("http localhost 12345 /-/ready"));
         assert_eq!(parsed("curl -f 'http://u:p@127.0.0.1/a?token=x'").as_deref(), Some("http 127.0.0.1 80 /a"));
         assert_eq!(parsed("curl https://[::1]:8443/x").as_deref(), Some("https ::1 8443 /x"));

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
-use crate::around_nginx::{behind_of, needs_of};
+use crate::nginx_context::{needs_of, upstreams_of};
 use crate::processes::of_host;
 use crate::tls::served_key;
 
@@ -185,7 +185,7 @@ impl Check for Endpoints {
 impl Endpoints {
     async fn request(&self, cx: &ProbeCx, e: &Endpoint) -> Result<EndpointResult, ProbeError> {
         let (connect, response) = self.timeouts();
-        Box::pin(endpoint::ask(cx, e, connect, response)).await
+        Box::pin(endpoint::request(cx, e, connect, response)).await
     }
 
     /// The first response of this run, shared with the comparison of the other endpoints.
@@ -201,7 +201,7 @@ impl Endpoints {
 
     /// Results of the other endpoints by `proves`.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
-        let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_asked());
+        let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_queried());
         let results =
             join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e).await) })).await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
@@ -235,7 +235,7 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
         let listens = local && s.container.is_none() && nginx.config.listens.iter().any(|l| l.port == e.port);
         if named || listens || (s.container.is_some() && s.container == published) {
             servers.push(s.id.clone());
-            servers.extend(behind_of(cx, s, &nginx).await.into_iter().flat_map(|b| b.needs));
+            servers.extend(upstreams_of(cx, s, &nginx).await.into_iter().flat_map(|b| b.needs));
         }
     }
     if servers.is_empty() {

@@ -12,7 +12,7 @@ use opsctl_core::probe::netns::{self, ConnectError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::command::{Asks, Command};
+use super::command::{Command, TestRequest};
 use super::{Settings, starting};
 use crate::processes::of_host;
 use crate::restart_container::{self, RESTART};
@@ -113,16 +113,16 @@ impl Check for Http {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let command = container.health_test.as_ref().map(|t| Command::parse(&t.test)).unwrap_or_default();
-        let Some(asks) = command.asks.filter(|a| a.scheme == "http") else {
+        let Some(request) = command.request.filter(|a| a.scheme == "http") else {
             return Err(ProbeError::Skip("no plain HTTP URL in its health test".to_owned()));
         };
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
-        e.url = format!("http://{}:{}{}", asks.host, asks.port, asks.path);
+        e.url = format!("http://{}:{}{}", request.host, request.port, request.path);
         for n in 0..TRIES {
             if n > 0 {
                 tokio::time::sleep(RETRY_DELAY).await;
             }
-            let outcome = self.inside(&container, &asks).await?;
+            let outcome = self.inside(&container, &request).await?;
             let done = outcome.answers() && n == 0;
             e.inside.push(outcome);
             if done {
@@ -130,9 +130,9 @@ impl Check for Http {
             }
         }
         if e.inside.iter().all(Try::answers) {
-            let port = container.ports.iter().find(|p| p.container == asks.port);
+            let port = container.ports.iter().find(|p| p.container == request.port);
             if let Some(address) = container.networks.values().find_map(|ip| ip.parse::<IpAddr>().ok()) {
-                e.address = Some(self.host(SocketAddr::new(address, asks.port), &asks).await?);
+                e.address = Some(self.host(SocketAddr::new(address, request.port), &request).await?);
             }
             if let Some(port) = port {
                 let ip = match port.host_ip.parse() {
@@ -141,7 +141,7 @@ impl Check for Http {
                     _ => Ipv4Addr::LOCALHOST.into(),
                 };
                 let at = SocketAddr::new(ip, port.host);
-                e.published = Some(self.host(at, &asks).await?);
+                e.published = Some(self.host(at, &request).await?);
                 e.published_at = Some(at.to_string());
             }
         }
@@ -214,30 +214,31 @@ impl Check for Http {
 }
 
 impl Http {
-    async fn inside(&self, c: &Container, asks: &Asks) -> Result<Try, ProbeError> {
+    async fn inside(&self, c: &Container, request: &TestRequest) -> Result<Try, ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         let pid = c.process()?.into();
         let mut last = Try::Refused;
-        for ip in addresses(c, &asks.host) {
-            match netns::connect_inside(pid, SocketAddr::new(ip, asks.port), timeout).await? {
-                Ok(stream) => return Ok(self.request(stream, asks).await),
+        for ip in addresses(c, &request.host) {
+            match netns::connect_inside(pid, SocketAddr::new(ip, request.port), timeout).await? {
+                Ok(stream) => return Ok(self.request(stream, request).await),
                 Err(e) => last = no_connection(e),
             }
         }
         Ok(last)
     }
 
-    async fn host(&self, at: SocketAddr, asks: &Asks) -> Result<Try, ProbeError> {
+    async fn host(&self, at: SocketAddr, request: &TestRequest) -> Result<Try, ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         Ok(match netns::connect(at, timeout).await? {
-            Ok(stream) => self.request(stream, asks).await,
+            Ok(stream) => self.request(stream, request).await,
             Err(e) => no_connection(e),
         })
     }
 
-    async fn request(&self, stream: tokio::net::TcpStream, asks: &Asks) -> Try {
-        let host = format!("{}:{}", asks.host, asks.port);
-        match http::get(stream, &host, &asks.path, MAX_BODY_BYTES, Duration::from_millis(self.settings.http_timeout_ms)).await {
+    async fn request(&self, stream: tokio::net::TcpStream, request: &TestRequest) -> Try {
+        let host = format!("{}:{}", request.host, request.port);
+        match http::get(stream, &host, &request.path, MAX_BODY_BYTES, Duration::from_millis(self.settings.http_timeout_ms)).await
+        {
             Ok(answer) => Try::Status(answer.status),
             Err(HttpError::Timeout) => Try::Timeout,
             Err(HttpError::Closed(_)) => Try::Closed,

@@ -1,15 +1,15 @@
 //! Proposal of a working health test from the programs in the image.
 
-use super::command::Asks;
+use super::command::TestRequest;
 
 /// A replacement test in the syntax of a compose file; `None` if the image has no suitable program.
-pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> Option<String> {
+pub(super) fn replacement(tools: &[String], request: Option<&TestRequest>, not: &str) -> Option<String> {
     let has = |tool: &str| tool != not && tools.iter().any(|t| t == tool);
-    let asks = asks?;
-    let (port, path) = (asks.port, if asks.path.is_empty() { "/" } else { &asks.path });
+    let request = request?;
+    let (port, path) = (request.port, if request.path.is_empty() { "/" } else { &request.path });
     // 127.0.0.1, because localhost can mean ::1
     let url = format!("http://127.0.0.1:{port}{path}");
-    let test: Vec<String> = if asks.scheme == "tcp" {
+    let test: Vec<String> = if request.scheme == "tcp" {
         if has("nc") {
             vec!["nc".into(), "-z".into(), "127.0.0.1".into(), port.to_string()]
         } else if has("bash") {
@@ -50,14 +50,14 @@ pub(super) fn replacement(tools: &[String], asks: Option<&Asks>, not: &str) -> O
 mod tests {
     use super::*;
 
-    fn asks(scheme: &'static str) -> Asks {
-        Asks { scheme, host: "localhost".into(), port: 8080, path: "/health".into() }
+    fn request(scheme: &'static str) -> TestRequest {
+        TestRequest { scheme, host: "localhost".into(), port: 8080, path: "/health".into() }
     }
 
     #[test]
     fn replacement_uses_best_available_program_except_the_missing_one() {
         let made = |tools: &[&str], scheme| {
-            replacement(&tools.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), Some(&asks(scheme)), "wget")
+            replacement(&tools.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>(), Some(&request(scheme)), "wget")
         };
         assert_eq!(
             made(&["wget", "curl"], "http").as_deref(),

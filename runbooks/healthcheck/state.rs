@@ -132,7 +132,7 @@ impl Check for State {
         if let Some(test) = container.health_test.as_ref().filter(|_| !passes(&container)) {
             let command = Command::parse(&test.test);
             let files = match container.process() {
-                Ok(process) => image_files::look(process, &container.path, command.programs()).await,
+                Ok(process) => image_files::inspect(process, &container.path, command.programs()).await,
                 Err(why) => Err(why),
             };
             match files {
@@ -289,8 +289,8 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
     let severity = if autoheal { Severity::Crit } else { Severity::Warn };
     let tools = e.files.as_ref().map(|f| f.tools.clone());
     let proposal = tools.as_ref().map(|t| {
-        let made = replacement(t, command.asks.as_ref(), program);
-        made.unwrap_or_else(|| match (&command.asks, t.is_empty()) {
+        let made = replacement(t, command.request.as_ref(), program);
+        made.unwrap_or_else(|| match (&command.request, t.is_empty()) {
             (None, false) => "one that uses these; the old test has no URL or port to derive it from".to_owned(),
             _ => "none is possible with the programs of the image: add a check command to it, or remove the test".to_owned(),
         })
@@ -311,26 +311,26 @@ fn command_missing(e: &Evidence, program: &str, command: &Command, failed: &[&He
 
 /// The reason for a refused connection: localhost is `::1`, or the port is wrong.
 fn refused(e: &Evidence, command: &Command) -> Option<(&'static Code, String)> {
-    let asks = command.asks.as_ref()?;
+    let request = command.request.as_ref()?;
     let name = &e.container.name;
     let served: Vec<&Listener> = e.listeners.as_ref()?.iter().filter(|l| l.address != NAME_SERVER).collect();
-    let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == asks.port).collect();
+    let on_port: Vec<&&Listener> = served.iter().filter(|l| l.port == request.port).collect();
     let only_v4 = !on_port.is_empty() && on_port.iter().all(|l| l.address.is_ipv4());
-    if asks.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
+    if request.host == "localhost" && only_v4 && e.files.as_ref().is_some_and(|f| f.localhost_is_v6) {
         let message = format!(
             "{name}'s health test connects to localhost, which is ::1 there, but port {} is served on IPv4 only",
-            asks.port
+            request.port
         );
         return Some((&LOCALHOST_IPV6, message));
     }
-    let local = matches!(asks.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
+    let local = matches!(request.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "0.0.0.0");
     if local && on_port.is_empty() && !served.is_empty() {
         let mut ports: Vec<u16> = served.iter().map(|l| l.port).collect();
         ports.sort_unstable();
         ports.dedup();
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         let message =
-            format!("{name}'s health test connects to port {}, but only {} is served there", asks.port, ports.join(", "));
+            format!("{name}'s health test connects to port {}, but only {} is served there", request.port, ports.join(", "));
         return Some((&PORT_MISMATCH, message));
     }
     None
@@ -342,22 +342,22 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
     let started = c.state.started_at?;
     let finding = |message| Some(Finding::new(&MONITOR_STALE, Severity::Warn, c.subject(), message).fix(PAUSE_UNPAUSE.id));
     if health.status == "starting" {
-        let most = SignedDuration::from_millis(
+        let limit = SignedDuration::from_millis(
             test.start_period_ms.saturating_add(test.retries.saturating_add(1).saturating_mul(period)),
         )
         .saturating_add(SignedDuration::from_secs(30));
         let age = now.duration_since(started);
-        if age > most {
+        if age > limit {
             let message =
-                format!("{} is still starting after {}, limit {}", c.name, quantity::duration(age), quantity::duration(most));
+                format!("{} is still starting after {}, limit {}", c.name, quantity::duration(age), quantity::duration(limit));
             return finding(message);
         }
         return None;
     }
     let last = health.log.last().and_then(|l| l.end).unwrap_or(started).max(started);
     let silent = now.duration_since(last);
-    let most = SignedDuration::from_millis(period.saturating_mul(2)).saturating_add(SignedDuration::from_secs(30));
-    if silent <= most {
+    let limit = SignedDuration::from_millis(period.saturating_mul(2)).saturating_add(SignedDuration::from_secs(30));
+    if silent <= limit {
         return None;
     }
     finding(format!(
@@ -365,21 +365,22 @@ fn stale(judged: &Judged<'_>, c: &Container, test: &HealthTest, health: &Health)
         c.name,
         health.status,
         quantity::duration(silent),
-        quantity::duration(most)
+        quantity::duration(limit)
     ))
 }
 
 /// A test that passes although the service fails.
 fn weak(c: &Container, command: &Command) -> Option<Finding> {
     let text = command.text.as_str();
-    let looks = text.contains("grep") || text.contains("PONG");
-    let why = if text.contains("redis-cli") && text.contains("ping") && !looks && !text.contains(" -e") {
+    let checks_output = text.contains("grep") || text.contains("PONG");
+    let why = if text.contains("redis-cli") && text.contains("ping") && !checks_output && !text.contains(" -e") {
         "redis-cli ping exits 0 also for LOADING, NOAUTH and MISCONF"
     } else if text.contains("pg_isready") && !text.contains("psql") {
         "pg_isready only checks whether connections are accepted, not whether queries work"
     } else if matches!(text.trim(), "true" | "/bin/true" | "exit 0" | ":") {
         "the test always passes"
-    } else if text.contains("curl") && !text.contains(" -f") && !text.contains("--fail") && !fails_by_flag(text) && !looks {
+    } else if text.contains("curl") && !text.contains(" -f") && !text.contains("--fail") && !fails_by_flag(text) && !checks_output
+    {
         "curl without -f passes also for error pages"
     } else {
         return None;

@@ -58,7 +58,7 @@ impl Check for Tcp {
         let read = move |io: &Io| listeners::listeners_of(io, pid.into());
         let listeners = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?;
         let listeners = listeners.ok_or_else(|| ProbeError::Denied {
-            what: "listening sockets".to_owned(),
+            subject: "listening sockets".to_owned(),
             from: format!("/proc/{pid}/net/tcp"),
             needs: "root".to_owned(),
         })?;

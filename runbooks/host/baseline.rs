@@ -131,8 +131,8 @@ impl Check for Baseline {
             return Ok(plan(&ADD_HOSTNAME, vec![Action::AddLine { path, line }], undo));
         }
         let (mut actions, mut undo) = (Vec::new(), Vec::new());
-        for (key, now, wanted) in self.low_settings(e) {
-            let (set, back) = sysctl::set(key, &now.to_string(), &wanted.to_string());
+        for (key, now, minimum) in self.low_settings(e) {
+            let (set, back) = sysctl::set(key, &now.to_string(), &minimum.to_string());
             actions.extend(set);
             undo.extend(back);
         }
@@ -204,20 +204,20 @@ fn upgrades(e: &Evidence) -> Option<Finding> {
 }
 
 impl Baseline {
-    /// Kernel settings below their minimum: `(name, now, wanted)`.
+    /// Kernel settings below their minimum: `(name, now, minimum)`.
     fn low_settings(&self, e: &Evidence) -> Vec<(&'static str, u64, u64)> {
         let now = |key: &str| e.sysctls.get(key).and_then(|v| v.parse::<u64>().ok());
         let many_containers = e.running >= MANY_CONTAINERS;
-        let wanted = [(SOMAXCONN, self.settings.somaxconn, true), (INOTIFY, self.settings.inotify_instances, many_containers)];
-        wanted
+        let minimums = [(SOMAXCONN, self.settings.somaxconn, true), (INOTIFY, self.settings.inotify_instances, many_containers)];
+        minimums
             .into_iter()
-            .filter_map(|(key, wanted, matters)| Some((key, now(key).filter(|n| *n < wanted && matters)?, wanted)))
+            .filter_map(|(key, minimum, matters)| Some((key, now(key).filter(|n| *n < minimum && matters)?, minimum)))
             .collect()
     }
 
     fn settings_of_kernel(&self, e: &Evidence) -> Option<Finding> {
         let low = self.low_settings(e);
-        let list: Vec<String> = low.iter().map(|(key, now, wanted)| format!("{key} is {now}, wanted {wanted}")).collect();
+        let list: Vec<String> = low.iter().map(|(key, now, minimum)| format!("{key} is {now}, wanted {minimum}")).collect();
         (!low.is_empty() && e.sysctls_writable).then(|| info(list.join("; ")).fix(SET_SYSCTL.id))
     }
 

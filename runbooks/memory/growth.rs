@@ -97,8 +97,8 @@ impl Check for Growth {
                 && let Home::Container(id) = cx.proven_home(process.process.pid, process.home.clone()).await
             {
                 let container = docker.inspect(&id).await?;
-                let around = restart_container::RestartContext::of(cx, &container).await;
-                seen.container = Some(((*container).clone(), around));
+                let context = restart_container::RestartContext::of(cx, &container).await;
+                seen.container = Some(((*container).clone(), context));
             }
             largest.push(seen);
         }
@@ -119,11 +119,11 @@ impl Check for Growth {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let containers = e.largest.iter().filter_map(|s| s.container.as_ref());
-        let (container, around) = containers
+        let (container, context) = containers
             .into_iter()
             .find(|(c, _)| c.subject() == finding.subject)
             .ok_or_else(|| Refusal::Precondition("the container no longer exists".to_owned()))?;
-        restart_container::plan(container, around, &SPEC, finding, judged.target)
+        restart_container::plan(container, context, &SPEC, finding, judged.target)
     }
 }
 

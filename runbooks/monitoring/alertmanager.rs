@@ -10,7 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
-use super::standing::ServerState;
+use super::status::ServerState;
 use super::{Settings, some_of};
 use crate::restart_container::RESTART;
 
@@ -61,8 +61,8 @@ impl Check for Alertmanager {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let standing = ServerState::of(cx, target, "/-/ready").await?;
-        let mut e = Evidence { standing, ..Evidence::default() };
+        let state = ServerState::of(cx, target, "/-/ready").await?;
+        let mut e = Evidence { standing: state, ..Evidence::default() };
         if e.standing.status != 200 {
             return Ok(e);
         }
@@ -112,19 +112,20 @@ impl Check for Alertmanager {
             );
         }
         let sent: Vec<(&str, f64, f64)> = e.counters.of(COUNTERS[1]).collect();
-        for (way, all, failed) in e.counters.of(COUNTERS[0]).filter(|(_, all, _)| *all > 0.0) {
-            let (total, since) = sent.iter().find(|(w, ..)| *w == way).map_or((0.0, 0.0), |(_, all, grown)| (*all, *grown));
+        for (integration, all, failed) in e.counters.of(COUNTERS[0]).filter(|(_, all, _)| *all > 0.0) {
+            let (total, since) =
+                sent.iter().find(|(w, ..)| *w == integration).map_or((0.0, 0.0), |(_, all, grown)| (*all, *grown));
             let percent = failed * 100.0 / since.max(failed).max(1.0);
             if failed > 0.0 && percent > self.settings.notifications_failed_percent {
                 let text = format!(
-                    "{name}: {failed:.0} of {:.0} notifications by {way} failed since the last run, limit {} %",
+                    "{name}: {failed:.0} of {:.0} notifications by {integration} failed since the last run, limit {} %",
                     since.max(failed),
                     self.settings.notifications_failed_percent
                 );
                 findings.push(finding(Severity::Crit, text).hint("its log contains the error of the receiver"));
             } else {
                 let text = format!(
-                    "{name}: {all:.0} of {total:.0} notifications by {way} failed since its start, none since the last run"
+                    "{name}: {all:.0} of {total:.0} notifications by {integration} failed since its start, none since the last run"
                 );
                 findings.push(finding(Severity::Info, text));
             }
@@ -154,7 +155,7 @@ pub(super) fn default_receiver(yaml: &str) -> Option<(String, bool)> {
     let unquoted = |s: &str| s.trim().trim_matches(['"', '\'']).to_owned();
     let mut section = "";
     let mut default = None;
-    let mut tells: Vec<(String, bool)> = Vec::new();
+    let mut receivers: Vec<(String, bool)> = Vec::new();
     for line in yaml.lines() {
         if !line.starts_with([' ', '-']) {
             section = line.trim_end();
@@ -162,18 +163,18 @@ pub(super) fn default_receiver(yaml: &str) -> Option<(String, bool)> {
             default = line.strip_prefix("  receiver:").map(unquoted);
         } else if section == "receivers:" {
             if let Some(name) = line.trim_start_matches("  ").strip_prefix("- name:") {
-                tells.push((unquoted(name), false));
+                receivers.push((unquoted(name), false));
             } else if line.trim_end().ends_with("_configs:")
                 && !line.trim_start().starts_with('-')
-                && let Some(last) = tells.last_mut()
+                && let Some(last) = receivers.last_mut()
             {
                 last.1 = true;
             }
         }
     }
     let default = default?;
-    let tells = tells.iter().find(|(name, _)| *name == default)?.1;
-    Some((default, tells))
+    let has_integration = receivers.iter().find(|(name, _)| *name == default)?.1;
+    Some((default, has_integration))
 }
 
 /// Whether the matchers of a silence match every alert: `alertname=~".+"`, `severity=~".*"`.

@@ -9,7 +9,7 @@ use opsctl_core::probe::servers::may_write;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::standing::ServerState;
+use super::status::ServerState;
 use crate::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
@@ -70,7 +70,7 @@ impl Check for Alloy {
             return Ok(e);
         }
         if alloy {
-            if let Ok(answer) = cx.page(target, "/-/healthy").await? {
+            if let Ok(answer) = cx.response(target, "/-/healthy").await? {
                 e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
             }
             let about_docker = e.health.as_ref().is_some_and(|(status, body)| *status >= 500 && body.contains("docker"));

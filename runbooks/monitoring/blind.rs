@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alertmanager::ALERTMANAGER;
 use super::prometheus::PROMETHEUS;
-use super::standing::ServerState;
+use super::status::ServerState;
 
 const BLIND: Code = Code {
     id: "monitoring.blind",
@@ -57,7 +57,7 @@ impl Check for Blind {
         let mut e = Evidence::default();
         for target in watched(&cx.inventory) {
             match ServerState::of(cx, &target, "/-/ready").await {
-                Ok(standing) => e.servers.push((target, standing)),
+                Ok(state) => e.servers.push((target, state)),
                 Err(why) => e.gaps.push(why.to_string()),
             }
         }
@@ -66,24 +66,24 @@ impl Check for Blind {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut findings = Vec::new();
-        for (target, standing) in &e.servers {
+        for (target, state) in &e.servers {
             let down = Judged { target, ..*judged };
             // an unknown state, and a server that nothing refers to, are reported by their own checks
             let (code, word, effect) = match target.kind.to_string().as_str() {
                 "prometheus" => (&PROMETHEUS, "Prometheus", "no alerts will fire"),
                 _ => (&ALERTMANAGER, "Alertmanager", "no notifications will be sent"),
             };
-            let silent = !standing.judge_silence(code, &down, word, false).findings.is_empty();
+            let silent = !state.judge_silence(code, &down, word, false).findings.is_empty();
             if !silent {
                 continue;
             }
-            let why = match standing.silence.why() {
+            let why = match state.silence.why() {
                 Some(SessionError::NotRunning) => "does not run",
                 Some(SessionError::Hung { .. }) => "does not answer",
                 _ => "is out of service",
             };
             let text = format!("{effect}: {} {why}", target.name);
-            findings.push(standing.silent(Finding::new(&BLIND, Severity::Crit, Subject::host(), text)));
+            findings.push(state.silent(Finding::new(&BLIND, Severity::Crit, Subject::host(), text)));
         }
         Judgement { findings: merged(findings), gaps: e.gaps.clone(), ..Judgement::default() }
     }

@@ -1,4 +1,4 @@
-//! The entry of this host in the target files of a Prometheus (`file_sd_configs`): wanted labels and present labels.
+//! The entry of this host in the target files of a Prometheus (`file_sd_configs`): expected labels and present labels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,14 +49,14 @@ pub(super) fn entry(path: &str, text: &str, address: &str) -> Result<Option<Entr
     let Some(group) = groups.iter().find(|g| targets(g).iter().any(|t| t == address)) else { return Ok(None) };
     let labels = group.get("labels").and_then(Value::as_object).into_iter().flatten();
     let mut labels: BTreeMap<String, String> = labels.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect();
-    let ours = labels.remove(MARK).is_some_and(|m| m == MARK_VALUE);
+    let is_own = labels.remove(MARK).is_some_and(|m| m == MARK_VALUE);
     let alone = groups.len() == 1 && targets(group).len() == 1;
     let text = if alone { text.to_owned() } else { String::new() };
-    Ok(Some(Entry { path: path.to_owned(), ours, alone, labels, text }))
+    Ok(Some(Entry { path: path.to_owned(), ours: is_own, alone, labels, text }))
 }
 
 /// The labels this host should have.
-pub(super) fn wanted(host: &Enrolment, metrics_path: Option<&str>) -> BTreeMap<String, String> {
+pub(super) fn expected_labels(host: &Enrolment, metrics_path: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = host.labels.clone();
     if let Some(path) = metrics_path.filter(|p| *p != "/metrics") {
         labels.insert(PATH.to_owned(), path.to_owned());
@@ -64,14 +64,14 @@ pub(super) fn wanted(host: &Enrolment, metrics_path: Option<&str>) -> BTreeMap<S
     labels
 }
 
-/// Differences between the found and the wanted labels; empty if they are equal.
-pub(super) fn drift(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
+/// Differences between the found and the expected labels; empty if they are equal.
+pub(super) fn drift(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) -> Vec<String> {
     let usual =
         |labels: &BTreeMap<String, String>, name: &str| labels.get(name).filter(|v| name != PATH || *v != "/metrics").cloned();
-    let mut names: Vec<&String> = found.keys().chain(wanted.keys()).collect();
+    let mut names: Vec<&String> = found.keys().chain(expected.keys()).collect();
     names.sort();
     names.dedup();
-    let differs = |name: &&String| match (usual(found, name), usual(wanted, name)) {
+    let differs = |name: &&String| match (usual(found, name), usual(expected, name)) {
         (Some(is), Some(should)) if is != should => Some(format!("{name} is {is}, not {should}")),
         (Some(is), None) => Some(format!("{name} is {is} and is not wanted")),
         (None, Some(should)) => Some(format!("{name} ({should}) is missing")),
@@ -126,12 +126,12 @@ mod tests {
 
     #[test]
     fn written_entry_is_parsed_and_recognized_as_own() {
-        let wanted = labels(&[("environment", "production"), ("a\"b", "x\ny")]);
-        for wanted in [wanted, BTreeMap::new()] {
-            let text = text("10.0.0.5:9100", &wanted);
+        let expected = labels(&[("environment", "production"), ("a\"b", "x\ny")]);
+        for expected in [expected, BTreeMap::new()] {
+            let text = text("10.0.0.5:9100", &expected);
             assert!(text.lines().next().unwrap().contains("written by opsctl"), "{text}");
             let found = entry("/t/web.json", &text, "10.0.0.5:9100").unwrap().unwrap();
-            assert!(found.ours && found.alone && drift(&found.labels, &wanted).is_empty(), "{found:?}");
+            assert!(found.ours && found.alone && drift(&found.labels, &expected).is_empty(), "{found:?}");
         }
     }
 
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn label_drift() {
         let found = labels(&[("maintainer", "x"), ("environment", "staging"), (PATH, "/metrics")]);
-        let wanted = labels(&[("maintainers", "x"), ("environment", "production")]);
+        let expected = labels(&[("maintainers", "x"), ("environment", "production")]);
         assert_eq!(
-            drift(&found, &wanted),
+            drift(&found, &expected),
             ["environment is staging, not production", "maintainer is x and is not wanted", "maintainers (x) is missing"]
         );
     }

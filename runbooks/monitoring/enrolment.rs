@@ -11,7 +11,7 @@ use opsctl_core::probe::servers::{file_of, files_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, host, listeners, network};
 use serde::{Deserialize, Serialize};
 
-use super::enrol::{ALLOY_PATH, Entry, drift, entry, on_host, own_file, text, wanted};
+use super::enrol::{ALLOY_PATH, Entry, drift, entry, expected_labels, on_host, own_file, text};
 use super::loaded;
 use super::{Enrolment, Settings, some_of};
 use crate::servers::READ_TIMEOUT;
@@ -88,7 +88,7 @@ impl Check for Enrolled {
             None => {
                 match (
                     port,
-                    network::look(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().find_map(|w| w.source),
+                    network::view(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().find_map(|w| w.source),
                 ) {
                     (Some(port), Some(ip)) => Some(std::net::SocketAddr::new(ip, port).to_string()),
                     _ => None,
@@ -133,7 +133,7 @@ impl Check for Enrolled {
             }));
             return judgement;
         }
-        let labels = wanted(&e.host, e.metrics_path.as_deref());
+        let labels = expected_labels(&e.host, e.metrics_path.as_deref());
         let Some(found) = e.entries.iter().find(|x| drift(&x.labels, &labels).is_empty()).or(e.entries.first()) else {
             let text = format!("this host ({address}) is in no target file: no alert fires when it is down");
             judgement.findings.push(finding(text).cite("target files", e.patterns.join(", ")).fix(ENROL.id));
@@ -176,7 +176,7 @@ impl Check for Enrolled {
             let undo = vec![Action::WriteFile { path, text, executable: false }];
             return Ok(Plan::new(&RETIRE, &SPEC, finding, judged.target, vec![retire]).undo(undo));
         }
-        let labels = wanted(&e.host, e.metrics_path.as_deref());
+        let labels = expected_labels(&e.host, e.metrics_path.as_deref());
         let new = text(address, &labels);
         let (path, before) = match e.entries.first() {
             Some(entry) if entry.ours && entry.alone && !entry.path.is_empty() => (entry.path.clone(), Some(entry.text.clone())),

@@ -78,11 +78,11 @@ impl Check for Exporters {
             let own = server.get().and_then(|s| s.container.as_deref()).and_then(|id| needs.neighbours.get(id));
             for s in &mut stale {
                 let host = s.instance.rsplit_once(':').map_or(s.instance.as_str(), |(host, _)| host);
-                let Some(exporter) = needs.neighbours.meant(own, host).map(|m| m.container.id.clone()) else { continue };
-                let asks = needs.list.iter().filter(|n| {
+                let Some(exporter) = needs.neighbours.resolve(own, host).map(|m| m.container.id.clone()) else { continue };
+                let dependencies = needs.list.iter().filter(|n| {
                     n.consumer.container.as_ref() == Some(&exporter) && matches!(n.how, DependencySource::Environment { .. })
                 });
-                s.containers.extend(asks.filter_map(|n| n.target.clone()));
+                s.containers.extend(dependencies.filter_map(|n| n.target.clone()));
                 s.containers.push(exporter);
             }
         }

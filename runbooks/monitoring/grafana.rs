@@ -6,8 +6,8 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, K
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::standing::ServerState;
-use crate::around_nginx::needs_of;
+use super::status::ServerState;
+use crate::nginx_context::needs_of;
 
 const GRAFANA: Code = Code {
     id: "monitoring.grafana",
@@ -49,19 +49,19 @@ impl Check for Grafana {
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         const HEALTH: &str = "/api/health";
-        let standing = ServerState::of(cx, target, HEALTH).await?;
-        let database = match cx.page(target, HEALTH).await? {
+        let state = ServerState::of(cx, target, HEALTH).await?;
+        let database = match cx.response(target, HEALTH).await? {
             Ok(answer) => serde_json::from_str::<serde_json::Value>(&answer.body)
                 .ok()
                 .and_then(|v| Some(v.get("database")?.as_str()?.chars().take(40).collect())),
             Err(_) => None,
         };
-        let container = standing.server.get().and_then(|s| s.container.clone());
+        let container = state.server.get().and_then(|s| s.container.clone());
         let needs = match (&cx.docker, container) {
             (Some(docker), Some(id)) if database.as_deref().is_some_and(|d| d != "ok") => needs_of(cx, docker, &id).await,
             _ => Vec::new(),
         };
-        Ok(Evidence { standing, database, needs })
+        Ok(Evidence { standing: state, database, needs })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {

@@ -5,7 +5,7 @@ use opsctl_core::model::{KeyKind, Link};
 use crate::down::down;
 
 /// Links of a server with data on a filesystem of this host.
-macro_rules! no_room {
+macro_rules! full_filesystem {
     ($($code:literal),* $(,)?) => {
         &[
             $(
@@ -158,4 +158,4 @@ const TARGETS: &[Link] = &[
 ];
 
 /// All links of this runbook.
-pub(super) const LINKS: &[&[Link]] = &[servers!(down), servers!(no_room), OWN, TARGETS];
+pub(super) const LINKS: &[&[Link]] = &[servers!(down), servers!(full_filesystem), OWN, TARGETS];

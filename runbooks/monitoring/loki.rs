@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
-use super::standing::ServerState;
+use super::status::ServerState;
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, filesystem_at};
 

@@ -18,7 +18,7 @@ mod prometheus;
 mod remote_write;
 mod replay;
 mod rules;
-mod standing;
+mod status;
 mod targets;
 mod tsdb;
 mod up_missing;

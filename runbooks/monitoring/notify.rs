@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::loaded;
-use super::standing::{engine_of_names, fresh_since};
+use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -96,7 +96,7 @@ impl Check for Notify {
             // each reload, also one that fails, empties the list for up to 5 s
             for _ in 0..6 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                if let Ok(answer) = cx.page_now(target, LIST).await? {
+                if let Ok(answer) = cx.fresh_response(target, LIST).await? {
                     urls = serde_json::from_str(&answer.body).map(|v| active(&v)).unwrap_or_default();
                 }
                 if !urls.is_empty() {
@@ -114,8 +114,8 @@ impl Check for Notify {
         for url in urls {
             let Some((host, port, secured)) = parse_url(&url) else { continue };
             let consumer = Consumer { container: own.clone(), name: target.name.clone(), pid: process.map_or(0, |p| p.pid) };
-            let meant = needs.neighbours.meant(own.as_deref().and_then(|id| needs.neighbours.get(id)), &host);
-            let container = meant.map(|m| m.container.id.clone());
+            let resolved = needs.neighbours.resolve(own.as_deref().and_then(|id| needs.neighbours.get(id)), &host);
+            let container = resolved.map(|m| m.container.id.clone());
             let (silent, gap) = match process {
                 Some(_) => match check_receiver(cx, &consumer, &url, &host, port, secured).await {
                     Ok(silent) => (silent, None),
@@ -165,11 +165,11 @@ impl Check for Notify {
         } else if let Some(first) = silent.first() {
             let all = silent.len() == e.receivers.len();
             let severity = if all { Severity::Crit } else { Severity::Warn };
-            let places: Vec<String> = silent.iter().map(|r| format!("{}:{}", r.host, r.port)).collect();
+            let addresses: Vec<String> = silent.iter().map(|r| format!("{}:{}", r.host, r.port)).collect();
             let why = first.silent.as_deref().unwrap_or_default();
             let text = format!(
                 "{name} lists {} as active, but it does not answer ({why}): its alerts reach {}",
-                some_of(&places),
+                some_of(&addresses),
                 if all { "no Alertmanager" } else { "only the others" }
             );
             let mut f = finding(severity, text);

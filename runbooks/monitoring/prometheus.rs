@@ -12,7 +12,7 @@ use opsctl_core::probe::servers::{files_of, modified_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::standing::ServerState;
+use super::status::ServerState;
 use super::{Settings, some_of};
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, working_directory};
@@ -197,18 +197,18 @@ fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, S
             format!("{name} could not load its configuration: it still runs with {loaded}, its /-/ready returns 200, and {next}");
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
-    let settled: Vec<String> =
+    let changed: Vec<String> =
         e.newer.iter().filter(|(_, t)| now.duration_since(*t) > MIN_FILE_AGE).map(|(f, _)| f.clone()).collect();
-    if settled.is_empty() {
+    if changed.is_empty() {
         return None;
     }
     if fails {
         let text = format!(
             "{name} cannot load {}, changed since it was loaded: it still runs with {loaded}, and its next start fails",
-            some_of(&settled)
+            some_of(&changed)
         );
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
-    let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&settled));
+    let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&changed));
     Some(cited(finding(Severity::Info, text)).hint("reload to apply them, if intended"))
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::counters::Counters;
 use super::loki::DISCARDED;
-use super::standing::started;
+use super::status::started;
 use crate::servers::Server;
 
 const STORM: Code = Code {

@@ -8,7 +8,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::standing::started;
+use super::status::started;
 use crate::servers::Server;
 
 const RULES: Code = Code {

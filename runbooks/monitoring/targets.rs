@@ -13,7 +13,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::loaded;
-use super::standing::{engine_of_names, fresh_since};
+use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
 use crate::servers::{READ_TIMEOUT, Server};
 use crate::tls::served_key;
@@ -122,7 +122,7 @@ impl Check for Targets {
                     host: s.host.clone(),
                     port: s.port,
                     error: s.error.clone(),
-                    container: needs.neighbours.meant(own, &s.host).map(|m| needs.neighbours.holder(m.container).id.clone()),
+                    container: needs.neighbours.resolve(own, &s.host).map(|m| needs.neighbours.holder(m.container).id.clone()),
                 })
                 .collect();
         }
@@ -215,13 +215,13 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
     let (all, down) = e.pools.get(pool).copied().unwrap_or_default();
     let severity = if down >= all { Severity::Crit } else { Severity::Warn };
     let (why, hint) = reason(&lost[0].error);
-    let places: Vec<String> = lost.iter().map(|l| format!("{}:{}", l.host, l.port)).collect();
+    let addresses: Vec<String> = lost.iter().map(|l| format!("{}:{}", l.host, l.port)).collect();
     let how_many = if down >= all { format!("all {all}") } else { format!("{down} of {all}") };
     let targets = if all == 1 { "the only target".to_owned() } else { format!("{how_many} targets") };
     let message = format!(
         "{} cannot scrape {} ({why}): {targets} of {pool} {} down",
         judged.target.name,
-        some_of(&places),
+        some_of(&addresses),
         if down == 1 || all == 1 { "is" } else { "are" }
     );
     let mut f = e.server.finding(&DOWN, severity, judged.target, message);

@@ -136,12 +136,12 @@ impl Check for Tsdb {
                 findings.push(finding(severity, text));
             }
         }
-        if let (Some(most), Some(space)) = (e.keeps_at_most, &e.space)
-            && most > space.size
+        if let (Some(limit), Some(space)) = (e.keeps_at_most, &e.space)
+            && limit > space.size
         {
             let text = format!(
                 "{name} may store {}, more than the {} of {}",
-                quantity::bytes(most),
+                quantity::bytes(limit),
                 quantity::bytes(space.size),
                 space.mountpoint
             );

@@ -8,7 +8,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, P
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::standing::fresh_since;
+use super::status::fresh_since;
 use super::{Settings, some_of};
 use crate::servers::Server;
 
@@ -87,8 +87,8 @@ impl Check for UpMissing {
             .flat_map(|(name, query)| jobs_of(query).into_iter().map(move |job| (name.to_owned(), job)))
             .filter(|(_, job)| !e.jobs.contains(job))
             .collect();
-        let wanted: BTreeSet<&String> = named.iter().map(|(_, job)| job).collect();
-        for job in wanted.into_iter().take(MAX_JOBS) {
+        let absent_jobs: BTreeSet<&String> = named.iter().map(|(_, job)| job).collect();
+        for job in absent_jobs.into_iter().take(MAX_JOBS) {
             // recorded and pushed series have a job but no up
             let found = cx.query(target, &format!("count({{job=\"{job}\"}})")).await?;
             if found.is_empty() {

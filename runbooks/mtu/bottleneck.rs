@@ -20,15 +20,15 @@ pub(super) enum Bottleneck {
 }
 
 /// The bottleneck of a path with lost packets.
-pub(super) fn of(look: &PathProbe) -> Option<Bottleneck> {
-    let here = look.way.limit();
-    let lost = [&look.tried.out, &look.tried.back].into_iter().find_map(|fate| match fate {
+pub(super) fn of(probe: &PathProbe) -> Option<Bottleneck> {
+    let here = probe.way.limit();
+    let lost = [&probe.tried.out, &probe.tried.back].into_iter().find_map(|fate| match fate {
         PathResult::Vanishes { lost, arrived } => Some((*lost, *arrived)),
         _ => None,
     })?;
     Some(match lost {
         // packets up to the MTU of this host's interface arrive, larger ones do not
-        (lost, arrived) if look.from.is_some() && lost > here && arrived.is_none_or(|a| a + STEP_BYTES >= here) => {
+        (lost, arrived) if probe.from.is_some() && lost > here && arrived.is_none_or(|a| a + STEP_BYTES >= here) => {
             Bottleneck::Here
         }
         (_, arrived) => Bottleneck::Beyond { arrived },

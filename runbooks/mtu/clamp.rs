@@ -18,9 +18,9 @@ pub(super) const NATIVE_TABLE: &str = "opsctl_mss";
 /// Lower bound of the MSS: IPv4 carries packets of 576 bytes everywhere (RFC 1122 3.3.3).
 const MIN_MSS: u32 = 536;
 
-/// A wanted rule: the effect on SYN packets at a hook.
+/// A required rule: the effect on SYN packets at a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
+struct RequiredRule {
     hook: &'static str,
     effect: Effect,
 }
@@ -38,15 +38,15 @@ pub(super) fn plan(finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Resu
         )));
     }
     let backend = backend(e)?;
-    let wanted = wanted(&lost, e)?;
-    let there = |w: &Wanted| {
+    let required = required_rules(&lost, e)?;
+    let exists = |w: &RequiredRule| {
         let hook = |h: Option<&String>| h.is_some_and(|h| h.eq_ignore_ascii_case(w.hook));
-        e.mss_rules.iter().any(|r| r.is_ours() && r.rule.backend == backend && hook(r.hook.as_ref()) && r.rule.effect == w.effect)
+        e.mss_rules.iter().any(|r| r.is_own() && r.rule.backend == backend && hook(r.hook.as_ref()) && r.rule.effect == w.effect)
     };
-    if wanted.iter().all(there) {
+    if required.iter().all(exists) {
         return Err(Refusal::Precondition("the rule exists already and has no effect".to_owned()));
     }
-    let (actions, undo) = actions(backend, &wanted.into_iter().filter(|w| !there(w)).collect::<Vec<_>>(), e);
+    let (actions, undo) = actions(backend, &required.into_iter().filter(|w| !exists(w)).collect::<Vec<_>>(), e);
     let peers: Vec<&str> = lost.iter().map(|l| l.peer.name.as_str()).collect();
     Ok(build(&FIX, finding, judged, actions, undo).affects([
         "new TCP connections through this host; open connections and UDP are not changed".to_owned(),
@@ -76,10 +76,10 @@ fn backend(e: &Evidence) -> Result<Backend, Refusal> {
 }
 
 /// The rules that limit packets to the measured size.
-fn wanted(lost: &[&PathProbe], e: &Evidence) -> Result<Vec<Wanted>, Refusal> {
+fn required_rules(lost: &[&PathProbe], e: &Evidence) -> Result<Vec<RequiredRule>, Refusal> {
     if lost.iter().all(|l| bottleneck::of(l) == Some(Bottleneck::Here)) {
         // the smaller MTU of both interfaces is used (net/netfilter/xt_TCPMSS.c): it clamps SYN and SYN-ACK
-        return Ok(vec![Wanted { hook: "FORWARD", effect: Effect::ClampMss }]);
+        return Ok(vec![RequiredRule { hook: "FORWARD", effect: Effect::ClampMss }]);
     }
     // the MTU behind the bottleneck is unknown to this host: only a fixed MSS helps
     let sizes: Option<Vec<u32>> = lost.iter().map(|l| arrived(l)).collect();
@@ -101,12 +101,12 @@ fn wanted(lost: &[&PathProbe], e: &Evidence) -> Result<Vec<Wanted>, Refusal> {
     let mut all = Vec::new();
     // containers and host share the egress
     if forwarded || (containers && !fine) {
-        all.push(Wanted { hook: "FORWARD", effect: effect.clone() });
+        all.push(RequiredRule { hook: "FORWARD", effect: effect.clone() });
     }
     if own {
         // the MSS announced by this host, and the MSS announced to it
-        all.push(Wanted { hook: "OUTPUT", effect: effect.clone() });
-        all.push(Wanted { hook: "INPUT", effect });
+        all.push(RequiredRule { hook: "OUTPUT", effect: effect.clone() });
+        all.push(RequiredRule { hook: "INPUT", effect });
     }
     Ok(all)
 }
@@ -116,13 +116,13 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// Actions that add the rules, and the undo in reverse order.
-fn actions(backend: Backend, wanted: &[Wanted], e: &Evidence) -> (Vec<Action>, Vec<Action>) {
+fn actions(backend: Backend, required: &[RequiredRule], e: &Evidence) -> (Vec<Action>, Vec<Action>) {
     if backend == Backend::Native {
-        return native(wanted, e);
+        return native(required, e);
     }
     let program = e.programs.iter().find(|(b, _)| *b == backend).map_or_else(String::new, |(_, p)| p.clone());
     let (mut actions, mut undo) = (Vec::new(), Vec::new());
-    for w in wanted {
+    for w in required {
         let rule = [
             words(&["-p", "tcp", "--tcp-flags", "SYN,RST", "SYN", "-m", "comment", "--comment", COMMENT, "-j", "TCPMSS"]),
             target_args(&w.effect),
@@ -164,10 +164,10 @@ pub(super) fn native_rule(effect: &Effect) -> String {
 }
 
 /// A separate table: deleting it removes all rules of opsctl.
-fn native(wanted: &[Wanted], e: &Evidence) -> (Vec<Action>, Vec<Action>) {
+fn native(required: &[RequiredRule], e: &Evidence) -> (Vec<Action>, Vec<Action>) {
     let nft = |rest: &[&str]| Action::Run { argv: [words(&["nft"]), words(rest)].concat() };
     let mut actions = vec![nft(&["add", "table", "ip", NATIVE_TABLE])];
-    for w in wanted {
+    for w in required {
         let hook = w.hook.to_lowercase();
         actions.push(nft(&["add", "chain", "ip", NATIVE_TABLE, &hook, &native_hook(&hook)]));
         actions.push(nft(&["add", "rule", "ip", NATIVE_TABLE, &hook, &native_rule(&w.effect)]));

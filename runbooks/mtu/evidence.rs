@@ -83,7 +83,7 @@ pub(super) struct PathProbe {
 
 impl PathProbe {
     /// `web` or `this host`.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn source(&self) -> String {
         self.from.clone().unwrap_or_else(|| "this host".to_owned())
     }
 
@@ -123,7 +123,7 @@ pub(super) struct MssRule {
 
 impl MssRule {
     /// Created by opsctl.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_own(&self) -> bool {
         self.rule.text.contains(super::clamp::COMMENT) || self.rule.table.contains(super::clamp::NATIVE_TABLE)
     }
 }

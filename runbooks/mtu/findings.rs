@@ -77,10 +77,10 @@ pub(super) fn by_hand(finding: &Finding, e: &Evidence) -> String {
 /// Lost paths by egress interface: one bottleneck is one finding, for any number of affected containers.
 pub(super) fn lost_by_interface(e: &Evidence) -> Vec<(String, Vec<&PathProbe>)> {
     let mut groups: Vec<(String, Vec<&PathProbe>)> = Vec::new();
-    for look in e.looks.iter().filter(|l| l.is_lost()) {
-        match groups.iter_mut().find(|(name, _)| *name == look.way.interface) {
-            Some((_, group)) => group.push(look),
-            None => groups.push((look.way.interface.clone(), vec![look])),
+    for probe in e.looks.iter().filter(|l| l.is_lost()) {
+        match groups.iter_mut().find(|(name, _)| *name == probe.way.interface) {
+            Some((_, group)) => group.push(probe),
+            None => groups.push((probe.way.interface.clone(), vec![probe])),
         }
     }
     groups
@@ -88,31 +88,31 @@ pub(super) fn lost_by_interface(e: &Evidence) -> Vec<(String, Vec<&PathProbe>)> 
 
 pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (interface, looks) in lost_by_interface(e) {
-        let worst = looks.iter().filter_map(|l| arrived(l)).min();
-        let lost = looks.iter().filter_map(|l| lost(l)).min().unwrap_or(0);
+    for (interface, probes) in lost_by_interface(e) {
+        let worst = probes.iter().filter_map(|l| arrived(l)).min();
+        let lost = probes.iter().filter_map(|l| lost(l)).min().unwrap_or(0);
         let over = worst.unwrap_or_else(|| lost.saturating_sub(1));
-        let directions = match (looks.iter().any(|l| l.tried.out.is_lost()), looks.iter().any(|l| l.tried.back.is_lost())) {
+        let directions = match (probes.iter().any(|l| l.tried.out.is_lost()), probes.iter().any(|l| l.tried.back.is_lost())) {
             (true, true) => "in both directions",
             (false, true) => "on the way from the peer",
             _ => "on the way to the peer",
         };
-        let peers = distinct(looks.iter().map(|l| l.peer.name.clone()));
-        let places = distinct(looks.iter().map(|l| l.place()));
-        let here = looks.iter().all(|l| bottleneck::of(l) == Some(Bottleneck::Here));
+        let peers = distinct(probes.iter().map(|l| l.peer.name.clone()));
+        let sources = distinct(probes.iter().map(|l| l.source()));
+        let here = probes.iter().all(|l| bottleneck::of(l) == Some(Bottleneck::Here));
         let mut f = Finding::new(
             &BLACKHOLE,
             Severity::Crit,
             subject(&interface),
-            format!("packets larger than {over} bytes between {} and {} are dropped {directions}", some(&places), some(&peers)),
+            format!("packets larger than {over} bytes between {} and {} are dropped {directions}", some(&sources), some(&peers)),
         )
         .key(KeyKind::Interface, &interface);
         if worst.is_none() {
             f = f.likely();
         }
-        for l in &looks {
+        for l in &probes {
             f = f
-                .cite(format!("{} to {}", l.place(), l.peer.name), loss_summary(l))
+                .cite(format!("{} to {}", l.source(), l.peer.name), loss_summary(l))
                 .key(KeyKind::Address, &l.peer.name)
                 .key(KeyKind::Address, l.peer.address.to_string());
         }
@@ -121,36 +121,36 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
             if here {
                 format!(
                     "{interface} itself, MTU {}: this host should send ICMP type 3 code 4 to the sender",
-                    looks[0].way.limit()
+                    probes[0].way.limit()
                 )
             } else {
                 format!(
                     "behind {interface}, MTU {}: a router drops packets without ICMP, or its ICMP messages are dropped",
-                    looks[0].way.limit()
+                    probes[0].way.limit()
                 )
             },
         );
         let fine = e.looks.iter().filter(|l| l.way.interface == interface && l.tried.out == PathResult::Arrives && !l.is_lost());
-        let fine = distinct(fine.map(|l| format!("{} to {}", l.place(), l.peer.name)));
+        let fine = distinct(fine.map(|l| format!("{} to {}", l.source(), l.peer.name)));
         findings.push(f.cite("full packets arrive", some(&fine)).fix(FIX.id));
     }
     // databases are not probed: the connections of their clients are inspected
     for stuck in e.stuck.iter().filter(|s| !known(s, e)) {
-        let Stuck { from, peer, count, full, backoff, way } = stuck;
-        let place = from.clone().unwrap_or_else(|| "this host".to_owned());
+        let Stuck { from, peer, count, full, backoff, way: route } = stuck;
+        let source = from.clone().unwrap_or_else(|| "this host".to_owned());
         findings.push(
             Finding::new(
                 &BLACKHOLE,
                 Severity::Crit,
-                subject(&way.interface),
-                format!("full packets of {full} bytes from {place} to {peer} are dropped, smaller ones arrive"),
+                subject(&route.interface),
+                format!("full packets of {full} bytes from {source} to {peer} are dropped, smaller ones arrive"),
             )
             .cite(
                 "connections",
                 format!("{count}, the same packet retransmitted {backoff} times in a row and never acknowledged"),
             )
             .hint("measure the size: `opsctl mtu HOST:PORT` with a peer on the same route that uses HTTP or TLS")
-            .key(KeyKind::Interface, &way.interface)
+            .key(KeyKind::Interface, &route.interface)
             .key(KeyKind::Address, peer)
             .likely(),
         );
@@ -163,27 +163,27 @@ fn known(stuck: &Stuck, e: &Evidence) -> bool {
     e.looks.iter().any(|l| l.is_lost() && l.way.interface == stuck.way.interface)
 }
 
-fn loss_summary(look: &PathProbe) -> String {
+fn loss_summary(probe: &PathProbe) -> String {
     let direction = |name: &str, fate: &PathResult| match fate {
         PathResult::Vanishes { lost, arrived: Some(a) } => Some(format!("{name}: {lost} bytes dropped, {a} arrive")),
         PathResult::Vanishes { lost, arrived: None } => Some(format!("{name}: {lost} bytes dropped")),
         _ => None,
     };
-    let t = &look.tried;
+    let t = &probe.tried;
     let both: Vec<String> = [direction("out", &t.out), direction("back", &t.back)].into_iter().flatten().collect();
     let again = quantity::count(t.retransmitted as usize, "segment");
     format!("{}; {again} retransmitted, {} bytes in {} connections", both.join("; "), t.sent, t.connections)
 }
 
-pub(super) fn arrived(look: &PathProbe) -> Option<u32> {
-    [&look.tried.out, &look.tried.back]
+pub(super) fn arrived(probe: &PathProbe) -> Option<u32> {
+    [&probe.tried.out, &probe.tried.back]
         .into_iter()
         .filter_map(|f| if let PathResult::Vanishes { arrived, .. } = f { *arrived } else { None })
         .min()
 }
 
-fn lost(look: &PathProbe) -> Option<u32> {
-    [&look.tried.out, &look.tried.back]
+fn lost(probe: &PathProbe) -> Option<u32> {
+    [&probe.tried.out, &probe.tried.back]
         .into_iter()
         .filter_map(|f| if let PathResult::Vanishes { lost, .. } = f { Some(*lost) } else { None })
         .min()
@@ -203,13 +203,13 @@ fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
 pub(super) fn filters(e: &Evidence) -> Vec<Finding> {
     let groups = lost_by_interface(e);
     let mut findings = Vec::new();
-    for (interface, looks) in &groups {
-        let here = looks.iter().any(|l| bottleneck::of(l) == Some(Bottleneck::Here));
+    for (interface, probes) in &groups {
+        let here = probes.iter().any(|l| bottleneck::of(l) == Some(Bottleneck::Here));
         let not_forwarded = e.frag_fails.1.saturating_sub(e.frag_fails.0);
         // a message of this host passes OUTPUT; a router's passes INPUT for this host, and FORWARD for containers
         let hooks: &[&str] = if here { &["OUTPUT", "POSTROUTING"] } else { &["INPUT", "FORWARD", "PREROUTING"] };
-        let on_the_way = |r: &&IcmpRule| r.hook.as_deref().is_none_or(|h| hooks.contains(&h));
-        let rule = e.icmp_rules.iter().filter(on_the_way).find(|r| r.matched());
+        let on_path = |r: &&IcmpRule| r.hook.as_deref().is_none_or(|h| hooks.contains(&h));
+        let rule = e.icmp_rules.iter().filter(on_path).find(|r| r.matched());
         if rule.is_none() && !(here && not_forwarded > 0) {
             continue;
         }
@@ -259,7 +259,7 @@ fn latent_filter(e: &Evidence) -> Option<Finding> {
 pub(super) fn rules(e: &Evidence) -> Vec<Finding> {
     let groups = lost_by_interface(e);
     let mut findings = Vec::new();
-    for (interface, looks) in &groups {
+    for (interface, probes) in &groups {
         if e.mss_rules.is_empty() {
             // no MSS rule exists on this host
             findings.push(
@@ -276,7 +276,7 @@ pub(super) fn rules(e: &Evidence) -> Vec<Finding> {
         }
         for rule in &e.mss_rules {
             findings.push(
-                Finding::new(&CLAMP, Severity::Warn, subject(interface), why_ineffective(rule, looks))
+                Finding::new(&CLAMP, Severity::Warn, subject(interface), why_ineffective(rule, probes))
                     .cite("rule", rule_text(rule))
                     .key(KeyKind::Interface, interface)
                     .weight(2),
@@ -296,9 +296,9 @@ fn rule_text(rule: &MssRule) -> String {
 }
 
 /// Why an existing rule has no effect.
-fn why_ineffective(rule: &MssRule, looks: &[&PathProbe]) -> String {
+fn why_ineffective(rule: &MssRule, probes: &[&PathProbe]) -> String {
     let r = &rule.rule;
-    let small_enough = looks.iter().filter_map(|l| arrived(l)).min().map(|a| a.saturating_sub(HEADERS));
+    let small_enough = probes.iter().filter_map(|l| arrived(l)).min().map(|a| a.saturating_sub(HEADERS));
     if let Some(shadow) = &rule.shadow {
         return format!("no packet reaches the MSS rule in {}: `{shadow}` precedes it", r.chain);
     }
@@ -312,9 +312,9 @@ fn why_ineffective(rule: &MssRule, looks: &[&PathProbe]) -> String {
         (Effect::SetMss(n), Some(fits)) if *n > fits => {
             format!("the MSS rule sets {n}, but only {fits} arrive")
         }
-        (Effect::ClampMss, _) if looks.iter().any(|l| bottleneck::of(l) != Some(Bottleneck::Here)) => {
-            let knows = looks.first().map_or(0, |l| l.way.limit());
-            format!("the MSS rule clamps to the MTU of this host, {knows}: the bottleneck is behind it")
+        (Effect::ClampMss, _) if probes.iter().any(|l| bottleneck::of(l) != Some(Bottleneck::Here)) => {
+            let mtu = probes.first().map_or(0, |l| l.way.limit());
+            format!("the MSS rule clamps to the MTU of this host, {mtu}: the bottleneck is behind it")
         }
         _ => format!("the MSS rule in {} has no effect", r.chain),
     }
@@ -346,7 +346,7 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
         return Some(finding(Severity::Warn, format!("no packet reaches the MSS rule in {}: `{shadow}` precedes it", r.chain)));
     }
     if tried && r.packets.is_some() && r.packets == rule.before {
-        let severity = if rule.is_ours() { Severity::Crit } else { Severity::Warn };
+        let severity = if rule.is_own() { Severity::Crit } else { Severity::Warn };
         let message = format!("the MSS rule in {} matched none of the probe connections", r.chain);
         return Some(finding(severity, message));
     }
@@ -368,7 +368,7 @@ fn possibly_ineffective(rule: &MssRule, e: &Evidence) -> Option<Finding> {
         ));
     }
     match (&r.effect, limit) {
-        (Effect::SetMss(n), Some(limit)) if *n + HEADERS + MAX_LOWER_MSS < limit && !rule.is_ours() => {
+        (Effect::SetMss(n), Some(limit)) if *n + HEADERS + MAX_LOWER_MSS < limit && !rule.is_own() => {
             Some(finding(Severity::Info, format!("the MSS rule sets {n}, {name} allows {}", limit - HEADERS)))
         }
         _ => None,

@@ -86,33 +86,36 @@ impl Check for Path {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
         let sysctls = |io: &Io| Tree::default().sysctls(io, SYSCTLS);
-        let around = Box::pin(peers::around(cx, self.settings.peers)).await?;
+        let planned = Box::pin(peers::plan_probes(cx, self.settings.peers)).await?;
         let mut e = Evidence {
-            egress: around.egress,
-            bridges: around.bridges,
-            stuck: around.stuck,
-            gaps: around.gaps,
+            egress: planned.egress,
+            bridges: planned.bridges,
+            stuck: planned.stuck,
+            gaps: planned.gaps,
             sysctls: blocking::run("settings of the kernel", "/proc/sys/net", READ_TIMEOUT, sysctls).await?,
             ..Evidence::default()
         };
-        if cx.ask.dry_run {
-            e.would = around.plans.iter().map(would).collect();
+        if cx.options.dry_run {
+            e.would = planned.plans.iter().map(would).collect();
             return Ok(e);
         }
         let before = cx.firewall().await;
         e.frag_fails.0 = frag_fails().await?;
         let tried = join_all(
-            around.plans.iter().map(|plan| path::test_path(plan.from.pid, plan.peer.clone(), Some(plan.way.limit()), plan.asked)),
+            planned
+                .plans
+                .iter()
+                .map(|plan| path::test_path(plan.from.pid, plan.peer.clone(), Some(plan.route.limit()), plan.named)),
         )
         .await;
-        for (plan, tried) in around.plans.into_iter().zip(tried) {
+        for (plan, tried) in planned.plans.into_iter().zip(tried) {
             match tried {
                 Ok(tried) => e.looks.push(PathProbe {
                     from: plan.from.container,
                     network: plan.from.network,
                     peer: plan.peer,
-                    asked: plan.asked,
-                    way: plan.way,
+                    asked: plan.named,
+                    way: plan.route,
                     tried,
                 }),
                 Err(ProbeError::Skip(_)) => {}
@@ -183,13 +186,13 @@ fn has_mss_rule(firewall: &firewall::Firewall) -> bool {
 }
 
 fn would(plan: &peers::Plan) -> Would {
-    let says = match &plan.peer.speech {
+    let data = match &plan.peer.speech {
         Protocol::Http { .. } => "an HTTP request with padding",
         Protocol::Tls { .. } => "a TLS ClientHello",
         Protocol::Silence => "a connection without data",
     };
     let from = plan.from.container.clone().unwrap_or_else(|| "this host".to_owned());
-    Would { from, to: plan.peer.name.clone(), says: says.to_owned() }
+    Would { from, to: plan.peer.name.clone(), says: data.to_owned() }
 }
 
 fn would_table(all: &[Would]) -> Table {
@@ -202,7 +205,7 @@ fn would_table(all: &[Would]) -> Table {
 }
 
 fn table(e: &Evidence) -> Table {
-    let said = |fate: &PathResult| match fate {
+    let outcome = |fate: &PathResult| match fate {
         PathResult::Arrives => "arrive".to_owned(),
         PathResult::Vanishes { lost, arrived: Some(arrived) } => format!("{lost} dropped, {arrived} arrive"),
         PathResult::Vanishes { lost, arrived: None } => format!("{lost} dropped"),
@@ -211,7 +214,7 @@ fn table(e: &Evidence) -> Table {
     };
     let out = |l: &PathProbe| match &l.tried.no_connection {
         Some(_) => "no connection".to_owned(),
-        None => said(&l.tried.out),
+        None => outcome(&l.tried.out),
     };
     Table {
         title: "Full packets".to_owned(),
@@ -220,8 +223,8 @@ fn table(e: &Evidence) -> Table {
             .looks
             .iter()
             .map(|l| {
-                let way = format!("{} {}", l.way.interface, l.way.limit());
-                vec![l.place(), l.peer.name.clone(), way, out(l), said(&l.tried.back)]
+                let route = format!("{} {}", l.way.interface, l.way.limit());
+                vec![l.source(), l.peer.name.clone(), route, out(l), outcome(&l.tried.back)]
             })
             .collect(),
         note: None,

@@ -71,21 +71,21 @@ impl Check for Backlog {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut places: Vec<ListenerKey> = vec![(None, None)];
+        let mut namespaces: Vec<ListenerKey> = vec![(None, None)];
         let mut gaps = Vec::new();
         let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
         for container in cx.inspected(cx.inventory.running().filter(own)).await {
             match container.process() {
-                Ok(pid) => places.push((Some(pid), Some((container.name.clone(), container.id.clone())))),
+                Ok(pid) => namespaces.push((Some(pid), Some((container.name.clone(), container.id.clone())))),
                 Err(ProbeError::Skip(_)) => {}
                 Err(why) => gaps.push(why.to_string()),
             }
         }
         let mut e = Evidence { gaps, ..Evidence::default() };
-        let first = full(&places, &mut e.gaps).await;
+        let first = full(&namespaces, &mut e.gaps).await;
         if !first.is_empty() {
             tokio::time::sleep(SAMPLE_INTERVAL).await;
-            let second = full(&places, &mut Vec::new()).await;
+            let second = full(&namespaces, &mut Vec::new()).await;
             e.full = second.into_iter().filter(|f| first.iter().any(|o| o.queue.inode == f.queue.inode)).collect();
         }
         e.overflows = counters().await.ok().and_then(|all| all.get("TcpExt.ListenOverflows").copied());
@@ -130,10 +130,10 @@ impl Check for Backlog {
 }
 
 /// Queues that are full now. A queue of length 0 is full with one connection, and works.
-async fn full(places: &[ListenerKey], gaps: &mut Vec<String>) -> Vec<Full> {
-    let read = join_all(places.iter().map(|(pid, _)| network::queues(*pid))).await;
+async fn full(namespaces: &[ListenerKey], gaps: &mut Vec<String>) -> Vec<Full> {
+    let read = join_all(namespaces.iter().map(|(pid, _)| network::queues(*pid))).await;
     let mut all = Vec::new();
-    for ((_, container), queues) in places.iter().zip(read) {
+    for ((_, container), queues) in namespaces.iter().zip(read) {
         match queues {
             Ok(queues) => all.extend(
                 queues

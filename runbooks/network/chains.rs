@@ -207,9 +207,9 @@ fn missing(e: &Evidence) -> Vec<String> {
         firewall.chain(backend, table, chain).any(|r| matches!(&r.effect, Effect::Jump(t) if to.contains(&t.as_str())))
     };
     let mut missing = Vec::new();
-    let mut need = |there: bool, what: &str| {
+    let mut need = |there: bool, description: &str| {
         if !there {
-            missing.push(what.to_owned());
+            missing.push(description.to_owned());
         }
     };
     need(has_chain("nat", "DOCKER"), "chain DOCKER of table nat");

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::listeners::{ConnectionState, talk};
+use opsctl_core::probe::listeners::{ConnectionState, connection_state};
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::{self, ConnectResult, Dependency, DependencyGraph, DependencySource};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, network};
@@ -16,39 +16,39 @@ use crate::servers::READ_TIMEOUT;
 pub(super) async fn climb(cx: &ProbeCx, known: &DependencyGraph, need: &Dependency) -> Result<Option<Ladder>, ProbeError> {
     let all = &known.neighbours;
     let from = need.consumer.container.as_deref().and_then(|id| all.get(id));
-    let meant = need.target.as_deref().and_then(|id| all.get(id));
+    let target = need.target.as_deref().and_then(|id| all.get(id));
     let mut ladder = Ladder {
         host: need.host.clone(),
         port: need.port,
         how: Some(need.how.clone()),
         on_host: all.on_host(from),
         networks: from.map(|c| all.holder(c).networks.keys().cloned().collect()).unwrap_or_default(),
-        target: meant.map(|c| aim(all, c)),
-        shared: meant.map(|c| all.shared(from, c)).unwrap_or_default(),
+        target: target.map(|c| aim(all, c)),
+        shared: target.map(|c| all.shared(from, c)).unwrap_or_default(),
         ..Ladder::default()
     };
     let scraped = matches!(need.how, DependencySource::Scrape { .. });
-    if let Some(meant) = meant {
-        if !meant.is_up() {
+    if let Some(target) = target {
+        if !target.is_up() {
             return Ok(Some(ladder));
         }
-        if !scraped && works(cx, known, need, from, meant).await? {
+        if !scraped && works(cx, known, need, from, target).await? {
             return Ok(None);
         }
     }
 
-    let looked = cx.lookup_as(need.consumer.pid, &need.host).await?;
-    let addresses = match &looked {
+    let lookup = cx.lookup_as(need.consumer.pid, &need.host).await?;
+    let addresses = match &lookup {
         Lookup::Up(addresses) => addresses.clone(),
         _ => Vec::new(),
     };
-    ladder.looked = Some(looked);
+    ladder.looked = Some(lookup);
     let Some(first) = addresses.first() else { return Ok(Some(ladder)) };
-    let is_meant =
-        |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| meant.is_some_and(|m| is_equivalent(known, from, o, m, &need.host)));
-    let address = addresses.iter().find(is_meant).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
+    let is_target =
+        |ip: &&IpAddr| all.owner(**ip).is_some_and(|o| target.is_some_and(|t| is_equivalent(known, from, o, t, &need.host)));
+    let address = addresses.iter().find(is_target).or_else(|| addresses.iter().find(|a| a.is_ipv4())).unwrap_or(first);
     ladder.address = Some(*address);
-    let Some((owner, pid, aimed)) = owner_of(known, need, from, meant, *address).await else { return Ok(None) };
+    let Some((owner, pid, aimed)) = owner_of(known, need, from, target, *address).await else { return Ok(None) };
     ladder.owner = Some(owner);
     if ladder.target.is_none() {
         ladder.shared = aimed.as_ref().and_then(|a| all.get(&a.id)).map(|c| all.shared(from, c)).unwrap_or_default();
@@ -70,7 +70,7 @@ pub(super) async fn climb(cx: &ProbeCx, known: &DependencyGraph, need: &Dependen
         if let DependencySource::Scrape { url, path, .. } = &need.how
             && url.starts_with("http:")
         {
-            ladder.answered = Some(cx.scrape(&need.consumer, at, &ladder.place(), path).await?);
+            ladder.answered = Some(cx.scrape(&need.consumer, at, &ladder.endpoint(), path).await?);
         }
     } else {
         elsewhere(cx, &mut ladder, pid, at).await;
@@ -84,28 +84,28 @@ async fn works(
     known: &DependencyGraph,
     need: &Dependency,
     from: Option<&Container>,
-    meant: &Container,
+    target: &Container,
 ) -> Result<bool, ProbeError> {
     let all = &known.neighbours;
     // a name outside Docker's DNS has to be resolved
-    let named = need.host.parse::<IpAddr>().is_ok() || all.answers(from, meant, &need.host);
-    let (true, Some(address)) = (named, all.address(from, meant)) else { return Ok(false) };
+    let named = need.host.parse::<IpAddr>().is_ok() || all.answers(from, target, &need.host);
+    let (true, Some(address)) = (named, all.address(from, target)) else { return Ok(false) };
     let address = need.host.parse().unwrap_or(address);
     let at = SocketAddr::new(address, need.port);
     let consumer = i64::from(need.consumer.pid);
-    let read = move |io: &Io| talk(io, consumer, at);
-    let talk = blocking::run("connections", &format!("/proc/{consumer}/net/tcp"), READ_TIMEOUT, read).await?;
-    if talk == ConnectionState::Works {
+    let read = move |io: &Io| connection_state(io, consumer, at);
+    let state = blocking::run("connections", &format!("/proc/{consumer}/net/tcp"), READ_TIMEOUT, read).await?;
+    if state == ConnectionState::Works {
         return Ok(true);
     }
-    if let Some(pid) = meant.pid()
+    if let Some(pid) = target.pid()
         && let Ok(listening) = needs::listening(cx, pid, false).await
     {
         let open = listening.iter().any(|l| l.port == need.port && (l.address.is_unspecified() || l.address == address));
         if !open {
             return Ok(false);
         }
-        if DATABASES.contains(&need.port) && talk == ConnectionState::None {
+        if DATABASES.contains(&need.port) && state == ConnectionState::None {
             return Ok(true);
         }
     }
@@ -113,9 +113,9 @@ async fn works(
 }
 
 /// Whether `other` is equivalent to the target: one of several containers with the same name.
-fn is_equivalent(known: &DependencyGraph, from: Option<&Container>, other: &Container, meant: &Container, host: &str) -> bool {
+fn is_equivalent(known: &DependencyGraph, from: Option<&Container>, other: &Container, target: &Container, host: &str) -> bool {
     let holder = |c| &known.neighbours.holder(c).id;
-    holder(other) == holder(meant) || known.neighbours.answers(from, other, host)
+    holder(other) == holder(target) || known.neighbours.answers(from, other, host)
 }
 
 /// The owner of an address, a process in its network namespace, and its description; `None` for another host.
@@ -123,7 +123,7 @@ async fn owner_of(
     known: &DependencyGraph,
     need: &Dependency,
     from: Option<&Container>,
-    meant: Option<&Container>,
+    target: Option<&Container>,
     address: IpAddr,
 ) -> Option<(Owner, Option<i32>, Option<Aim>)> {
     let all = &known.neighbours;
@@ -135,16 +135,18 @@ async fn owner_of(
     }
     if let Some(owner) = all.owner(address) {
         let pid = owner.pid();
-        return Some(match meant {
-            Some(meant) if !is_equivalent(known, from, owner, meant, &need.host) => (Owner::Other(owner.name.clone()), pid, None),
+        return Some(match target {
+            Some(target) if !is_equivalent(known, from, owner, target, &need.host) => {
+                (Owner::Other(owner.name.clone()), pid, None)
+            }
             _ => (Owner::Meant, pid, Some(aim(all, owner))),
         });
     }
-    if network::look(None, Vec::new()).await.is_ok_and(|own| own.has(address)) {
+    if network::view(None, Vec::new()).await.is_ok_and(|own| own.has(address)) {
         return Some((Owner::Meant, i32::try_from(std::process::id()).ok(), Some(here)));
     }
     // of another host only the name is known
-    meant.map(|_| (Owner::Nobody, None, None))
+    target.map(|_| (Owner::Nobody, None, None))
 }
 
 /// The same connection from the host and inside the target: only if the cause is not known yet.

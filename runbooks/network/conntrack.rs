@@ -129,9 +129,9 @@ impl Check for Conntrack {
             return Err(Refusal::Precondition(format!("the limit is already {}", e.max)));
         }
         // below the warning limit afterwards, and never more than four times the old limit
-        let wanted = e.max.max(e.count).saturating_mul(2).min(e.max.saturating_mul(4)).min(MAX_LIMIT);
-        let (actions, undo) = sysctl::set(MAX, &e.max.to_string(), &wanted.to_string());
-        let memory = quantity::bytes((wanted - e.max) * BYTES_PER_ENTRY);
+        let new_max = e.max.max(e.count).saturating_mul(2).min(e.max.saturating_mul(4)).min(MAX_LIMIT);
+        let (actions, undo) = sysctl::set(MAX, &e.max.to_string(), &new_max.to_string());
+        let memory = quantity::bytes((new_max - e.max) * BYTES_PER_ENTRY);
         Ok(Plan::new(&RAISE, &SPEC, finding, judged.target, actions)
             .undo(undo)
             .affects([format!("up to {memory} more kernel memory when the table is full")]))

@@ -83,7 +83,7 @@ impl Check for Forwarding {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
         e.egress =
-            network::look(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
+            network::view(None, vec![network::EXTERNAL_ADDRESS]).await?.ways.into_iter().flatten().next().map(|w| w.interface);
         // a dot in an interface name is not a separator of the setting
         let own: Vec<String> = e.bridges.iter().filter(|(_, i)| !i.contains('.')).map(|(_, i)| own_setting(i)).collect();
         let read = move |io: &Io| {
@@ -207,13 +207,13 @@ fn drops(e: &Evidence) -> Vec<Finding> {
             }
         }
         if !hit.is_empty() {
-            let place = format!("chain {} of table {} ({})", chain.name, chain.table, chain.backend.program());
+            let label = format!("chain {} of table {} ({})", chain.name, chain.table, chain.backend.program());
             findings.push(
                 Finding::new(
                     &DROP,
                     Severity::Crit,
                     Subject::host(),
-                    format!("{place} drops outgoing packets of containers in {}, by {by}", hit.join(", ")),
+                    format!("{label} drops outgoing packets of containers in {}, by {by}", hit.join(", ")),
                 )
                 .cite("egress", egress)
                 .key(KeyKind::Host, "host"),
@@ -225,7 +225,7 @@ fn drops(e: &Evidence) -> Vec<Finding> {
 
 /// Evaluates one chain. A rule with more conditions than interfaces may match or not: it counts only if it accepts.
 fn chain_verdict<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, output: &str, depth: u8) -> Fate<'a> {
-    let fits = |wanted: Option<&String>, is: &str| match wanted {
+    let fits = |pattern: Option<&String>, is: &str| match pattern {
         None => true,
         Some(w) => match w.strip_prefix('!') {
             Some(not) => !matches_interface(not, is),

@@ -78,7 +78,7 @@ pub(super) struct Stop {
 
 impl Ladder {
     /// `b1:8080`.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn endpoint(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
     }
 
@@ -130,7 +130,7 @@ impl Ladder {
                     return at(5, format!("{name} has no listener on port {}", self.port));
                 }
                 if on.iter().all(|l| l.address.is_loopback()) {
-                    return at(5, format!("it listens on {} only", places(&on)));
+                    return at(5, format!("it listens on {} only", listeners(&on)));
                 }
                 if on.iter().all(|l| !l.address.is_unspecified() && l.address != address) {
                     return at(5, format!("it listens on {} only, but the client connects to {address}", on_addresses(&on)));
@@ -170,12 +170,12 @@ impl Ladder {
     }
 
     fn apart(&self) -> String {
-        let theirs = self.target.as_ref().map(|t| t.networks.join(", ")).filter(|n| !n.is_empty());
-        let mine = if self.networks.is_empty() { "none".to_owned() } else { self.networks.join(", ") };
+        let target_networks = self.target.as_ref().map(|t| t.networks.join(", ")).filter(|n| !n.is_empty());
+        let client_networks = if self.networks.is_empty() { "none".to_owned() } else { self.networks.join(", ") };
         format!(
-            "they share no network: {} is in {}, the client in {mine}",
+            "they share no network: {} is in {}, the client in {client_networks}",
             self.name(),
-            theirs.unwrap_or_else(|| "none".to_owned())
+            target_networks.unwrap_or_else(|| "none".to_owned())
         )
     }
 
@@ -219,7 +219,7 @@ impl Ladder {
         pass(2, "2 address", if address.is_empty() { String::new() } else { format!("{address} is {name}") });
         pass(3, "3 network", if self.on_host { "network of the host".to_owned() } else { self.shared.join(", ") });
         pass(4, "4 route", self.reached.as_ref().map(|_| "exists".to_owned()).unwrap_or_default());
-        pass(5, "5 listener", self.on_port().map(|on| places(&on)).unwrap_or_default());
+        pass(5, "5 listener", self.on_port().map(|on| listeners(&on)).unwrap_or_default());
         pass(6, "6 connection", self.reached.as_ref().map(ConnectResult::words).unwrap_or_default());
         if let Some(stop) = stop.filter(|s| s.step > 0) {
             seen.push((TITLES[usize::from(stop.step) - 1], stop.why));
@@ -236,7 +236,7 @@ impl Ladder {
             (format!("inside {name} to its own address"), &self.inside_own),
             (format!("inside {name} to 127.0.0.1"), &self.inside_loopback),
         ];
-        let words = tried.into_iter().filter_map(|(place, r)| Some(format!("{place}: {}", r.as_ref()?.words())));
+        let words = tried.into_iter().filter_map(|(origin, r)| Some(format!("{origin}: {}", r.as_ref()?.words())));
         words.collect::<Vec<_>>().join(", ")
     }
 }
@@ -249,8 +249,8 @@ fn is_content_error(error: &str) -> bool {
     ["expected", "invalid", "unsupported", "Content-Type", "parse", "duplicate"].iter().any(|w| error.contains(w))
 }
 
-fn places(on: &[&Listening]) -> String {
-    on.iter().map(|l| l.place()).collect::<Vec<_>>().join(" and ")
+fn listeners(on: &[&Listening]) -> String {
+    on.iter().map(|l| l.socket_address()).collect::<Vec<_>>().join(" and ")
 }
 
 fn on_addresses(on: &[&Listening]) -> String {

@@ -60,7 +60,7 @@ pub(super) struct Listeners {
 pub(super) struct Evidence {
     container: Container,
     listening: Vec<Listening>,
-    wanted: Vec<Wanted>,
+    wanted: Vec<RequestedPort>,
     /// Running containers that share a network with it.
     others: usize,
     /// `net.ipv6.bindv6only` in the container, if relevant.
@@ -73,7 +73,7 @@ pub(super) struct Evidence {
 
 /// A client that needs a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Wanted {
+struct RequestedPort {
     port: u16,
     by: String,
     /// Requested by an IPv6 address.
@@ -96,16 +96,17 @@ impl Check for Listeners {
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let known = cx.needs().await?;
-        let mine: Vec<&needs::Dependency> =
+        let dependencies: Vec<&needs::Dependency> =
             known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())).collect();
-        if mine.is_empty() && container.ports.is_empty() && container.exposed.is_empty() {
+        if dependencies.is_empty() && container.ports.is_empty() && container.exposed.is_empty() {
             return Err(ProbeError::Skip("it has no known client".to_owned()));
         }
-        let wanted = |n: &&needs::Dependency| Wanted { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
+        let requested_port =
+            |n: &&needs::Dependency| RequestedPort { port: n.port, by: n.label(), v6: n.host.parse::<Ipv6Addr>().is_ok() };
         let pid = container.process()?;
         let mut e = Evidence {
             listening: needs::listening(cx, pid, false).await?,
-            wanted: mine.iter().map(wanted).collect(),
+            wanted: dependencies.iter().map(requested_port).collect(),
             others: known.neighbours.others(&container),
             container: (*container).clone(),
             ..Evidence::default()
@@ -117,7 +118,7 @@ impl Check for Listeners {
         if !only_v6.is_empty() {
             e.v6_only = v6_only(pid).await;
         }
-        for need in mine.iter().filter(|n| only_v6.contains(&n.port) && !DATABASES.contains(&n.port)) {
+        for need in dependencies.iter().filter(|n| only_v6.contains(&n.port) && !DATABASES.contains(&n.port)) {
             let from = need.consumer.container.as_deref().and_then(|id| known.neighbours.get(id));
             let Some(ip) = known.neighbours.address(from, &container) else { continue };
             // the triage uses the same connection: it is made once
@@ -237,7 +238,7 @@ impl Evidence {
     }
 
     fn finding(&self, code: &'static Code, severity: Severity, port: u16, message: String) -> Finding {
-        let places: Vec<String> = self.listening.iter().map(Listening::place).collect();
+        let listeners: Vec<String> = self.listening.iter().map(Listening::socket_address).collect();
         let holder = self.on(port).iter().find_map(|l| l.process.clone());
         let holder = holder.or_else(|| self.listening.iter().find_map(|l| l.process.clone()));
         let set = |b: &Binding| match &b.address {
@@ -247,7 +248,7 @@ impl Evidence {
         Finding::new(code, severity, self.container.subject(), message)
             .key(KeyKind::Container, &self.container.id)
             .key(KeyKind::Port, port_key(&self.container.id, port))
-            .cite("listeners", if places.is_empty() { "none".to_owned() } else { places.join(", ") })
+            .cite("listeners", if listeners.is_empty() { "none".to_owned() } else { listeners.join(", ") })
             .cite_opt("process", holder)
             .cite("bind address variables", self.bindings.iter().map(set).collect::<Vec<_>>().join(", "))
     }
@@ -262,7 +263,7 @@ impl Evidence {
     }
 
     fn at(&self, port: u16) -> String {
-        self.on(port).iter().map(|l| l.place()).collect::<Vec<_>>().join(" and ")
+        self.on(port).iter().map(|l| l.socket_address()).collect::<Vec<_>>().join(" and ")
     }
 
     fn closed(&self, port: u16, by: &[String], instead: &[u16], severity: Severity) -> Finding {

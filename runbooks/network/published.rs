@@ -121,17 +121,17 @@ impl Check for Published {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement::default();
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for proxy in &e.proxies {
             match e.owner(proxy) {
                 None => {
-                    if told.insert(proxy.host.port()) {
+                    if reported.insert(proxy.host.port()) {
                         judgement.findings.push(stale(proxy));
                     }
                 }
                 Some(c) => {
                     let silent = c.open.as_ref().is_some_and(|open| !open.contains(&proxy.container.port()));
-                    if silent && !is_young(c.started_at, judged.taken_at, &self.settings) && told.insert(proxy.host.port()) {
+                    if silent && !is_young(c.started_at, judged.taken_at, &self.settings) && reported.insert(proxy.host.port()) {
                         judgement.findings.push(silent_behind(proxy, c));
                     }
                 }
@@ -211,8 +211,8 @@ fn silent_behind(proxy: &Proxy, c: &Publisher) -> Finding {
 
 impl Published {
     fn exposed(&self, c: &Publisher) -> Option<Finding> {
-        let everybody = |ip: &str| ip.is_empty() || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-        let meant = |p: &PortMap| {
+        let is_wildcard = |ip: &str| ip.is_empty() || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let is_allowed = |p: &PortMap| {
             let name = &c.subject.name;
             self.settings
                 .exposed_ok
@@ -222,7 +222,7 @@ impl Published {
         let mut open: Vec<(u16, u16, String)> = c
             .ports
             .iter()
-            .filter(|p| everybody(&p.host_ip) && !meant(p))
+            .filter(|p| is_wildcard(&p.host_ip) && !is_allowed(p))
             .filter_map(|p| Some((p.host, p.container, kind_of(c.product, p.container)?)))
             .collect();
         open.sort();
@@ -262,7 +262,7 @@ fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
         Some(Product::Loki) => Some("Loki".to_owned()),
         // they accept logs and traces of other hosts on purpose
         Some(Product::Alloy | Product::Promtail) | None => {
-            PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, what)| (*what).to_owned())
+            PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, service)| (*service).to_owned())
         }
     }
 }

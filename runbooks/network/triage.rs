@@ -72,32 +72,33 @@ impl Check for Triage {
             _ => (cx.running(target).await?.subject(), target.id.clone()),
         };
         let known = cx.needs().await?;
-        let its = |container: &Option<String>| container.as_deref().unwrap_or_default() == id;
+        let of_target = |container: &Option<String>| container.as_deref().unwrap_or_default() == id;
         let mut seen = BTreeSet::new();
         // needs of a proxy and of an endpoint have their own findings
-        let mine: Vec<&Dependency> = known
+        let dependencies: Vec<&Dependency> = known
             .list
             .iter()
             .filter(|n| {
-                its(&n.consumer.container)
+                of_target(&n.consumer.container)
                     && matches!(n.how, DependencySource::Scrape { .. } | DependencySource::Environment { .. })
             })
             .filter(|n| seen.insert((n.host.clone(), n.port)))
             .collect();
-        let mut gaps: Vec<String> = known.blind.iter().filter(|(c, _)| its(&c.container)).map(|(_, why)| why.clone()).collect();
+        let mut gaps: Vec<String> =
+            known.blind.iter().filter(|(c, _)| of_target(&c.container)).map(|(_, why)| why.clone()).collect();
         gaps.extend(
             known
                 .more
                 .iter()
-                .filter(|(c, _)| its(&c.container))
+                .filter(|(c, _)| of_target(&c.container))
                 .map(|(c, n)| format!("{n} more targets of {} were not checked", c.name)),
         );
-        if mine.is_empty() && gaps.is_empty() {
+        if dependencies.is_empty() && gaps.is_empty() {
             return Err(ProbeError::Skip("it needs no known service on this host".to_owned()));
         }
-        let climbed = join_all(mine.iter().map(|n| Box::pin(climb(cx, &known, n)))).await;
+        let climbed = join_all(dependencies.iter().map(|n| Box::pin(climb(cx, &known, n)))).await;
         let mut ladders = Vec::new();
-        for (need, climbed) in mine.iter().zip(climbed) {
+        for (need, climbed) in dependencies.iter().zip(climbed) {
             match climbed {
                 Ok(ladder) => ladders.extend(ladder),
                 Err(ProbeError::Skip(_)) => {}
@@ -105,11 +106,11 @@ impl Check for Triage {
             }
         }
         // a process of the host has its own name
-        let subject = match mine.first().filter(|_| id.is_empty()) {
+        let subject = match dependencies.first().filter(|_| id.is_empty()) {
             Some(n) => Subject { kind: Kind::Process, name: n.consumer.name.clone(), identity: n.consumer.pid.to_string() },
             None => subject,
         };
-        Ok(Evidence { subject, id, ladders, looked_at: mine.len(), gaps })
+        Ok(Evidence { subject, id, ladders, looked_at: dependencies.len(), gaps })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -123,7 +124,7 @@ impl Check for Triage {
             };
             let started = ladder.target.as_ref().and_then(|t| t.started_at);
             if stop.step == 5 && ladder.is_silent() && is_young(started, judged.taken_at, &self.settings) {
-                judgement.pending.push(format!("{} to have a listener", ladder.place()));
+                judgement.pending.push(format!("{} to have a listener", ladder.endpoint()));
                 continue;
             }
             judgement.findings.push(e.finding(ladder, &stop));
@@ -139,8 +140,8 @@ impl Evidence {
         let by_variable = matches!(ladder.how, Some(DependencySource::Environment { .. }));
         let severity = if stop.step == 0 && by_variable { Severity::Warn } else { Severity::Crit };
         let message = match stop.step {
-            0 => format!("{name} cannot reach {}: {}", ladder.place(), stop.why),
-            n => format!("{name} cannot reach {}: step {n} of {STEPS}, {}", ladder.place(), stop.why),
+            0 => format!("{name} cannot reach {}: {}", ladder.endpoint(), stop.why),
+            n => format!("{name} cannot reach {}: step {n} of {STEPS}, {}", ladder.endpoint(), stop.why),
         };
         let mut finding = Finding::new(&TRIAGE, severity, self.subject.clone(), message);
         finding = match &ladder.how {

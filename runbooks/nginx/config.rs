@@ -10,7 +10,7 @@ use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::around_nginx::called;
+use crate::nginx_context::called;
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
@@ -117,9 +117,9 @@ impl Check for Config {
         } else if let Some(why) = &tested.not_run {
             judgement.gaps.push(format!("`{}` could not be run: {why}", tested.command));
         } else if !tested.passes {
-            let (why, place) = message_and_place(tested.complaint());
+            let (why, position) = message_and_position(tested.complaint());
             let mut f = finding(&TEST, Severity::Crit, format!("{name} keeps running, but a restart would fail: {why}"))
-                .cite("at", place)
+                .cite("at", position)
                 .cite("test", &tested.command);
             f = match &e.unknown_host {
                 Some((_, Some(container))) => f.key(KeyKind::Container, container),
@@ -160,12 +160,12 @@ impl Check for Config {
     }
 }
 
-/// Message and place of a failed test.
-fn message_and_place(complaint: Option<&str>) -> (&str, String) {
+/// Message and position of a failed test.
+fn message_and_position(complaint: Option<&str>) -> (&str, String) {
     let Some(complaint) = complaint else { return ("`nginx -t` fails without a message", String::new()) };
     let text = complaint.split_once("] ").map_or(complaint, |(_, text)| text);
     match text.rsplit_once(" in /") {
-        Some((why, place)) => (why, format!("/{place}")),
+        Some((why, position)) => (why, format!("/{position}")),
         None => (text, String::new()),
     }
 }
@@ -184,13 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_and_place_of_failed_test() {
+    fn message_and_position_of_failed_test() {
         let line = r#"[emerg] host not found in upstream "b2:8080" in /etc/nginx/conf.d/shop.conf:3"#.to_owned();
         assert_eq!(unknown_host(&line).as_deref(), Some("b2"));
         let tested = ConfigTest { says: vec!["[warn] x".to_owned(), line], ..ConfigTest::default() };
-        let (why, at) = message_and_place(tested.complaint());
+        let (why, at) = message_and_position(tested.complaint());
         assert_eq!((why, at.as_str()), (r#"host not found in upstream "b2:8080""#, "/etc/nginx/conf.d/shop.conf:3"));
-        assert_eq!(message_and_place(ConfigTest::default().complaint()).0, "`nginx -t` fails without a message");
+        assert_eq!(message_and_position(ConfigTest::default().complaint()).0, "`nginx -t` fails without a message");
         assert_eq!(unknown_host("nothing"), None);
     }
 }

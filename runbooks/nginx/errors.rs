@@ -76,13 +76,13 @@ impl Check for Errors {
 
 impl Errors {
     fn finding(&self, judged: &Judged<'_>, e: &Evidence, signal: &Signal) -> Option<Finding> {
-        let (severity, what, hint, upstream) = meaning(&signal.kind)?;
+        let (severity, problem, hint, upstream) = meaning(&signal.kind)?;
         let least = if severity == Severity::Crit { 1 } else { self.settings.errors_warn };
         if signal.count < least {
             return None;
         }
         let message = format!(
-            "{} {what}, {} in {}",
+            "{} {problem}, {} in {}",
             judged.target.name,
             if signal.count == 1 { "once".to_owned() } else { format!("{} times", quantity::count_of(signal.count)) },
             quantity::duration(SignedDuration::from_secs(i64::from(e.window_s)))

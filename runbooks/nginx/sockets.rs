@@ -70,7 +70,7 @@ impl Check for Sockets {
         let server = Server::of(cx, target)?;
         let nginx = cx.nginx(target)?;
         let denied = || ProbeError::Denied {
-            what: "listening sockets".to_owned(),
+            subject: "listening sockets".to_owned(),
             from: format!("/proc/{}/net/tcp", nginx.master),
             needs: "root".to_owned(),
         };
@@ -79,16 +79,16 @@ impl Check for Sockets {
         let read = move |io: &Io| listeners_of(io, i64::from(master));
         let listeners = blocking::run("listening sockets", &from, READ_TIMEOUT, read).await?.ok_or_else(denied)?;
         let ports: Vec<u16> = nginx.config.listens.iter().map(|l| l.port).collect();
-        let look = || async {
+        let sample = || async {
             let read = move |io: &Io| waiting_to_be_accepted(io, master);
             let all = blocking::run("listening sockets", &from, READ_TIMEOUT, read).await?;
             let many = |(port, n): &(u16, u64)| ports.contains(port) && *n >= self.settings.backlog_warn;
             Ok::<Vec<(u16, u64)>, ProbeError>(all.into_iter().filter(many).collect())
         };
-        let mut waiting = look().await?;
+        let mut waiting = sample().await?;
         if !waiting.is_empty() {
             tokio::time::sleep(SAMPLE_INTERVAL).await;
-            let again = look().await?;
+            let again = sample().await?;
             waiting = waiting
                 .into_iter()
                 .filter_map(|(p, n)| again.iter().find(|(q, _)| *q == p).map(|(_, m)| (p, n.min(*m))))
@@ -114,8 +114,8 @@ impl Check for Sockets {
         let mut judgement = Judgement::default();
         let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
         let missing = e.listens.iter().filter(|l| {
-            let heard = |address| e.listeners.iter().any(|s| s.port == l.port && serves(s.address, address));
-            !l.udp && l.address.is_some_and(|address| !heard(address))
+            let has_listener = |address| e.listeners.iter().any(|s| s.port == l.port && serves(s.address, address));
+            !l.udp && l.address.is_some_and(|address| !has_listener(address))
         });
         let missing: Vec<String> =
             missing.filter_map(|l| Some(std::net::SocketAddr::new(l.address?, l.port).to_string())).collect();

@@ -12,7 +12,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::around_nginx::{Behind, behind_of};
+use crate::nginx_context::{Behind, upstreams_of};
 use crate::servers::Server;
 
 const FAILED: Code = Code {
@@ -64,8 +64,8 @@ impl Check for Traffic {
         let Some(known) = server.get() else { return Ok(Evidence::default()) };
         let window = SignedDuration::from_secs(i64::from(self.settings.window_s));
         let traffic = nginx.traffic(cx, known, window).await?;
-        let behind = if traffic.requests.failures() > 0 { behind_of(cx, known, &nginx).await } else { Vec::new() };
-        let all = if cx.ask.usage { Some(nginx.all_traffic().await?) } else { None };
+        let behind = if traffic.requests.failures() > 0 { upstreams_of(cx, known, &nginx).await } else { Vec::new() };
+        let all = if cx.options.usage { Some(nginx.all_traffic().await?) } else { None };
         Ok(Evidence { window_s: self.settings.window_s, traffic, behind, all, server })
     }
 

@@ -21,7 +21,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::around_nginx::ProxyContext;
+use crate::nginx_context::ProxyContext;
 use crate::processes::of_host;
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::{READ_TIMEOUT, Server};
@@ -140,13 +140,13 @@ impl Check for Upstreams {
         if nginx.config.backends.is_empty() {
             return Err(ProbeError::Skip("it has no upstreams, or resolves them at run time".to_owned()));
         }
-        let around = ProxyContext::of(cx, known).await;
-        let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: around.networks.clone(), ..Evidence::default() };
-        e.seen = self.look(&nginx, &around).await?;
-        self.compare(&nginx, &around, &mut e).await;
+        let context = ProxyContext::of(cx, known).await;
+        let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: context.networks.clone(), ..Evidence::default() };
+        e.seen = self.inspect(&nginx, &context).await?;
+        self.compare(&nginx, &context, &mut e).await;
         // by its oldest worker: a computed start time varies slightly between runs
         e.object = nginx.serving().next().map_or_else(String::new, |w| format!("{}@{}", known.identity(), w.pid));
-        remembered(cx, &around, &mut e);
+        remembered(cx, &context, &mut e);
         // a name that only NSS resolves (LDAP, mDNS) is resolved by `nginx -t`
         let unknown = |s: &UpstreamState| s.looked == Lookup::NoSuchName && s.container.is_none() && s.backend.unix.is_none();
         if e.seen.iter().any(|s| stale(s) != Stale::No || unknown(s)) {
@@ -192,24 +192,24 @@ impl Check for Upstreams {
 }
 
 impl Upstreams {
-    async fn look(&self, nginx: &Nginx, around: &ProxyContext) -> Result<Vec<UpstreamState>, ProbeError> {
+    async fn inspect(&self, nginx: &Nginx, context: &ProxyContext) -> Result<Vec<UpstreamState>, ProbeError> {
         let backends: Vec<Backend> = nginx.config.backends.iter().take(MAX_UPSTREAMS).cloned().collect();
-        let to_ask: BTreeSet<String> = backends
+        let unresolved: BTreeSet<String> = backends
             .iter()
-            .filter(|b| b.unix.is_none() && !b.host.is_empty() && around.called(&b.host).is_empty())
+            .filter(|b| b.unix.is_none() && !b.host.is_empty() && context.called(&b.host).is_empty())
             // a container of that name that does not exist now has no address, even if the name resolves elsewhere
-            .filter(|b| b.host.contains('.') || around.named(&b.host).is_none() || around.networks.is_empty())
+            .filter(|b| b.host.contains('.') || context.named(&b.host).is_none() || context.networks.is_empty())
             .map(|b| b.host.clone())
             .collect();
-        let to_ask: Vec<String> = to_ask.into_iter().collect();
-        let answers = look_up(nginx.master, to_ask.clone()).await?;
-        let looked: BTreeMap<String, Lookup> = to_ask.into_iter().zip(answers).collect();
-        let look = |backend: Backend| {
-            let looked = &looked;
+        let unresolved: Vec<String> = unresolved.into_iter().collect();
+        let answers = look_up(nginx.master, unresolved.clone()).await?;
+        let lookups: BTreeMap<String, Lookup> = unresolved.into_iter().zip(answers).collect();
+        let upstream_state = |backend: Backend| {
+            let lookups = &lookups;
             async move {
-                let called = around.called(&backend.host);
+                let called = context.called(&backend.host);
                 let (found, mut owner) = if called.is_empty() {
-                    (looked.get(&backend.host).cloned().unwrap_or(Lookup::NoSuchName), around.named(&backend.host))
+                    (lookups.get(&backend.host).cloned().unwrap_or(Lookup::NoSuchName), context.named(&backend.host))
                 } else {
                     (Lookup::Up(called.iter().map(|(_, ip)| *ip).collect()), called.first().map(|(c, _)| *c))
                 };
@@ -219,8 +219,8 @@ impl Upstreams {
                 } else if let Lookup::Up(addresses) = &found {
                     for ip in addresses.iter().take(8) {
                         let at = SocketAddr::new(*ip, backend.port);
-                        let (outcome, behind) = self.connect(nginx.master, at, around).await?;
-                        owner = owner.or(behind).or_else(|| around.owner(*ip));
+                        let (outcome, behind) = self.connect(nginx.master, at, context).await?;
+                        owner = owner.or(behind).or_else(|| context.owner(*ip));
                         tried.push((at.to_string(), outcome));
                     }
                 }
@@ -239,14 +239,14 @@ impl Upstreams {
                 Ok::<_, ProbeError>(UpstreamState { backend, looked: found, container, tried, known: None, others: Vec::new() })
             }
         };
-        join_all(backends.into_iter().map(look)).await.into_iter().collect()
+        join_all(backends.into_iter().map(upstream_state)).await.into_iter().collect()
     }
 
     async fn connect<'a>(
         &self,
         pid: i32,
         at: SocketAddr,
-        around: &'a ProxyContext,
+        context: &'a ProxyContext,
     ) -> Result<(ConnectOutcome, Option<&'a Container>), ProbeError> {
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
         let outcome = match netns::connect_inside(i64::from(pid), at, timeout).await? {
@@ -258,19 +258,22 @@ impl Upstreams {
         // docker-proxy accepts connections for a dead port too
         if outcome == ConnectOutcome::Connected
             && at.ip().is_loopback()
-            && around.networks.is_empty()
-            && let Some((c, port)) = around.publishes(at.port())
+            && context.networks.is_empty()
+            && let Some((c, port)) = context.publishes(at.port())
         {
-            let heard = listeners(c).await.is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
-            return Ok((if heard { outcome } else { ConnectOutcome::NothingBehind(format!("{} port {port}", c.name)) }, Some(c)));
+            let has_listener = listeners(c).await.is_none_or(|l| l.iter().any(|l| l.port == port && !l.is_loopback()));
+            return Ok((
+                if has_listener { outcome } else { ConnectOutcome::NothingBehind(format!("{} port {port}", c.name)) },
+                Some(c),
+            ));
         }
         Ok((outcome, None))
     }
 
     async fn unix(&self, pid: i32, path: &str) -> Result<ConnectOutcome, ProbeError> {
-        let way = ConnectAddr { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
+        let address = ConnectAddr { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
-        Ok(match open_connection(&way, timeout).await? {
+        Ok(match open_connection(&address, timeout).await? {
             Ok(_) => ConnectOutcome::Connected,
             Err(ConnectError::Refused) => ConnectOutcome::Refused,
             Err(ConnectError::Timeout) => ConnectOutcome::Timeout,
@@ -279,7 +282,7 @@ impl Upstreams {
     }
 
     /// Finds the addresses that nginx uses, for names of containers.
-    async fn compare(&self, nginx: &Nginx, around: &ProxyContext, e: &mut Evidence) {
+    async fn compare(&self, nginx: &Nginx, context: &ProxyContext, e: &mut Evidence) {
         let ports: BTreeSet<u16> = e.seen.iter().filter(|s| is_resolved_at_load(s)).map(|s| s.backend.port).collect();
         let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| !ports.is_empty()) else { return };
         let ports: Vec<u16> = ports.into_iter().collect();
@@ -311,8 +314,8 @@ impl Upstreams {
             .collect();
         // connections to addresses that nginx still uses: read together, on one thread
         let strange = known.iter().filter(|(ip, port)| !current.contains(&(IpAddr::V4(*ip), *port)));
-        let owners: BTreeSet<i32> = strange.filter_map(|(ip, _)| around.owner((*ip).into())?.pid()).collect();
-        let own = around.own.clone();
+        let owners: BTreeSet<i32> = strange.filter_map(|(ip, _)| context.owner((*ip).into())?.pid()).collect();
+        let own = context.own.clone();
         let read = move |io: &Io| {
             let used: BTreeMap<i32, BTreeSet<u16>> = owners.into_iter().map(|pid| (pid, ports_used_by(io, pid, &own))).collect();
             (remotes_of(io, worker), used)
@@ -328,16 +331,16 @@ impl Upstreams {
         for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s)) {
             let port = seen.backend.port;
             let Lookup::Up(addresses) = &seen.looked else { continue };
-            let mine = |ip: &IpAddr| match ip {
+            let in_use = |ip: &IpAddr| match ip {
                 IpAddr::V4(v4) if known.contains(&(*v4, port)) => Some(*v4),
                 _ => None,
             };
-            seen.known = Some(addresses.iter().filter_map(mine).collect());
+            seen.known = Some(addresses.iter().filter_map(in_use).collect());
             let strange = known.iter().filter(|(ip, p)| *p == port && !current.contains(&(IpAddr::V4(*ip), port)));
             seen.others = strange
                 .map(|(ip, _)| {
                     let at = SocketAddr::new((*ip).into(), port);
-                    let owner = around.owner((*ip).into());
+                    let owner = context.owner((*ip).into());
                     let answered = owner.is_some_and(|c| {
                         c.state.running && c.pid().and_then(|pid| used.get(&pid)).is_some_and(|ports| ports.contains(&port))
                     });
@@ -366,22 +369,22 @@ impl Upstreams {
             return;
         }
         let group = |s: &&UpstreamState| s.backend.group.is_some() && s.backend.group == seen.backend.group;
-        let others_answer = e.seen.iter().filter(group).any(|s| s.tried.iter().any(|(_, t)| *t == ConnectOutcome::Connected));
-        let severity = if others_answer || seen.backend.backup { Severity::Warn } else { Severity::Crit };
+        let peer_connected = e.seen.iter().filter(group).any(|s| s.tried.iter().any(|(_, t)| *t == ConnectOutcome::Connected));
+        let severity = if peer_connected || seen.backend.backup { Severity::Warn } else { Severity::Crit };
         let label = seen.backend.label();
-        let place = seen.backend.group.as_ref().map_or_else(|| label.clone(), |g| format!("{label} (of upstream {g})"));
+        let upstream = seen.backend.group.as_ref().map_or_else(|| label.clone(), |g| format!("{label} (of upstream {g})"));
         let finding = Finding::new(
             &UNREACHABLE,
             severity,
             e.server.subject(judged.target),
-            format!("{name} proxies requests to {place}, which {why}"),
+            format!("{name} proxies requests to {upstream}, which {why}"),
         );
         let mut finding = behind(&e.server, finding)
             .cite(
                 "from the network of nginx",
                 seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "),
             )
-            .cite("others of the group", if others_answer { "answer" } else { "" });
+            .cite("others of the group", if peer_connected { "answer" } else { "" });
         // dropped packets, not a rejecting service
         if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == ConnectOutcome::Timeout) {
             finding = of_host(finding);
@@ -407,8 +410,8 @@ impl Upstreams {
             }
             return Some(match &seen.container {
                 Some(c) if c.state == "running" && !e.networks.is_empty() => {
-                    let theirs = if c.networks.is_empty() { "none".to_owned() } else { c.networks.join(", ") };
-                    format!("shares no network with it: {} is in {theirs}, nginx in {}", c.name, e.networks.join(", "))
+                    let networks = if c.networks.is_empty() { "none".to_owned() } else { c.networks.join(", ") };
+                    format!("shares no network with it: {} is in {networks}, nginx in {}", c.name, e.networks.join(", "))
                 }
                 Some(c) => format!("has no address: container {} is {}", c.name, c.state),
                 None => "does not resolve: no such name".to_owned(),
@@ -425,7 +428,7 @@ impl Upstreams {
             },
             ConnectOutcome::Timeout => format!("does not answer within {} ms", self.settings.connect_timeout_ms),
             ConnectOutcome::Failed(why) => format!("cannot be reached: {why}"),
-            ConnectOutcome::NothingBehind(place) => format!("has no listener at {place}"),
+            ConnectOutcome::NothingBehind(endpoint) => format!("has no listener at {endpoint}"),
             ConnectOutcome::Connected => return None,
         })
     }
@@ -438,7 +441,7 @@ impl ConnectOutcome {
             Self::Refused => "refused".to_owned(),
             Self::Timeout => "timeout".to_owned(),
             Self::Failed(why) => why.clone(),
-            Self::NothingBehind(place) => format!("no listener at {place}"),
+            Self::NothingBehind(endpoint) => format!("no listener at {endpoint}"),
         }
     }
 }
@@ -451,7 +454,7 @@ fn metric(backend: &Backend) -> String {
 }
 
 /// Upstreams with another address at an earlier run, since which nginx has not resolved again.
-fn remembered(cx: &ProbeCx, around: &ProxyContext, e: &mut Evidence) {
+fn remembered(cx: &ProbeCx, context: &ProxyContext, e: &mut Evidence) {
     let object = e.object.clone();
     for seen in e.seen.iter_mut().filter(|s| is_resolved_at_load(s) && stale(s) == Stale::No) {
         let Lookup::Up(addresses) = &seen.looked else { continue };
@@ -459,7 +462,7 @@ fn remembered(cx: &ProbeCx, around: &ProxyContext, e: &mut Evidence) {
         let Ok(before) = u32::try_from(before.as_count()).map(Ipv4Addr::from) else { continue };
         if addresses.iter().all(|a| *a != IpAddr::V4(before)) {
             let at = SocketAddr::new(before.into(), seen.backend.port);
-            let owner = around.owner(before.into()).map(|c| c.name.clone());
+            let owner = context.owner(before.into()).map(|c| c.name.clone());
             seen.known = Some(Vec::new());
             seen.others = vec![Other { address: at.to_string(), owner, seen_talking: false }];
         }

@@ -13,7 +13,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{READ_TIMEOUT, Server, filesystem_at, without_room};
+use crate::servers::{READ_TIMEOUT, Server, filesystem_at, full_filesystems};
 
 const DISK: Code = Code {
     id: "postgres.disk",
@@ -72,23 +72,23 @@ impl Check for Disk {
         let Some(process) = server.get().and_then(|s| s.process) else {
             return Err(ProbeError::Skip("it is not running on this host: see postgres.up".to_owned()));
         };
-        let places = places(cx, &server).await;
-        if places.is_empty() {
+        let directories = data_directories(cx, &server).await;
+        if directories.is_empty() {
             return Err(ProbeError::Denied {
-                what: "its directories".to_owned(),
+                subject: "its directories".to_owned(),
                 from: format!("/proc/{}/cwd", process.pid),
                 needs: "root".to_owned(),
             });
         }
-        Ok(Evidence { server, places })
+        Ok(Evidence { server, places: directories })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut by_device: BTreeMap<&str, (Vec<&str>, &FsUsage)> = BTreeMap::new();
-        for place in &e.places {
-            by_device.entry(&place.space.dev).or_insert((Vec::new(), &place.space)).0.push(&place.what);
+        for directory in &e.places {
+            by_device.entry(&directory.space.dev).or_insert((Vec::new(), &directory.space)).0.push(&directory.what);
         }
-        let finding = |(dev, (what, space)): (&str, (Vec<&str>, &FsUsage))| {
+        let finding = |(dev, (names, space)): (&str, (Vec<&str>, &FsUsage))| {
             let s = &self.settings;
             let (severity, limit) = if space.avail < TWO_SEGMENTS {
                 (Severity::Crit, format!("needed {}", bytes(TWO_SEGMENTS)))
@@ -101,7 +101,7 @@ impl Check for Disk {
                 "{} has {} left for {}, {} full, {limit}",
                 space.mountpoint,
                 bytes(space.avail),
-                format_args!("{} of {}", what.join(" and "), judged.target.name),
+                format_args!("{} of {}", names.join(" and "), judged.target.name),
                 percent(space.percent)
             );
             Some(e.server.finding(&DISK, severity, judged.target, message).key(KeyKind::Filesystem, dev))
@@ -111,7 +111,7 @@ impl Check for Disk {
 }
 
 /// The server's directories. The data directory is the working directory of the postmaster, which changes to it at startup.
-async fn places(cx: &ProbeCx, server: &Server) -> Vec<DataDirectory> {
+async fn data_directories(cx: &ProbeCx, server: &Server) -> Vec<DataDirectory> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Vec::new() };
     let read = move |io: &Io| {
         let data = io.working_directory(process.pid)?;
@@ -122,30 +122,30 @@ async fn places(cx: &ProbeCx, server: &Server) -> Vec<DataDirectory> {
     let Some((data, tablespaces)) = read.ok().flatten() else { return Vec::new() };
     let mut directories = vec![("its data".to_owned(), data.clone()), ("its WAL".to_owned(), format!("{data}/pg_wal"))];
     directories.extend(tablespaces.into_iter().map(|f| ("a tablespace".to_owned(), f)));
-    let mut places = Vec::new();
-    for (what, path) in directories {
+    let mut found = Vec::new();
+    for (name, path) in directories {
         // the trailing `/.` follows a link to its target, as the server does
         if let Some(space) = filesystem_at(cx, server, &format!("{path}/.")).await {
-            places.push(DataDirectory { what, path, space });
+            found.push(DataDirectory { what: name, path, space });
         }
     }
-    places
+    found
 }
 
 /// The filesystem of the WAL.
 pub(super) async fn of_wal(cx: &ProbeCx, server: &Server) -> Option<FsUsage> {
-    places(cx, server).await.into_iter().find(|p| p.what == "its WAL").map(|p| p.space)
+    data_directories(cx, server).await.into_iter().find(|p| p.what == "its WAL").map(|p| p.space)
 }
 
 /// The full filesystems of the server's data. If it is not running: those of its container's mounts.
 pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
     let mut spaces: Vec<FsUsage> =
-        places(cx, server).await.into_iter().map(|p| p.space).filter(|s| s.avail < TWO_SEGMENTS / 2).collect();
+        data_directories(cx, server).await.into_iter().map(|p| p.space).filter(|s| s.avail < TWO_SEGMENTS / 2).collect();
     let stopped = server.get().filter(|s| s.process.is_none()).and_then(|s| s.container.clone());
     if let (Some(id), Some(docker)) = (stopped, &cx.docker)
         && let Ok(c) = docker.inspect(&id).await
     {
-        spaces = without_room(cx, docker, &c).await;
+        spaces = full_filesystems(cx, docker, &c).await;
     }
     let mut full: Vec<String> = spaces.into_iter().map(|s| s.dev).collect();
     full.sort();

@@ -99,8 +99,8 @@ impl Check for Replication {
         let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
         let mut findings: Vec<Finding> = Vec::new();
         if let Some(s) = &e.state {
-            let wanted = self.settings.primaries.iter().any(|p| p == name);
-            if s.standby && wanted {
+            let should_be_primary = self.settings.primaries.iter().any(|p| p == name);
+            if s.standby && should_be_primary {
                 findings.push(finding(
                     &READ_ONLY,
                     Severity::Crit,

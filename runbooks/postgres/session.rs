@@ -34,7 +34,7 @@ pub(super) async fn row<T: DeserializeOwned>(session: &Session, subject: &str, s
 fn gap(session: &Session, subject: &str, why: &PostgresError) -> String {
     match why {
         // insufficient_privilege
-        PostgresError::Said { sqlstate, .. } if sqlstate == "42501" => {
+        PostgresError::Server { sqlstate, .. } if sqlstate == "42501" => {
             format!("role {0} may not read {subject}: `GRANT pg_monitor TO {0}`", session.user)
         }
         other => format!("{subject} could not be read: {other}"),

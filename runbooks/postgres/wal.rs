@@ -199,8 +199,8 @@ impl Wal {
             return None;
         }
         let (name, held) = (&s.name, s.retained());
-        let room = e.space.as_ref().map(|f| held.saturating_add(f.avail));
-        let much = room.is_some_and(|room| held >= room / 4 && held >= MIN_RETAINED_BYTES);
+        let capacity = e.space.as_ref().map(|f| held.saturating_add(f.avail));
+        let much = capacity.is_some_and(|capacity| held >= capacity / 4 && held >= MIN_RETAINED_BYTES);
         let status = s.status.as_deref();
         let (severity, message) = if status == Some("lost") {
             (Severity::Warn, format!("the slot {name} is lost: the WAL that its consumer needs was removed"))

@@ -47,10 +47,12 @@ pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session
 fn no_info(why: RedisCommandError) -> ProbeError {
     match why {
         // a script blocks the server, or this user lacks the permission
-        RedisCommandError::Said(said) if said.code == "BUSY" => {
+        RedisCommandError::Rejected(error) if error.code == "BUSY" => {
             ProbeError::Skip("it accepts no other command while a script runs: see redis.up".to_owned())
         }
-        RedisCommandError::Said(said) => ProbeError::failed("INFO", "the server", &format!("{} {}", said.code, said.message)),
+        RedisCommandError::Rejected(error) => {
+            ProbeError::failed("INFO", "the server", &format!("{} {}", error.code, error.message))
+        }
         // the server answered a moment ago: this is a gap, not an outage
         RedisCommandError::Lost(why) => ProbeError::failed("INFO", "the server", &why.words()),
     }

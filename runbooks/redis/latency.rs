@@ -67,19 +67,19 @@ impl Check for Latency {
         let before = cx.history.oldest(&server.object(target), "aof_delayed_fsync", 3600);
         let mut slowest_ms: f64 = 0.0;
         // any reply counts; a single slow one may be a moment in which opsctl itself was not scheduled
-        let mut slow_ones = 0;
+        let mut slow_replies = 0;
         for _ in 0..PINGS {
             let started = Instant::now();
-            if session.ask::<Any>(&["PING"]).await.is_err() && session.refuses.is_none() {
+            if session.query::<Any>(&["PING"]).await.is_err() && session.refuses.is_none() {
                 break;
             }
             let took = started.elapsed().as_secs_f64() * 1000.0;
             if took > self.settings.latency_warn_ms {
-                slow_ones += 1;
+                slow_replies += 1;
             }
             slowest_ms = slowest_ms.max(took);
         }
-        if slow_ones == 1 {
+        if slow_replies == 1 {
             slowest_ms = slowest_ms.min(self.settings.latency_warn_ms);
         }
         let mut e = Evidence { server, info, slowest_ms, slow: Vec::new(), before };
@@ -123,7 +123,7 @@ impl Latency {
 }
 
 async fn slow_log(session: &Session) -> Vec<(String, f64)> {
-    let entries: Vec<SlowEntry> = session.ask(&["SLOWLOG", "GET", "10"]).await.unwrap_or_default();
+    let entries: Vec<SlowEntry> = session.query(&["SLOWLOG", "GET", "10"]).await.unwrap_or_default();
     let mut slow: Vec<(String, f64)> = entries.into_iter().map(|e| (e.command, e.micros as f64 / 1000.0)).collect();
     slow.sort_by(|a, b| b.1.total_cmp(&a.1));
     slow.truncate(3);

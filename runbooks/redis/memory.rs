@@ -150,7 +150,7 @@ impl Check for Memory {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let findings =
-            [self.room(judged, e), evictions(judged, e), broker_policy(judged, e), frag(judged, e), fork_risk(judged, e)];
+            [self.usage(judged, e), evictions(judged, e), broker_policy(judged, e), frag(judged, e), fork_risk(judged, e)];
         let object = e.server.object(judged.target);
         let sample = |metric: &str, value: u64| Sample::count(&object, metric, judged.taken_at, value);
         let samples = [
@@ -172,13 +172,13 @@ impl Check for Memory {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let name = &judged.target.name;
         let limit = e.limit.ok_or_else(|| Refusal::Precondition(format!("{name} has no memory limit")))?;
-        let wanted = limit / 4 * 3;
+        let new_limit = limit / 4 * 3;
         let used = e.info.number("used_memory").unwrap_or(u64::MAX);
-        if used > wanted {
+        if used > new_limit {
             return Err(Refusal::Precondition(format!(
                 "{name} uses {}, more than the {} that would be set: it would have to evict keys at once",
                 bytes(used),
-                bytes(wanted)
+                bytes(new_limit)
             )));
         }
         let set = |value: u64| Action::RedisSet {
@@ -188,9 +188,9 @@ impl Check for Memory {
         };
         let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");
         let then = if policy == "noeviction" { "writes are rejected".to_owned() } else { format!("keys are evicted ({policy})") };
-        Ok(Plan::new(&MAXMEMORY, &SPEC, finding, judged.target, vec![set(wanted)])
+        Ok(Plan::new(&MAXMEMORY, &SPEC, finding, judged.target, vec![set(new_limit)])
             .undo(vec![set(0)])
-            .affects([format!("at {} of its {} {then}", bytes(wanted), bytes(limit))])
+            .affects([format!("at {} of its {} {then}", bytes(new_limit), bytes(limit))])
             .recurs("lost at the next restart: also set `maxmemory` in its configuration file"))
     }
 }
@@ -203,7 +203,7 @@ impl Evidence {
 }
 
 impl Memory {
-    fn room(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+    fn usage(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let name = &judged.target.name;
         let used = e.info.number("used_memory")?;
         let s = &self.settings;

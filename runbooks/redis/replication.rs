@@ -66,12 +66,12 @@ impl Check for Replication {
             "min_slaves_good_slaves",
         ];
         let info = Info::of(&session, &keys).await?;
-        let wanted = if info.is("role", "master") {
+        let required = if info.is("role", "master") {
             session.setting("min-replicas-to-write").await.and_then(|v| v.parse().ok())
         } else {
             None
         };
-        Ok(Evidence { server: Server::of(cx, target)?, info, wanted })
+        Ok(Evidence { server: Server::of(cx, target)?, info, wanted: required })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -102,12 +102,12 @@ impl Check for Replication {
                     None
                 }
             }
-            _ => e.wanted.filter(|w| *w > 0).and_then(|wanted| {
+            _ => e.wanted.filter(|w| *w > 0).and_then(|required| {
                 let good = e.info.number("min_slaves_good_slaves").or_else(|| e.info.number("connected_slaves")).unwrap_or(0);
-                (good < wanted).then(|| {
+                (good < required).then(|| {
                     finding(
                         Severity::Crit,
-                        format!("{name} has {good} of the {wanted} replicas it requires: it rejects writes (NOREPLICAS)"),
+                        format!("{name} has {good} of the {required} replicas it requires: it rejects writes (NOREPLICAS)"),
                     )
                 })
             }),

@@ -12,12 +12,12 @@ pub(super) fn should_run(e: &Evidence) -> bool {
     let enabled = matches!(u.file_state.as_str(), "enabled" | "enabled-runtime");
     // a oneshot job ends; one with RemainAfterExit= that is inactive was not run, or was stopped
     let stays = service.kind != "oneshot" || service.remain_after_exit;
-    let wanted = u.wanted_by.iter().any(|w| e.others.get(w).is_some_and(|state| state == "active"));
+    let is_wanted = u.wanted_by.iter().any(|w| e.others.get(w).is_some_and(|state| state == "active"));
     // an unmet ConditionPathExists= or similar is intended
     let barred = u.condition == Some(false);
     // a bus name or a trigger starts it on demand
     let on_demand = service.kind == "dbus" || !u.triggered_by.is_empty();
-    u.load == "loaded" && enabled && stays && wanted && !barred && !on_demand && e.job.is_empty()
+    u.load == "loaded" && enabled && stays && is_wanted && !barred && !on_demand && e.job.is_empty()
 }
 
 pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {

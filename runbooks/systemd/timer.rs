@@ -102,8 +102,8 @@ impl Check for TimerCheck {
 fn not_started(e: &Evidence) -> bool {
     let u = &e.timer.unit;
     let enabled = matches!(u.file_state.as_str(), "enabled" | "enabled-runtime");
-    let wanted = u.wanted_by.iter().any(|w| e.timer.others.get(w).is_some_and(|state| state == "active"));
-    u.active == "inactive" && enabled && wanted && u.condition != Some(false)
+    let is_wanted = u.wanted_by.iter().any(|w| e.timer.others.get(w).is_some_and(|state| state == "active"));
+    u.active == "inactive" && enabled && is_wanted && u.condition != Some(false)
 }
 
 /// The last activation and the period, if the last activation was more than two periods ago and the host was up all that time.

@@ -57,7 +57,7 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         kernel_log: KernelLog::default(),
         history: Arc::new(HistoryError),
         redactor: Arc::default(),
-        ask: ProbeOptions::default(),
+        options: ProbeOptions::default(),
     }
 }
 

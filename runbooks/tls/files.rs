@@ -11,7 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::served::{EXPIRY, NOT_YET, WEAK};
-use super::{Settings, key_of, lasts};
+use super::{Settings, key_of, validity};
 
 const FILE: Code = Code {
     id: "tls.file",
@@ -61,9 +61,9 @@ impl Check for Files {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it no longer exists".to_owned());
-        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
-        let CertificateSource::File { path, key, pid, .. } = &reference.source else { return Err(gone()) };
+        let removed = || ProbeError::Skip("it no longer exists".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
+        let CertificateSource::File { path, key, pid, .. } = &reference.source else { return Err(removed()) };
         let files = tls::files(cx, *pid, vec![(path.clone(), key.clone())], &self.settings.ca_files).await?;
         Ok(Evidence { file: files.into_iter().next().unwrap_or_default(), reference: Some(reference) })
     }
@@ -157,10 +157,10 @@ impl Check for Files {
                     Severity::Crit,
                     format!("{} is not valid before {}", file.path, leaf.not_before),
                 ));
-            } else if let Some(severity) = lasts::too_short(&self.settings, leaf, judged.taken_at) {
+            } else if let Some(severity) = validity::too_short(&self.settings, leaf, judged.taken_at) {
                 judgement.findings.push(
-                    finding(&EXPIRY, severity, format!("{} {}", file.path, lasts::words(leaf, judged.taken_at)))
-                        .cite("until", lasts::life(leaf)),
+                    finding(&EXPIRY, severity, format!("{} {}", file.path, validity::words(leaf, judged.taken_at)))
+                        .cite("until", validity::life(leaf)),
                 );
             }
         } else if leaf.key_type == "RSA" && leaf.key_bits < 2048 {

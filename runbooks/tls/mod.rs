@@ -1,10 +1,10 @@
 //! The tls runbook: served certificates, certificate files, and their renewal.
 
 mod files;
-mod lasts;
 mod renewal;
 mod served;
 mod timer;
+mod validity;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::tls::lineage_of;

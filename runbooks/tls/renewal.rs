@@ -61,9 +61,9 @@ impl Check for Renewal {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it no longer exists".to_owned());
-        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
-        let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(gone()) };
+        let removed = || ProbeError::Skip("it no longer exists".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
+        let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(removed()) };
         let lineage = cx.tls.lineage(*pid, &reference.name).await?;
         let users = used_by.iter().filter_map(|id| cx.inventory.server(id)).map(|s| s.name.clone()).collect();
         let filesystem = match lineage.last_run {

@@ -11,7 +11,7 @@ use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, Handsha
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, key_of, lasts, served_key};
+use super::{Settings, key_of, served_key, validity};
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
 
@@ -138,12 +138,12 @@ impl Check for Served {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
-        let gone = || ProbeError::Skip("it no longer exists".to_owned());
-        let reference = cx.inventory.certificate(&target.id).ok_or_else(gone)?.clone();
+        let removed = || ProbeError::Skip("it no longer exists".to_owned());
+        let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
         let authorities = &self.settings.ca_files;
         let mut e = Evidence::default();
         if let CertificateSource::Nginx { server, pid, files, .. } = &reference.source {
-            let at = cx.inventory.server(server).ok_or_else(gone)?;
+            let at = cx.inventory.server(server).ok_or_else(removed)?;
             let target = Target { kind: Kind::Nginx, name: at.name.clone(), id: at.id.clone() };
             e.server = Server::of(cx, &target)?;
             let nginx = cx.nginx(&target)?;
@@ -174,7 +174,7 @@ impl Check for Served {
                 judgement.findings.push(about.default_certificate(leaf));
                 continue;
             }
-            judgement.measures.push(lasts::measure(&self.settings, judged, leaf));
+            judgement.measures.push(validity::measure(&self.settings, judged, leaf));
             judgement.findings.extend(about.time(chain, leaf));
             judgement.findings.extend(about.trust(chain, leaf, nameless));
             judgement.findings.extend(about.weak(chain));
@@ -194,7 +194,7 @@ impl Check for Served {
         for (served, file) in pairs(e) {
             let Some(disk) = file.chain.leaf() else { continue };
             if disk.not_after <= judged.taken_at || disk.not_before > judged.taken_at {
-                return refuse(format!("the certificate on disk is not valid now: {}", lasts::words(disk, judged.taken_at)));
+                return refuse(format!("the certificate on disk is not valid now: {}", validity::words(disk, judged.taken_at)));
             }
             match (file.key_matches, &file.key_problem) {
                 (Some(true), _) => {}
@@ -337,7 +337,7 @@ impl About<'_> {
     }
 
     fn default_certificate(&self, leaf: &Certificate) -> Finding {
-        let fault = if leaf.self_issued { "is self-signed".to_owned() } else { lasts::words(leaf, self.judged.taken_at) };
+        let fault = if leaf.self_issued { "is self-signed".to_owned() } else { validity::words(leaf, self.judged.taken_at) };
         self.finding(
             &DEFAULT,
             Severity::Info,
@@ -353,11 +353,11 @@ impl About<'_> {
         if leaf.not_before > now {
             let message = format!("the certificate for {} is not valid before {}", self.label(), leaf.not_before);
             findings.push(self.finding(&NOT_YET, Severity::Crit, Some(leaf), message));
-        } else if let Some(severity) = lasts::too_short(self.settings, leaf, now) {
-            let message = format!("the certificate for {} {}", self.label(), lasts::words(leaf, now));
+        } else if let Some(severity) = validity::too_short(self.settings, leaf, now) {
+            let message = format!("the certificate for {} {}", self.label(), validity::words(leaf, now));
             let finding = self
                 .finding(&EXPIRY, severity, Some(leaf), message)
-                .cite("until", lasts::life(leaf))
+                .cite("until", validity::life(leaf))
                 .cite("issued by", &leaf.issuer)
                 .cite("kind", if self.e.looked.chains.len() > 1 { &leaf.key_type } else { "" });
             // clients fail only once it has expired
@@ -366,13 +366,13 @@ impl About<'_> {
         for above in chain.certificates.iter().skip(1) {
             // a chain certificate that outlives the server certificate does not shorten its validity
             let ends_first = above.not_after < leaf.not_after || above.not_after <= now;
-            let Some(severity) = lasts::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
+            let Some(severity) = validity::too_short(self.settings, above, now).filter(|_| ends_first) else { continue };
             let another_path = above.not_after <= now && chain.refused.is_none();
             let severity = if another_path { Severity::Warn } else { severity };
-            let message = format!("{}, sent in the chain for {}, {}", above.subject, self.label(), lasts::words(above, now));
+            let message = format!("{}, sent in the chain for {}, {}", above.subject, self.label(), validity::words(above, now));
             findings.push(
                 self.finding(&CHAIN_EXPIRY, severity, Some(leaf), message)
-                    .cite("until", lasts::life(above))
+                    .cite("until", validity::life(above))
                     .cite("another path", if another_path { "valid; old clients do not find it" } else { "" }),
             );
         }
@@ -451,7 +451,7 @@ impl About<'_> {
             else {
                 continue;
             };
-            if covers(leaf, &tls::asked_name(name)) {
+            if covers(leaf, &tls::requested_name(name)) {
                 right += 1;
             } else if !wrong.iter().any(|(n, _)| n == name) {
                 wrong.push((name, leaf));
@@ -501,8 +501,8 @@ impl About<'_> {
                 "{} serves an old certificate for {}: it {}, the one on disk {}",
                 self.e.server.get().map_or("the server", |s| s.name.as_str()),
                 self.label(),
-                lasts::words(served, now),
-                lasts::words(disk, now)
+                validity::words(served, now),
+                validity::words(disk, now)
             );
             findings.push(
                 self.finding(&STALE, severity, Some(served), message)

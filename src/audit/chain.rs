@@ -147,7 +147,7 @@ pub struct Fault {
     /// Number of the line in the file, from 1.
     pub line: usize,
     /// Kind of fault.
-    pub what: FaultKind,
+    pub kind: FaultKind,
 }
 
 /// Faults of a line.
@@ -193,7 +193,7 @@ impl FaultKind {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "line {}: ", self.line)?;
-        match &self.what {
+        match &self.kind {
             FaultKind::Torn => write!(f, "torn by a crash; the chain continues"),
             FaultKind::Edited => write!(f, "edited after it was written"),
             FaultKind::Broken => write!(f, "does not follow the line before it; a line was removed, added or rewritten"),
@@ -236,20 +236,20 @@ pub fn verify(bytes: &[u8]) -> (usize, Vec<Fault>) {
         let next = seq.map(|s: u64| s.saturating_add(1));
         seq = match entry {
             _ if edited => {
-                faults.push(Fault { line, what: FaultKind::Edited });
+                faults.push(Fault { line, kind: FaultKind::Edited });
                 None
             }
             None => {
-                faults.push(Fault { line, what: FaultKind::Torn });
+                faults.push(Fault { line, kind: FaultKind::Torn });
                 seq
             }
             Some(entry) => {
-                let what = match next.filter(|n| *n != entry.seq) {
+                let kind = match next.filter(|n| *n != entry.seq) {
                     Some(n) => Some(misnumbered(n, entry.seq, &numbers)),
                     // an edited line before this one was reported already
                     None => (entry.prev != expected && !before_edited).then_some(FaultKind::Broken),
                 };
-                faults.extend(what.map(|what| Fault { line, what }));
+                faults.extend(kind.map(|kind| Fault { line, kind }));
                 Some(entry.seq)
             }
         };
@@ -288,7 +288,7 @@ pub fn signatures(bytes: &[u8], keys: &[PublicKey]) -> Signatures {
     let mut all = Signatures::default();
     let mut begun = false;
     for (i, line) in lines(bytes).enumerate().filter(|(_, line)| parse(line).is_some()) {
-        let mut fault = |what| all.faults.push(Fault { line: i + 1, what });
+        let mut fault = |kind| all.faults.push(Fault { line: i + 1, kind });
         let Some(signed) = signed(line) else {
             if begun {
                 fault(FaultKind::Unsigned);

@@ -104,10 +104,10 @@ impl Comparison {
             Self::Deleted(kept) => (true, format!("{db} has the head {kept}, the journal has no entry: it was removed")),
             Self::Truncated { kept, last } if *last < kept.entries => {
                 let from = last + 1;
-                let gone =
+                let removed =
                     if from == kept.entries { format!("entry {from}") } else { format!("entries {from} to {}", kept.entries) };
                 let text = format!(
-                    "{db} has the head {kept}, the journal ends with entry {last}: {gone} cut off, or the file replaced by an older copy"
+                    "{db} has the head {kept}, the journal ends with entry {last}: {removed} cut off, or the file replaced by an older copy"
                 );
                 (true, text)
             }
@@ -162,13 +162,13 @@ impl Checked {
     /// Whether the lines themselves show tampering.
     #[must_use]
     pub fn broken(&self) -> bool {
-        self.faults.iter().any(|f| f.what.is_tampering())
+        self.faults.iter().any(|f| f.kind.is_tampering())
     }
 
     /// All problems, those of the lines first.
     #[must_use]
     pub fn problems(&self, db: &Path) -> Vec<Problem> {
-        let lines = self.faults.iter().filter(|f| f.what.is_tampering());
+        let lines = self.faults.iter().filter(|f| f.kind.is_tampering());
         let lines = lines.map(|f| Problem { tampering: true, text: f.to_string() });
         let before =
             self.gaps.iter().map(|g| Problem { tampering: g.tampering, text: format!("found at {:.0}: {}", g.at, g.why) });
@@ -214,9 +214,9 @@ impl Journal {
         let path = self.path.display();
         let never_kept = checked.comparison == Comparison::NeverKept;
         let mut note = problem.as_ref().map(|p| {
-            let what =
+            let summary =
                 if p.tampering { "the journal of changes was tampered with" } else { "the journal of changes is not verified" };
-            format!("{what} ({path}): {}; see `opsctl audit verify`", p.text)
+            format!("{summary} ({path}): {}; see `opsctl audit verify`", p.text)
         });
         if self.adopt(&checked) && never_kept {
             let db = self.database();

@@ -114,12 +114,12 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             let tmp = tempfile::tempdir().unwrap();
             ensure(&tmp.path().join("ours")).unwrap();
-            let theirs = tmp.path().join("theirs");
-            std::fs::create_dir(&theirs).unwrap();
-            std::os::unix::fs::symlink(tmp.path().join("ours"), theirs.join("link")).unwrap();
-            ensure(&theirs.join("link")).unwrap();
-            std::os::unix::fs::chown(&theirs, Some(65534), None).unwrap();
-            assert!(ensure(&theirs.join("link")).is_err());
+            let other = tmp.path().join("theirs");
+            std::fs::create_dir(&other).unwrap();
+            std::os::unix::fs::symlink(tmp.path().join("ours"), other.join("link")).unwrap();
+            ensure(&other.join("link")).unwrap();
+            std::os::unix::fs::chown(&other, Some(65534), None).unwrap();
+            assert!(ensure(&other.join("link")).is_err());
         }
     }
 }

@@ -72,7 +72,7 @@ fn journal_rewritten_without_the_key() {
     f.three();
     f.edit(|text| rechained(&text, 1, |_| {}));
     assert_eq!(f.faults(), []);
-    let found: Vec<_> = f.signatures(&key).faults.into_iter().map(|f| (f.line, f.what)).collect();
+    let found: Vec<_> = f.signatures(&key).faults.into_iter().map(|f| (f.line, f.kind)).collect();
     assert_eq!(found, [(2, FaultKind::Unsigned), (3, FaultKind::Unsigned)]);
 }
 
@@ -82,7 +82,7 @@ fn unsigned_entry_appended_to_a_signed_journal() {
     let key = f.signed();
     f.three();
     Journal::at(f.journal.path().parent().unwrap()).append(Body::new(Kind::Note, "forged"), &Redactor::default()).unwrap();
-    assert_eq!(f.signatures(&key).faults, [Fault { line: 4, what: FaultKind::Unsigned }]);
+    assert_eq!(f.signatures(&key).faults, [Fault { line: 4, kind: FaultKind::Unsigned }]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn signature_moved_to_another_entry() {
         format!("{before}\n{}\n", chain::seal(open, Some(|_: &[u8]| stolen.clone())))
     });
     assert_eq!(f.faults(), []);
-    assert_eq!(f.signatures(&key).faults, [Fault { line: 3, what: FaultKind::Forged { key: key.public().id() } }]);
+    assert_eq!(f.signatures(&key).faults, [Fault { line: 3, kind: FaultKind::Forged { key: key.public().id() } }]);
 }
 
 #[test]

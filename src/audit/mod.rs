@@ -110,9 +110,9 @@ impl Journal {
     /// their journals have no signatures.
     #[must_use]
     pub fn signed_with(self, key: Option<&Path>) -> Self {
-        let us = rustix::process::geteuid();
-        let ours = |key: &&Path| us.is_root() || std::fs::metadata(key).is_ok_and(|meta| meta.uid() == us.as_raw());
-        Self { signing_key: key.filter(ours).map(Path::to_owned), ..self }
+        let uid = rustix::process::geteuid();
+        let is_own = |key: &&Path| uid.is_root() || std::fs::metadata(key).is_ok_and(|meta| meta.uid() == uid.as_raw());
+        Self { signing_key: key.filter(is_own).map(Path::to_owned), ..self }
     }
 
     /// The file.

@@ -474,10 +474,10 @@ fn head_of_a_report_is_found_again() {
     f.three();
     let (head, note) = f.journal.report().unwrap();
     assert_eq!((head.entries, head.problem.as_deref(), head.signature.as_deref(), note), (3, None, None, None));
-    let given: Head = head.mark().parse().unwrap();
-    assert_eq!(find(&f.journal.bytes().unwrap(), &given), Position::Last);
+    let expected: Head = head.mark().parse().unwrap();
+    assert_eq!(find(&f.journal.bytes().unwrap(), &expected), Position::Last);
     f.note("later");
-    assert_eq!(find(&f.journal.bytes().unwrap(), &given), Position::Followed(1));
+    assert_eq!(find(&f.journal.bytes().unwrap(), &expected), Position::Followed(1));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     pub(super) fn faults(&self) -> Vec<(usize, FaultKind)> {
-        verify(&self.journal.bytes().unwrap()).1.into_iter().map(|f| (f.line, f.what)).collect()
+        verify(&self.journal.bytes().unwrap()).1.into_iter().map(|f| (f.line, f.kind)).collect()
     }
 }
 
@@ -237,10 +237,10 @@ proptest! {
         f.three();
         let whole = f.journal.bytes().unwrap();
         let cut = &whole[..whole.len() - cut];
-        prop_assert!(verify(cut).1.iter().all(|fault| !fault.what.is_tampering()));
+        prop_assert!(verify(cut).1.iter().all(|fault| !fault.kind.is_tampering()));
         let mut changed = whole.clone();
         let at = at % (whole.len() - 1);
         changed[at] ^= 1;
-        prop_assert!(verify(&changed).1.iter().any(|fault| fault.what.is_tampering()), "byte {}", at);
+        prop_assert!(verify(&changed).1.iter().any(|fault| fault.kind.is_tampering()), "byte {}", at);
     }
 }

@@ -1,29 +1,29 @@
 //! All names: runbooks, codes, fixes and alerts, with the runbook documentation.
 
-mod page;
+mod documentation;
 
 use opsctl_core::model::{Code, FixSpec, Link, Runbook};
 use opsctl_runbooks::Settings;
 
-pub use page::{Page, SECTIONS};
+pub use documentation::{Documentation, SECTIONS};
 
 /// All names of this version of opsctl.
 pub struct Catalog {
     runbooks: Vec<Runbook>,
-    pages: Vec<Page>,
+    docs: Vec<Documentation>,
 }
 
 /// The object that a name refers to.
 #[derive(Clone, Copy)]
 pub enum Entry<'a> {
     /// A runbook.
-    Runbook(&'a Runbook, &'a Page),
+    Runbook(&'a Runbook, &'a Documentation),
     /// A code.
     Code(&'static Code),
     /// A fix.
     Fix(&'static FixSpec),
     /// An alert of a monitoring system, and the runbook it maps to.
-    Alert(&'a str, &'a Runbook, &'a Page),
+    Alert(&'a str, &'a Runbook, &'a Documentation),
 }
 
 impl Catalog {
@@ -36,13 +36,13 @@ impl Catalog {
     /// The catalog of these runbooks.
     #[must_use]
     pub fn of(runbooks: Vec<Runbook>) -> Self {
-        let pages = runbooks.iter().map(|r| Page::parse(r.doc)).collect();
-        Self { runbooks, pages }
+        let docs = runbooks.iter().map(|r| Documentation::parse(r.doc)).collect();
+        Self { runbooks, docs }
     }
 
     /// Runbooks with their documentation, in report order.
-    pub fn runbooks(&self) -> impl Iterator<Item = (&Runbook, &Page)> {
-        self.runbooks.iter().zip(&self.pages)
+    pub fn runbooks(&self) -> impl Iterator<Item = (&Runbook, &Documentation)> {
+        self.runbooks.iter().zip(&self.docs)
     }
 
     /// All codes, sorted, each once.
@@ -79,7 +79,7 @@ impl Catalog {
 
     /// The runbook that a code belongs to.
     #[must_use]
-    pub fn runbook_of(&self, code: &str) -> Option<(&Runbook, &Page)> {
+    pub fn runbook_of(&self, code: &str) -> Option<(&Runbook, &Documentation)> {
         let id = code.split('.').next().unwrap_or_default();
         self.runbooks().find(|(r, _)| r.id == id)
     }
@@ -88,8 +88,8 @@ impl Catalog {
     #[must_use]
     pub fn find(&self, word: &str) -> Option<Entry<'_>> {
         let same = |name: &str| name.eq_ignore_ascii_case(word);
-        if let Some((runbook, page)) = self.runbooks().find(|(r, _)| same(r.id)) {
-            return Some(Entry::Runbook(runbook, page));
+        if let Some((runbook, doc)) = self.runbooks().find(|(r, _)| same(r.id)) {
+            return Some(Entry::Runbook(runbook, doc));
         }
         if let Some(code) = self.codes().into_iter().find(|c| same(c.id)) {
             return Some(Entry::Code(code));
@@ -126,10 +126,10 @@ impl Default for Catalog {
 
 /// Faults of runbook documentation: missing or misplaced sections, tables that differ from the code.
 #[must_use]
-pub fn problems(runbook: &Runbook, page: &Page) -> Vec<String> {
-    let mut problems = page.problems();
-    problems.extend(differences("Verdicts", &page.table("Verdicts"), &code_rows(runbook)));
-    problems.extend(differences("Fixes", &page.table("Fixes"), &fix_rows(runbook)));
+pub fn problems(runbook: &Runbook, doc: &Documentation) -> Vec<String> {
+    let mut problems = doc.problems();
+    problems.extend(differences("Verdicts", &doc.table("Verdicts"), &code_rows(runbook)));
+    problems.extend(differences("Fixes", &doc.table("Fixes"), &fix_rows(runbook)));
     problems.into_iter().map(|p| format!("{}/RUNBOOK.md: {p}", runbook.id)).collect()
 }
 
@@ -156,11 +156,11 @@ fn once(rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
 }
 
 /// Rows that only one side has.
-fn differences(section: &str, page: &[Vec<String>], code: &[Vec<String>]) -> Vec<String> {
+fn differences(section: &str, doc: &[Vec<String>], code: &[Vec<String>]) -> Vec<String> {
     let line = |row: &[String]| format!("| {} |", row.join(" | "));
-    let missing = code.iter().filter(|r| !page.contains(r)).map(|r| format!("{section} lacks the row {}", line(r)));
+    let missing = code.iter().filter(|r| !doc.contains(r)).map(|r| format!("{section} lacks the row {}", line(r)));
     let extra =
-        page.iter().filter(|r| !code.contains(r)).map(|r| format!("{section} has a row that is not in the code: {}", line(r)));
+        doc.iter().filter(|r| !code.contains(r)).map(|r| format!("{section} has a row that is not in the code: {}", line(r)));
     missing.chain(extra).collect()
 }
 

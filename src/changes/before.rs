@@ -17,7 +17,7 @@ use crate::engine::Recording;
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(2);
 
 /// Maximum age of changes for a finding that has been open for long.
-const MAX_LOOK_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
+const MAX_LOOKBACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Number of changes cited with one finding.
 const MAX_CITED: usize = 3;
@@ -26,7 +26,7 @@ const MAX_CITED: usize = 3;
 #[must_use]
 pub fn reach(report: &Report) -> Option<Timestamp> {
     let began = report.findings.iter().filter(|f| is_root(f)).map(|f| f.since.unwrap_or(report.started_at)).min()?;
-    let earliest = report.started_at.checked_sub(MAX_LOOK_BACK).unwrap_or(Timestamp::UNIX_EPOCH);
+    let earliest = report.started_at.checked_sub(MAX_LOOKBACK).unwrap_or(Timestamp::UNIX_EPOCH);
     Some(began.checked_sub(MAX_AGE).unwrap_or(earliest).max(earliest))
 }
 
@@ -42,7 +42,7 @@ pub fn cite(findings: &mut [Finding], recording: &Recording) -> Vec<Change> {
         let began = finding.since.unwrap_or(recording.started_at);
         let line = |c: &&Change| {
             let earlier = quantity::duration(began.duration_since(c.at));
-            format!("{}, {earlier} before: {}", quantity::minute(c.at), c.says())
+            format!("{}, {earlier} before: {}", quantity::minute(c.at), c.summary())
         };
         let value = related.iter().map(line).collect::<Vec<_>>().join("\n");
         finding.evidence.push(Cited { label: "changed before".to_owned(), value });

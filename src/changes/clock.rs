@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn step_is_reported_and_slew_is_not() {
         let run = |second: i64, boot: f64| (Timestamp::from_second(1_000_000 + second).unwrap(), boot);
-        let lines = |series: &[_]| between(series).iter().map(Change::says).collect::<Vec<_>>();
+        let lines = |series: &[_]| between(series).iter().map(Change::summary).collect::<Vec<_>>();
         // an hour of 500 ppm is 1.8 s
         assert!(lines(&[run(0, 0.0), run(3600, 1700.0), run(3660, 1900.0)]).is_empty());
         assert_eq!(lines(&[run(0, 0.0), run(60, 7_200_000.0)]), ["clock set forward by 2 h, detected by this run"]);

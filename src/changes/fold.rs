@@ -43,8 +43,8 @@ fn fold_run(run: &[Change]) -> Vec<Change> {
         }
         let names: Vec<&str> =
             these.iter().map(|c| c.subject.split_once(':').map_or(c.subject.as_str(), |(_, name)| name)).collect();
-        let what = format!("{}: {}", verb(first), quantity::some_of(&names, MAX_NAMES));
-        out.push(Change { subject: quantity::count(near, &first.kind.to_string()), what, ..first.clone() });
+        let description = format!("{}: {}", verb(first), quantity::some_of(&names, MAX_NAMES));
+        out.push(Change { subject: quantity::count(near, &first.kind.to_string()), what: description, ..first.clone() });
     }
     out
 }
@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn many_similar_changes_are_one_line() {
         let at = |second| Timestamp::from_second(second).unwrap_or_default();
-        let package = |second, name: &str, what: &str| {
-            Change::new(at(second), ChangeKind::Package, format!("package:{name}"), what).by(Some("apt-get"))
+        let package = |second, name: &str, description: &str| {
+            Change::new(at(second), ChangeKind::Package, format!("package:{name}"), description).by(Some("apt-get"))
         };
         let mut changes: Vec<Change> =
             ["a", "b", "c", "d", "e"].iter().zip(0..).map(|(n, s)| package(s, n, "upgraded from 1 to 2")).collect();
@@ -68,7 +68,7 @@ mod tests {
         // the same change much later is not folded with the first ones
         changes.extend((0..4).map(|s| package(9000 + s, "i", "removed, version 1")));
         changes.extend((0..5).map(|s| Change::new(at(9100 + s), ChangeKind::Note, "deploy", "shop")));
-        let folded: Vec<String> = fold(&changes).iter().map(Change::says).collect();
+        let folded: Vec<String> = fold(&changes).iter().map(Change::summary).collect();
         assert_eq!(folded.len(), 1 + 1 + 2 + 1 + 5, "{folded:?}");
         assert_eq!(folded[0], "5 packages upgraded: a, b, c and 2 more (by apt-get)");
         assert_eq!(

@@ -62,21 +62,21 @@ fn acted(entry: &Entry, all: &[Entry]) -> Option<Change> {
         return None;
     }
     let of = all.iter().find(|e| Some(e.seq) == entry.body.of);
-    let what = match (entry.body.ending?, of.is_some_and(|e| e.body.kind == Kind::Undo)) {
+    let description = match (entry.body.ending?, of.is_some_and(|e| e.body.kind == Kind::Undo)) {
         (ending, true) => format!("fix {fix} reverted, {ending}"),
         (Ending::Failed, false) => format!("fix {fix} tried, failed"),
         (ending, false) => format!("fix {fix} applied, {ending}"),
     };
     // the user is that of the intent: a later run can have written the outcome
     let by = of.map_or_else(|| entry.by.to_string(), |e| e.by.to_string());
-    Some(Change::new(entry.at, ChangeKind::Opsctl, subject.to_string(), what).by(Some(by)))
+    Some(Change::new(entry.at, ChangeKind::Opsctl, subject.to_string(), description).by(Some(by)))
 }
 
 /// A waiver of the command line, at the time of its creation.
 fn waived(waiver: &waive::Waiver) -> Option<Change> {
     let waive::Window::Once { from, .. } = waiver.window else { return None };
-    let what = format!("waived, {}", waiver.tag.words());
-    let mut change = Change::new(from, ChangeKind::Opsctl, waiver.which.to_string(), what).by(Some(&waiver.by));
+    let description = format!("waived, {}", waiver.tag.words());
+    let mut change = Change::new(from, ChangeKind::Opsctl, waiver.which.to_string(), description).by(Some(&waiver.by));
     // it changes the report, not the host
     change.concerns.clear();
     Some(change)

@@ -59,7 +59,7 @@ enum Command {
 struct Verify {
     /// Compare with a head that a report, mail or metric of this host contains; with or without its signature
     #[arg(long, value_name = "COUNT:HASH")]
-    head: Option<GivenHead>,
+    head: Option<ExpectedHead>,
     /// Verify signatures with this public key: a file or 64 hex digits; can be given several times. Default: that of the configuration
     #[arg(long, value_name = "PUBLIC", value_parser = PublicKey::read)]
     key: Vec<PublicKey>,
@@ -70,13 +70,13 @@ struct Verify {
 
 /// A head given on the command line.
 #[derive(Debug, Clone)]
-struct GivenHead {
+struct ExpectedHead {
     head: Head,
     /// Id of the key and signature.
     signature: Option<String>,
 }
 
-impl FromStr for GivenHead {
+impl FromStr for ExpectedHead {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -99,18 +99,20 @@ const ROOT_JOURNAL: &str = "/var/lib/opsctl/journal.jsonl";
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, config: &Config) -> anyhow::Result<u8> {
-    let around = ConfigEnvironment::of_process();
+    let environment = ConfigEnvironment::of_process();
     let key = config.signing_key.as_deref();
-    let journal = Journal::at(&around.state_dir(config.state_dir.as_deref())).signed_with(key);
+    let journal = Journal::at(&environment.state_dir(config.state_dir.as_deref())).signed_with(key);
     let out = &mut std::io::stdout().lock();
     let result = match args.command.as_ref().unwrap_or(&Command::Show { last: None, format: Format::Table }) {
-        Command::Show { last, format } => show(&journal, *last, *format, around.root, out),
-        Command::Verify(verify) => verify.run(&journal, key.filter(|_| around.root), around.root, out),
+        Command::Show { last, format } => show(&journal, *last, *format, environment.root, out),
+        Command::Verify(verify) => verify.run(&journal, key.filter(|_| environment.root), environment.root, out),
         Command::Accept { reason } => accept(&journal, reason, out),
         Command::Key { file } => create_key(file, out),
     };
     result.map_err(|e| match e.downcast_ref::<audit::JournalError>() {
-        Some(denied) if denied.is_permission() && !around.root => e.context("this needs root, for example `sudo opsctl audit`"),
+        Some(denied) if denied.is_permission() && !environment.root => {
+            e.context("this needs root, for example `sudo opsctl audit`")
+        }
         _ => e,
     })
 }
@@ -224,14 +226,14 @@ impl Verify {
         };
         let keys = self.keys(configured, &mut outcome)?;
         self.signatures(&bytes, &keys, &mut outcome)?;
-        self.given_head(&bytes, &keys, &mut outcome)?;
+        self.verify_head(&bytes, &keys, &mut outcome)?;
         if let (None, Some(text)) = (&self.file, owner_note(journal, root)) {
             outcome.line(&text)?;
         }
         if outcome.code == 2 {
-            let place = self.file.as_deref().unwrap_or(journal.path()).parent().unwrap_or(Path::new("/")).display();
+            let directory = self.file.as_deref().unwrap_or(journal.path()).parent().unwrap_or(Path::new("/")).display();
             outcome.line(&format!(
-                "to do: keep a copy of {place} as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
+                "to do: keep a copy of {directory} as evidence; compare the head in reports, mails and metrics that left this host (--head) to \
                  date the change; restore the journal, or `opsctl audit accept REASON` when the change is explained"
             ))?;
         }
@@ -282,10 +284,10 @@ impl Verify {
     }
 
     /// The head of the command line.
-    fn given_head(&self, bytes: &[u8], keys: &[PublicKey], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
-        let Some(given) = &self.head else { return Ok(()) };
-        let head = &given.head;
-        match &given.signature {
+    fn verify_head(&self, bytes: &[u8], keys: &[PublicKey], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
+        let Some(expected) = &self.head else { return Ok(()) };
+        let head = &expected.head;
+        match &expected.signature {
             None => {}
             Some(mark) if keys.iter().any(|key| key.verifies_head(head, mark)) => {
                 outcome.line("the head given is signed with a key of this journal")?;
@@ -324,7 +326,7 @@ impl Verify {
 /// The lines of the journal.
 fn chain(path: &Path, bytes: &[u8], entries: usize, faults: &[Fault], outcome: &mut Outcome<'_>) -> anyhow::Result<()> {
     for fault in faults {
-        if fault.what.is_tampering() {
+        if fault.kind.is_tampering() {
             outcome.problem(true, &fault.to_string())?;
         } else {
             outcome.line(&fault.to_string())?;
@@ -371,7 +373,7 @@ fn compare_head(journal: &Journal, checked: &Checked, outcome: &mut Outcome<'_>)
         _ => {}
     }
     // those of the lines are printed already
-    let lines = checked.faults.iter().filter(|f| f.what.is_tampering()).count();
+    let lines = checked.faults.iter().filter(|f| f.kind.is_tampering()).count();
     for Problem { tampering, text } in checked.problems(&db).into_iter().skip(lines) {
         outcome.problem(tampering, &text)?;
     }
@@ -384,7 +386,7 @@ fn entries_of(n: usize) -> String {
 
 fn accept(journal: &Journal, reason: &str, out: &mut dyn Write) -> anyhow::Result<u8> {
     let checked = journal.check()?;
-    if let Some(fault) = checked.faults.iter().find(|f| f.what.is_tampering()) {
+    if let Some(fault) = checked.faults.iter().find(|f| f.kind.is_tampering()) {
         let path = journal.path().display();
         bail!("{fault}: lines of a journal cannot be accepted; move {path} away as evidence, then accept that it is missing");
     }
@@ -452,7 +454,7 @@ mod tests {
             self.text(|out| show(&self.journal, last, format, root, out)).1
         }
 
-        fn head(&self) -> GivenHead {
+        fn head(&self) -> ExpectedHead {
             self.journal.report().unwrap().0.mark().parse().unwrap()
         }
 
@@ -687,8 +689,8 @@ mod tests {
     #[test]
     fn given_head_is_count_hash_and_optional_signature() {
         let hash = "0".repeat(64);
-        let given: GivenHead = format!("7:{hash}:0123456789abcdef:ff").parse().unwrap();
-        assert_eq!((given.head.entries, given.signature.as_deref()), (7, Some("0123456789abcdef:ff")));
-        assert!("7".parse::<GivenHead>().is_err() && format!("{hash}:7").parse::<GivenHead>().is_err());
+        let expected: ExpectedHead = format!("7:{hash}:0123456789abcdef:ff").parse().unwrap();
+        assert_eq!((expected.head.entries, expected.signature.as_deref()), (7, Some("0123456789abcdef:ff")));
+        assert!("7".parse::<ExpectedHead>().is_err() && format!("{hash}:7").parse::<ExpectedHead>().is_err());
     }
 }

@@ -70,8 +70,8 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    if let Some(what) = args.emit {
-        render::print(&emit::text(what, args.from.as_deref(), args.sha256.as_deref()))?;
+    if let Some(format) = args.emit {
+        render::print(&emit::text(format, args.from.as_deref(), args.sha256.as_deref()))?;
         return Ok(0);
     }
     render::init_tracing(global.verbose);
@@ -94,7 +94,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut boot_log = BootLog { began: Instant::now(), lines: Vec::new(), last: String::new(), progress };
     // each run has its own deadline; --wait limits the whole loop
     drop(limit);
-    let directory = args.log_dir.clone().unwrap_or_else(|| crate::look::state_dir(&config));
+    let directory = args.log_dir.clone().unwrap_or_else(|| crate::diagnosis::state_dir(&config));
     let json = Some((Format::Json, directory.join("bootstrap.json")));
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.also(json)));
     let assessment = run::block_on(boot(args, &config, &selection, &made.partial, &mut boot_log))?;
@@ -102,7 +102,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     watchdog::exit_code(code);
     let _limit = watchdog::for_now("writing the report", REPORT_TIMEOUT, Some(code));
     if args.report.timings {
-        boot_log.progress.say(&boot_log.progress.timings());
+        boot_log.progress.print(&boot_log.progress.timings());
     }
     if let Err(e) = write_files(&directory, &assessment, &boot_log, config.file_mode) {
         // the report is still printed on standard output
@@ -116,7 +116,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 /// Diagnoses and applies fixes in a loop until nothing is starting or `--wait` has elapsed.
 async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc<Partial>, boot_log: &mut BootLog) -> Assessment {
     let limit = watchdog::for_now("opening the history", config.deadline, None);
-    let (session, store) = crate::look::session(config, ProbeOptions::default(), args.report.deadline).await;
+    let (session, store) = crate::diagnosis::session(config, ProbeOptions::default(), args.report.deadline).await;
     drop(limit);
     let mut applied = 0;
     let mut tried: Vec<Offer> = Vec::new();
@@ -148,7 +148,7 @@ async fn boot(args: &Args, config: &Config, selection: &Selection, partial: &Arc
     boot_log.progress.finish();
     store.record(std::mem::take(&mut assessment.samples)).await;
     assessment.report.notes.extend(store.note());
-    add_journal(&mut assessment.report, &crate::look::state_dir(config), config.signing_key.as_deref()).await;
+    add_journal(&mut assessment.report, &crate::diagnosis::state_dir(config), config.signing_key.as_deref()).await;
     for finding in assessment.report.findings.iter().filter(|f| f.severity > Severity::Info) {
         boot_log.note(&format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message));
     }
@@ -182,21 +182,21 @@ fn may_still_succeed(assessment: &Assessment) -> Vec<&Pending> {
 
 /// R1 fixes of provisioning that are possible and were not tried yet.
 fn offers(assessment: &Assessment, tried: &[Offer]) -> Vec<Offer> {
-    let wanted = |o: &&Offer| {
+    let selected = |o: &&Offer| {
         let provisioning = PROVISIONING_RUNBOOKS.contains(&o.finding.runbook.as_str());
         let harmless = o.plan.as_ref().is_ok_and(|p| p.risk == Risk::R1);
         provisioning && harmless && o.refused.is_none() && !tried.iter().any(|t| t.plan == o.plan)
     };
-    assessment.offers.iter().filter(wanted).cloned().collect()
+    assessment.offers.iter().filter(selected).cloned().collect()
 }
 
 async fn apply(offers: &[Offer], config: &Config, session: &Session, boot_log: &mut BootLog) -> usize {
-    let place = GuardContext::of(config);
+    let context = GuardContext::of(config);
     let mut applied = 0;
     for offer in offers {
         let mut transcript = Vec::new();
-        let asked = FixOptions { dry_run: false, yes: true, risk: Some(Risk::R1) };
-        let exit = place.guard(session, asked, &mut transcript).fix(offer).await;
+        let options = FixOptions { dry_run: false, yes: true, risk: Some(Risk::R1) };
+        let exit = context.guard(session, options, &mut transcript).fix(offer).await;
         applied += usize::from(exit.code() == 0);
         for line in String::from_utf8_lossy(&transcript).lines() {
             boot_log.note(line);
@@ -216,22 +216,22 @@ struct BootLog {
 impl BootLog {
     fn note(&mut self, text: &str) {
         let line = format!("{:>6.1} s  {}", self.began.elapsed().as_secs_f64(), printable(text));
-        self.progress.say(&line);
+        self.progress.print(&line);
         self.lines.push(line);
     }
 
     /// Logged once, not every two seconds.
-    fn note_waiting(&mut self, what: &str) {
-        self.progress.wait(&format!("{} waiting for {what}", span(self.began.elapsed())));
-        if self.last != what {
-            what.clone_into(&mut self.last);
-            self.note(&format!("waiting for {what}"));
+    fn note_waiting(&mut self, condition: &str) {
+        self.progress.wait(&format!("{} waiting for {condition}", span(self.began.elapsed())));
+        if self.last != condition {
+            condition.clone_into(&mut self.last);
+            self.note(&format!("waiting for {condition}"));
         }
     }
 }
 
 fn list(pending: &[&Pending]) -> String {
-    let mut names: Vec<&str> = pending.iter().map(|p| p.what.as_str()).collect();
+    let mut names: Vec<&str> = pending.iter().map(|p| p.condition.as_str()).collect();
     names.dedup();
     names.join(", ")
 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn pending(check: &str) -> Pending {
-        Pending { check: check.into(), target: "host".into(), what: format!("{check} to pass") }
+        Pending { check: check.into(), target: "host".into(), condition: format!("{check} to pass") }
     }
 
     /// `a.cause` explains `b.effect`; both are open, `c.other` has no finding.

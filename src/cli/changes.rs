@@ -46,7 +46,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let since = clock::now().checked_sub(args.since)?;
     let changes = run::block_on(async {
-        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
+        let (session, _) = crate::diagnosis::session(&config, ProbeOptions::default(), None).await;
         Box::pin(session.changes(since, SOURCE_TIMEOUT)).await
     })?;
     // JSON and --verbose list each change
@@ -108,9 +108,9 @@ fn markdown(changes: &Changes, length: SignedDuration) -> String {
         out += "| when | kind | subject | change | by |\n|---|---|---|---|---|\n";
     }
     for c in &changes.changes {
-        let [at, kind, subject, what, _] = columns(c);
+        let [at, kind, subject, description, _] = columns(c);
         let by = c.by.as_deref().unwrap_or_default();
-        let _ = writeln!(out, "| {at} | {kind} | {} | {} | {} |", cell(&subject), cell(&what), cell(by));
+        let _ = writeln!(out, "| {at} | {kind} | {} | {} | {} |", cell(&subject), cell(&description), cell(by));
     }
     if !changes.unknown.is_empty() {
         out += "\n**Unavailable**\n\n";

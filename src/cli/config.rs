@@ -49,11 +49,11 @@ enum Command {
 
 /// Runs the subcommand; `named` is `--config`.
 pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
-    let around = ConfigEnvironment::of_process();
+    let environment = ConfigEnvironment::of_process();
     let mut out = std::io::stdout().lock();
     match &args.command {
         Command::Init { file, force } => {
-            let path = file.clone().or_else(|| named.map(Path::to_owned)).unwrap_or_else(|| around.default_config());
+            let path = file.clone().or_else(|| named.map(Path::to_owned)).unwrap_or_else(|| environment.default_config());
             if path == Path::new("-") {
                 out.write_all(config::commented_defaults().as_bytes())?;
                 return Ok(0);
@@ -74,7 +74,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
         }
         Command::Check { file } => {
-            match file.as_deref().map_or_else(|| load(named, &around), |path| config::check(path, &KnownNames::registry())) {
+            match file.as_deref().map_or_else(|| load(named, &environment), |path| config::check(path, &KnownNames::registry())) {
                 Ok(loaded) => {
                     match &loaded.config.file {
                         Some(path) => writeln!(out, "{}: ok", path.display())?,
@@ -93,7 +93,7 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             }
         }
         Command::Show => {
-            let loaded = load(named, &around)?;
+            let loaded = load(named, &environment)?;
             match &loaded.config.file {
                 Some(path) => writeln!(out, "# from {}", path.display())?,
                 None => writeln!(out, "# no configuration file; all values are defaults")?,
@@ -113,8 +113,8 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn load(named: Option<&Path>, around: &ConfigEnvironment) -> Result<config::Loaded, ConfigError> {
-    config::load(named, around, &KnownNames::registry())
+fn load(named: Option<&Path>, environment: &ConfigEnvironment) -> Result<config::Loaded, ConfigError> {
+    config::load(named, environment, &KnownNames::registry())
 }
 
 /// The line for a valid site runbook.

@@ -24,6 +24,6 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: args.skip.clone(), words: Vec::new() };
-    let ask = ProbeOptions { usage: args.usage, ..ProbeOptions::default() };
-    report(&selection, ask, &args.report, global)
+    let options = ProbeOptions { usage: args.usage, ..ProbeOptions::default() };
+    report(&selection, options, &args.report, global)
 }

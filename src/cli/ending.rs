@@ -89,11 +89,11 @@ pub(super) fn of_line() -> Ending {
 pub(super) fn of_start(arguments: &[OsString]) -> watchdog::Limit {
     let shown = Shown::guessed(arguments);
     watchdog::on_overdue(of_report(Arc::default(), shown));
-    watchdog::within("reading the configuration", watchdog::began(), given_deadline(arguments), None)
+    watchdog::within("reading the configuration", watchdog::began(), requested_deadline(arguments), None)
 }
 
 /// The deadline on the command line.
-fn given_deadline(arguments: &[OsString]) -> Duration {
+fn requested_deadline(arguments: &[OsString]) -> Duration {
     value(arguments, "--deadline").and_then(|d| config::duration(&d).ok()).unwrap_or(DEFAULT_DEADLINE)
 }
 

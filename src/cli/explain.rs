@@ -7,7 +7,7 @@ use opsctl_core::model::{Code, FixSpec};
 
 use super::exit::{self, UsageError};
 use super::{Global, run};
-use crate::catalog::{Catalog, Entry, Page};
+use crate::catalog::{Catalog, Documentation, Entry};
 use crate::config::did_you_mean;
 use crate::render::{self, OutputEnvironment, Style, pretty};
 
@@ -41,13 +41,13 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
 /// The explanation as Markdown.
 fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
     match entry {
-        Entry::Runbook(_, page) => documentation(page),
-        Entry::Alert(name, runbook, page) => {
+        Entry::Runbook(_, doc) => documentation(doc),
+        Entry::Alert(name, runbook, doc) => {
             format!(
                 "The alert {name} is handled by the runbook {}: `opsctl {}`\n\n{}",
                 runbook.id,
                 runbook.id,
-                documentation(page)
+                documentation(doc)
             )
         }
         Entry::Code(code) => explain_code(catalog, code),
@@ -55,9 +55,9 @@ fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
     }
 }
 
-fn documentation(page: &Page) -> String {
-    let mut text = format!("# {}\n", page.title);
-    for (heading, body) in &page.sections {
+fn documentation(doc: &Documentation) -> String {
+    let mut text = format!("# {}\n", doc.title);
+    for (heading, body) in &doc.sections {
         // writing to a String cannot fail
         let _ = write!(text, "\n## {heading}\n\n{body}\n");
     }
@@ -91,8 +91,8 @@ fn explain_code(catalog: &Catalog, code: &Code) -> String {
             fix.id
         );
     }
-    if let Some((runbook, page)) = catalog.runbook_of(code.id) {
-        let _ = write!(text, "\n## By hand\n\n{}\n", page.section("By hand"));
+    if let Some((runbook, doc)) = catalog.runbook_of(code.id) {
+        let _ = write!(text, "\n## By hand\n\n{}\n", doc.section("By hand"));
         let _ = write!(text, "\n## See also\n\n`opsctl explain {}` for the whole documentation and its fixes.\n", runbook.id);
     }
     text
@@ -100,9 +100,9 @@ fn explain_code(catalog: &Catalog, code: &Code) -> String {
 
 fn explain_fix(catalog: &Catalog, fix: &FixSpec) -> String {
     let mut text = format!("# {}\n\n{} ({}: {}).\n", fix.id, capitalized(fix.title), fix.risk, fix.risk.meaning());
-    let pages = catalog.runbooks().filter(|(r, _)| r.checks.iter().any(|c| c.spec().fixes.iter().any(|f| f.id == fix.id)));
-    for (runbook, page) in pages {
-        let _ = write!(text, "\n## Fix safety ({})\n\n{}\n", runbook.id, page.section("Fix safety"));
+    let docs = catalog.runbooks().filter(|(r, _)| r.checks.iter().any(|c| c.spec().fixes.iter().any(|f| f.id == fix.id)));
+    for (runbook, doc) in docs {
+        let _ = write!(text, "\n## Fix safety ({})\n\n{}\n", runbook.id, doc.section("Fix safety"));
     }
     let _ = write!(text, "\n## Try it\n\n```sh\nopsctl fix {} --dry-run\n```\n", fix.id);
     text

@@ -10,9 +10,9 @@ use super::ending::DEFAULT_DEADLINE;
 use super::exit::UsageError;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
+use crate::diagnosis::RunResult;
 use crate::engine::{Assessment, Offer, Run, Selection};
 use crate::fix::{self, Engine, Exit, FixOptions, GuardContext, subject_of};
-use crate::look::RunResult;
 use crate::render::Progress;
 use crate::watchdog::{self, Ending};
 
@@ -72,27 +72,27 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut config = load(global)?;
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
-        let looked = diagnose(&config, global).await?;
-        apply_one(args, &config, &looked.assessment, &looked.session).await
+        let result = diagnose(&config, global).await?;
+        apply_one(args, &config, &result.assessment, &result.session).await
     })?
 }
 
 /// `opsctl RUNBOOK [TARGET]… --fix`: applies the available fixes of this runbook.
-pub fn exec_runbook(selection: &Selection, given: &[Endpoint], consent: Consent, global: &Global) -> anyhow::Result<u8> {
+pub fn exec_runbook(selection: &Selection, endpoints: &[Endpoint], consent: Consent, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending());
     let mut config = load(global)?;
-    run::add_endpoints(&mut config, given);
+    run::add_endpoints(&mut config, endpoints);
     // a finding about an address has the name of another object
-    let asked = |word: &String| given.iter().any(|e| e.url == *word || e.authority() == *word);
-    let words: Vec<&String> = selection.words.iter().filter(|w| !asked(w)).collect();
+    let is_endpoint = |word: &String| endpoints.iter().any(|e| e.url == *word || e.authority() == *word);
+    let words: Vec<&String> = selection.words.iter().filter(|w| !is_endpoint(w)).collect();
     run::block_on(async {
-        let looked = diagnose(&config, global).await?;
-        let wanted = |o: &&Offer| {
+        let result = diagnose(&config, global).await?;
+        let selected = |o: &&Offer| {
             let named = words.is_empty() || words.contains(&&o.finding.subject.name);
             selection.runbooks.contains(&o.finding.runbook) && named
         };
-        let offers: Vec<Offer> = looked.assessment.offers.iter().filter(wanted).cloned().collect();
-        Ok(apply_each(&offers, consent.into(), &config, &looked.session).await)
+        let offers: Vec<Offer> = result.assessment.offers.iter().filter(selected).cloned().collect();
+        Ok(apply_each(&offers, consent.into(), &config, &result.session).await)
     })?
 }
 
@@ -120,7 +120,7 @@ async fn diagnose(config: &Config, global: &Global) -> anyhow::Result<RunResult>
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let made = Run::default();
     let _limit = watchdog::within("the diagnosis before the fix", made.began, config.deadline, Some(Exit::Refused.code()));
-    run::look(config, &selection, ProbeOptions::default(), None, &made, &progress).await
+    run::diagnose(config, &selection, ProbeOptions::default(), None, &made, &progress).await
 }
 
 async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine: &impl Engine) -> anyhow::Result<u8> {
@@ -128,10 +128,10 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
     let runbooks = crate::site::runbooks(config);
     let known = fix::registry(&runbooks);
     let mut out = std::io::stdout();
-    let place = GuardContext::of(config);
+    let context = GuardContext::of(config);
     let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
     if matches!(choice, Choice::List | Choice::Nothing(_)) {
-        place.guard(engine, args.consent.into(), &mut out).recover().await;
+        context.guard(engine, args.consent.into(), &mut out).recover().await;
     }
     match choice {
         Choice::List => {
@@ -146,31 +146,31 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
             Ok(0)
         }
         Choice::Nothing(why) => {
-            let wanted = args.fix.as_deref().unwrap_or_default();
+            let id = args.fix.as_deref().unwrap_or_default();
             let unseen =
-                fix::unseen(wanted, args.subject.as_deref(), &runbooks, &assessment.report.checks, &assessment.report.findings);
+                fix::unseen(id, args.subject.as_deref(), &runbooks, &assessment.report.checks, &assessment.report.findings);
             if unseen.is_empty() {
                 writeln!(out, "{}", printable(&why))?;
                 return Ok(0);
             }
-            writeln!(out, "refused: whether a finding requires {} cannot be determined now", printable(wanted))?;
+            writeln!(out, "refused: whether a finding requires {} cannot be determined now", printable(id))?;
             for why in unseen {
                 writeln!(out, "  {}", printable(&why))?;
             }
             Ok(Exit::Refused.code())
         }
         Choice::Usage(why) => Err(UsageError(why).into()),
-        Choice::One(offer) => Ok(place.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),
+        Choice::One(offer) => Ok(context.guard(engine, args.consent.into(), &mut out).fix(offer).await.code()),
     }
 }
 
 /// Applies all offers, each through the guard; the exit code is that of the first one that failed.
-async fn apply_each(offers: &[Offer], asked: FixOptions, config: &Config, engine: &impl Engine) -> u8 {
+async fn apply_each(offers: &[Offer], options: FixOptions, config: &Config, engine: &impl Engine) -> u8 {
     let mut out = std::io::stdout();
-    let place = GuardContext::of(config);
+    let context = GuardContext::of(config);
     let mut code = 0;
     for offer in without_duplicates(offers).into_iter().filter(|o| o.refused.is_none() && o.plan.is_ok()) {
-        let exit = place.guard(engine, asked, &mut out).fix(offer).await.code();
+        let exit = context.guard(engine, options, &mut out).fix(offer).await.code();
         code = if code == 0 { exit } else { code };
     }
     code
@@ -211,11 +211,11 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
         let hint = did_you_mean(fix, known.iter().map(|f| f.id));
         return Choice::Usage(printable(&format!("no fix is called `{fix}`{hint}")));
     }
-    let meant: Vec<&Offer> = match subject {
+    let matching: Vec<&Offer> = match subject {
         None => here.clone(),
         Some(word) => here.iter().copied().filter(|o| names(o, word)).collect(),
     };
-    match (meant.as_slice(), subject) {
+    match (matching.as_slice(), subject) {
         ([], Some(word)) => {
             let subjects: Vec<&str> = here.iter().map(|o| subject_of(o).name.as_str()).collect();
             let hint = did_you_mean(word, subjects.iter().copied());
@@ -254,7 +254,7 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
         writeln!(out, "    because  {}: {}", offer.finding.code, printable(&offer.finding.message))?;
         match (&offer.refused, &offer.plan) {
             (Some(why), _) => writeln!(out, "    refused  {}", printable(why))?,
-            (None, Err(Refusal::ByHand(what))) => writeln!(out, "    by hand  {}", printable(what))?,
+            (None, Err(Refusal::ByHand(instruction))) => writeln!(out, "    by hand  {}", printable(instruction))?,
             (None, Err(refusal)) => writeln!(out, "    refused  {}", printable(&refusal.to_string()))?,
             (None, Ok(plan)) => {
                 let alike =
@@ -378,7 +378,7 @@ mod tests {
         };
         assert!(parse(&["a.b", "--risk", "R3"]).is_err());
         assert!(parse(&["a.b", "--yes", "--risk", "R4"]).is_err());
-        let asked = parse(&["a.b", "web", "--yes", "--risk", "r3"]).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!((asked.yes, asked.risk, asked.dry_run), (true, Some(Risk::R3), false));
+        let options = parse(&["a.b", "web", "--yes", "--risk", "r3"]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((options.yes, options.risk, options.dry_run), (true, Some(Risk::R3), false));
     }
 }

@@ -51,8 +51,8 @@ pub fn exec(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// The generated files by name; the same input gives the same bytes.
-pub fn files(what: FileKind) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-    match what {
+pub fn files(kind: FileKind) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    match kind {
         FileKind::Man => man(),
         FileKind::Completions => Ok(completions()),
     }
@@ -65,16 +65,16 @@ fn man() -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     for sub in whole.get_subcommands() {
         let name = format!("opsctl-{}", sub.get_name());
         let sub = sub.clone().name(name.clone()).bin_name(name.replace('-', " "));
-        files.insert(format!("{name}.1"), page(sub)?);
+        files.insert(format!("{name}.1"), man_page(sub)?);
     }
-    files.insert("opsctl.1".to_owned(), page(whole)?);
-    for (runbook, page) in Catalog::new().runbooks() {
-        files.insert(format!("opsctl-{}.7", runbook.id), roff::manual(runbook.id, runbook.about, page).into_bytes());
+    files.insert("opsctl.1".to_owned(), man_page(whole)?);
+    for (runbook, doc) in Catalog::new().runbooks() {
+        files.insert(format!("opsctl-{}.7", runbook.id), roff::manual(runbook.id, runbook.about, doc).into_bytes());
     }
     Ok(files)
 }
 
-fn page(command: clap::Command) -> anyhow::Result<Vec<u8>> {
+fn man_page(command: clap::Command) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     // no date: the pages are committed and must not change by themselves
     clap_mangen::Man::new(command).date("").source(concat!("opsctl ", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
@@ -100,9 +100,9 @@ mod tests {
     #[test]
     fn committed_files_are_up_to_date() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (what, directory) in [(FileKind::Man, "man"), (FileKind::Completions, "completions")] {
+        for (kind, directory) in [(FileKind::Man, "man"), (FileKind::Completions, "completions")] {
             let directory = root.join(directory);
-            let made = files(what).unwrap_or_else(|e| panic!("{e}"));
+            let made = files(kind).unwrap_or_else(|e| panic!("{e}"));
             if std::env::var_os("OPSCTL_REGENERATE").is_some() {
                 let _ = std::fs::remove_dir_all(&directory);
                 std::fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("{e}"));

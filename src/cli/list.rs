@@ -57,8 +57,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-fn rows(catalog: &Catalog, what: ListKind) -> Vec<[String; 3]> {
-    match what {
+fn rows(catalog: &Catalog, kind: ListKind) -> Vec<[String; 3]> {
+    match kind {
         ListKind::Runbooks => catalog
             .runbooks()
             .map(|(r, _)| {

@@ -271,10 +271,11 @@ mod tests {
     #[test]
     fn custom_runbook_cannot_hide_a_command() {
         let command = super::command();
-        let taken = |name: &str| crate::config::site::RESERVED_NAMES.contains(&name) || opsctl_runbooks::NAMES.contains(&name);
+        let is_reserved =
+            |name: &str| crate::config::site::RESERVED_NAMES.contains(&name) || opsctl_runbooks::NAMES.contains(&name);
         for sub in command.get_subcommands() {
-            assert!(taken(sub.get_name()), "add {} to TAKEN", sub.get_name());
-            assert!(sub.get_all_aliases().all(taken), "add the aliases of {} to TAKEN", sub.get_name());
+            assert!(is_reserved(sub.get_name()), "add {} to TAKEN", sub.get_name());
+            assert!(sub.get_all_aliases().all(is_reserved), "add the aliases of {} to TAKEN", sub.get_name());
         }
     }
 

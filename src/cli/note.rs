@@ -55,7 +55,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         return Err(UsageError(format!("the text must be 1 to {MAX_TEXT_CHARS} characters long")).into());
     }
     let note = Note { at, kind: args.kind.clone(), text, by: Author::of_process().to_string() };
-    changes::add(&crate::look::state_dir(&config), note.clone())?;
+    changes::add(&crate::diagnosis::state_dir(&config), note.clone())?;
     if !global.quiet {
         writeln!(std::io::stdout().lock(), "noted for {}: {} {}", quantity::minute(at), note.kind, printable(&note.text))?;
     }

@@ -32,7 +32,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let selection = Selection { runbooks: args.runbooks.clone(), skip: config.skip.clone(), words: Vec::new() };
     let progress = Progress::new(!global.quiet, global.color);
     let recording = run::block_on(async {
-        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
+        let (session, _) = crate::diagnosis::session(&config, ProbeOptions::default(), None).await;
         session.run(&selection, &made, &|event| progress.show(&event)).await.0
     })?;
     progress.finish();
@@ -58,8 +58,11 @@ fn ending(made: &Run, file: PathBuf) -> Ending {
     Ending::new(
         move |overdue| {
             let recording = partial.recording(overdue.missed());
-            let line =
-                |what: String| Output { stdout: format!("unknown: {}; {what}\n", overdue.words()), code: UNKNOWN, then: vec![] };
+            let line = |state: String| Output {
+                stdout: format!("unknown: {}; {state}\n", overdue.words()),
+                code: UNKNOWN,
+                then: vec![],
+            };
             match recording.map(|recording| (recording.records.len(), recording.write(&file))) {
                 None => line("nothing is recorded".to_owned()),
                 Some((_, Err(e))) => line(format!("nothing is recorded: {e}")),

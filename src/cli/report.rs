@@ -62,7 +62,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         .into());
     }
     run::reject_record(&args.report)?;
-    let state_dir = crate::look::state_dir(&config);
+    let state_dir = crate::diagnosis::state_dir(&config);
     // concurrent runs would report every finding twice
     let _lock = match take_lock(&state_dir) {
         Ok(lock) => lock,
@@ -75,24 +75,24 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         Selection { runbooks: args.runbooks.clone(), skip: [args.skip.clone(), config.skip.clone()].concat(), words: vec![] };
     run::check_names(&selection, &config)?;
     let progress = Progress::new(false, global.color);
-    let (mut looked, compared) = run::block_on(async {
-        let looked = run::look(&config, &selection, ProbeOptions::default(), args.report.deadline, &made, &progress).await?;
+    let (mut result, compared) = run::block_on(async {
+        let result = run::diagnose(&config, &selection, ProbeOptions::default(), args.report.deadline, &made, &progress).await?;
         let now = opsctl_core::probe::clock::now();
-        let compared = compare(&looked.store, &looked.assessment.report, args.digest, config.remind_after, now);
-        anyhow::Ok((looked, compared))
+        let compared = compare(&result.store, &result.assessment.report, args.digest, config.remind_after, now);
+        anyhow::Ok((result, compared))
     })??;
     if args.report.timings {
-        progress.say(&progress.timings());
+        progress.print(&progress.timings());
     }
-    looked.assessment.report.course = Some(compared.course.clone());
-    let report = &looked.assessment.report;
-    let code = args.report.fail_on.exit_code(&looked.assessment.verdict);
+    result.assessment.report.course = Some(compared.course.clone());
+    let report = &result.assessment.report;
+    let code = args.report.fail_on.exit_code(&result.assessment.verdict);
     watchdog::exit_code(code);
-    let alarm = journal_alarm_is_due(&looked.store, report, &config);
+    let alarm = journal_alarm_is_due(&result.store, report, &config);
     let news = compared.changed || compared.reminds || alarm || args.digest.is_some();
     if args.always || news || args.report.format != Format::Table {
-        let mine = args.owner.as_ref().map(|owner| of_owner(report, owner));
-        let shown = mine.as_ref().unwrap_or(report);
+        let filtered = args.owner.as_ref().map(|owner| of_owner(report, owner));
+        let shown = filtered.as_ref().unwrap_or(report);
         let (format, outputs) = (args.report.format, &args.report.output);
         render::show(shown, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
     } else {
@@ -103,12 +103,12 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let notes = deliver(&config, &state_dir, args, report, compared.changed || compared.reminds || alarm);
     print_errors(&notes);
     if news {
-        let (store, open) = (looked.store.clone(), compared.open(report));
+        let (store, open) = (result.store.clone(), compared.open(report));
         let kind = args.digest.map_or("change", Period::word);
         run::block_on(async move {
-            store.told(open.clone(), kind).await;
+            store.mark_reported(open.clone(), kind).await;
             if alarm {
-                store.told(open, JOURNAL_ALARM).await;
+                store.mark_reported(open, JOURNAL_ALARM).await;
             }
         })?;
     }
@@ -120,7 +120,7 @@ const JOURNAL_ALARM: &str = "journal";
 
 /// Whether a journal that was tampered with, or cannot be compared, is reported now: when detected, and again as a reminder.
 fn journal_alarm_is_due(store: &Store, report: &Report, config: &Config) -> bool {
-    let last = store.last_told(JOURNAL_ALARM);
+    let last = store.last_reported(JOURNAL_ALARM);
     let again = last.is_none_or(|at| clock::now().duration_since(at) >= config.remind_after);
     // without history it would be new in every report
     report.journal.as_ref().is_some_and(|journal| journal.problem.is_some()) && again && store.note().is_none()
@@ -187,7 +187,7 @@ mod tests {
         assert!(!journal_alarm_is_due(&store, &report, &config));
         report.journal = Some(JournalHead { problem: Some("it was removed".into()), ..head });
         assert!(journal_alarm_is_due(&store, &report, &config));
-        store.told(vec![], JOURNAL_ALARM).await;
+        store.mark_reported(vec![], JOURNAL_ALARM).await;
         assert!(!journal_alarm_is_due(&store, &report, &config));
         config.remind_after = jiff::SignedDuration::ZERO;
         assert!(journal_alarm_is_due(&store, &report, &config));

@@ -74,8 +74,8 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let _limit = watchdog::within("the run", made.began, args.deadline.unwrap_or(config.deadline), None);
     let selection = Selection { skip: config.skip.clone(), ..Selection::default() };
     let progress = Progress::new(args.format == Form::Text && !global.quiet, global.color);
-    let looked = run::block_on(run::look(&config, &selection, ProbeOptions::default(), args.deadline, &made, &progress))??;
-    let mut response = respond::respond(alerts, &looked.assessment.report, &catalog, &config, Some(&looked.store));
+    let result = run::block_on(run::diagnose(&config, &selection, ProbeOptions::default(), args.deadline, &made, &progress))??;
+    let mut response = respond::respond(alerts, &result.assessment.report, &catalog, &config, Some(&result.store));
     response.fixes_switched_off = crate::fix::host_switched_off();
     let code = code(&response, args.fail_on);
     watchdog::exit_code(code);

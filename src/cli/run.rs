@@ -15,9 +15,9 @@ use super::exit::UsageError;
 use super::fix::Consent;
 use crate::audit::Journal;
 use crate::config::{self, Config, ConfigEnvironment, KnownNames};
+use crate::diagnosis::{RunResult, state_dir};
 use crate::engine::{Assessment, Recording, Run, Selection, Session};
 use crate::fix::interrupted_notes;
-use crate::look::{RunResult, state_dir};
 use crate::render::{self, Format, Output, Progress};
 use crate::watchdog::{self, memory};
 
@@ -115,12 +115,12 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
         return Err(UsageError("--yes requires --fix".to_owned()).into());
     }
     // with --fix the plans are shown; without it, the requests that would be sent
-    let ask = ProbeOptions {
+    let options = ProbeOptions {
         usage: args.usage,
         dry_run: args.consent.dry_run && !args.fix,
         directories: args.targets.iter().filter(|t| t.starts_with('/')).cloned().collect(),
     };
-    let code = report(&selection, ask, &report_args, global)?;
+    let code = report(&selection, options, &report_args, global)?;
     if args.fix { super::fix::exec_runbook(&selection, &report_args.endpoint, args.consent, global) } else { Ok(code) }
 }
 
@@ -143,8 +143,8 @@ fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
 }
 
 /// Adds addresses of the command line to those of the configuration.
-pub(super) fn add_endpoints(config: &mut Config, given: &[Endpoint]) {
-    let added = given.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
+pub(super) fn add_endpoints(config: &mut Config, endpoints: &[Endpoint]) {
+    let added = endpoints.iter().filter(|e| !config.endpoints.iter().any(|known| known.id == e.id)).cloned();
     config.endpoints.extend(added.collect::<Vec<_>>());
 }
 
@@ -181,12 +181,12 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 /// Whether so many threads can be started: tokio panics, or waits forever, if a thread cannot be started.
-fn can_start_threads(wanted: usize) -> bool {
+fn can_start_threads(count: usize) -> bool {
     let gate = std::sync::Mutex::new(());
     std::thread::scope(|scope| {
         let closed = gate.lock();
         let wait = || drop(gate.lock());
-        let started = (0..wanted).map(|_| std::thread::Builder::new().spawn_scoped(scope, wait));
+        let started = (0..count).map(|_| std::thread::Builder::new().spawn_scoped(scope, wait));
         let all = started.collect::<Vec<_>>().iter().all(Result::is_ok);
         drop(closed);
         all
@@ -210,7 +210,7 @@ pub(super) fn bounded<C>(
 }
 
 /// Runs (or replays), prints the report in the requested formats, and returns the exit code.
-pub fn report(selection: &Selection, ask: ProbeOptions, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
+pub fn report(selection: &Selection, options: ProbeOptions, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
     render::init_tracing(global.verbose);
     let run = Run::since(watchdog::began());
     watchdog::on_overdue(ending::of_report(run.partial.clone(), Shown::of(args, global)));
@@ -231,7 +231,7 @@ pub fn report(selection: &Selection, ask: ProbeOptions, args: &ReportArgs, globa
             }
             Session::replaying(crate::site::runbooks(&config)).assess(&recording)
         }
-        None => block_on(live(&config, &selection, ask, args, &run, global))??,
+        None => block_on(live(&config, &selection, options, args, &run, global))??,
     };
     let code = args.fail_on.exit_code(&assessment.verdict);
     watchdog::exit_code(code);
@@ -243,39 +243,39 @@ pub fn report(selection: &Selection, ask: ProbeOptions, args: &ReportArgs, globa
 async fn live(
     config: &Config,
     selection: &Selection,
-    ask: ProbeOptions,
+    options: ProbeOptions,
     args: &ReportArgs,
     run: &Run,
     global: &Global,
 ) -> anyhow::Result<Assessment> {
     let progress = Progress::new(args.format == Format::Table && !global.quiet, global.color);
-    let looked = look(config, selection, ask, args.deadline, run, &progress).await?;
+    let result = diagnose(config, selection, options, args.deadline, run, &progress).await?;
     if args.timings {
-        progress.say(&progress.timings());
+        progress.print(&progress.timings());
     }
     if let Some(file) = &args.record {
-        looked.recording.write(file)?;
+        result.recording.write(file)?;
     }
-    let mut assessment = looked.assessment;
+    let mut assessment = result.assessment;
     // an interrupted fix is reported by the next run of any runbook
     assessment.report.notes.extend(interrupted_notes(&Journal::at(&state_dir(config)).entries().unwrap_or_default()));
     Ok(assessment)
 }
 
-/// [`crate::look::look`] with progress output; an unknown target is a usage error.
-pub async fn look(
+/// [`crate::diagnosis::run`] with progress output; an unknown target is a usage error.
+pub async fn diagnose(
     config: &Config,
     selection: &Selection,
-    ask: ProbeOptions,
+    options: ProbeOptions,
     deadline: Option<Duration>,
     run: &Run,
     progress: &Progress,
 ) -> anyhow::Result<RunResult> {
-    let looked = crate::look::look(config, selection, ask, deadline, run, &|event| progress.show(&event)).await;
+    let result = crate::diagnosis::run(config, selection, options, deadline, run, &|event| progress.show(&event)).await;
     progress.finish();
-    match &looked.unmatched {
+    match &result.unmatched {
         Some((word, nearest)) => Err(no_target(word, nearest.as_deref()).into()),
-        None => Ok(looked),
+        None => Ok(result),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     watchdog::on_overdue(ending::of_line());
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let inventory = run::block_on(async {
-        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
+        let (session, _) = crate::diagnosis::session(&config, ProbeOptions::default(), None).await;
         Box::pin(session.inventory()).await
     })?;
     let text = match args.format {

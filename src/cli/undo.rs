@@ -22,9 +22,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = fix::load(global)?;
     run::block_on(async {
         let limit = watchdog::for_now("opening the history", config.deadline, Some(Exit::Refused.code()));
-        let (session, _) = crate::look::session(&config, ProbeOptions::default(), None).await;
+        let (session, _) = crate::diagnosis::session(&config, ProbeOptions::default(), None).await;
         drop(limit);
-        let place = GuardContext::of(&config);
-        place.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
+        let context = GuardContext::of(&config);
+        context.guard(&session, args.consent.into(), &mut std::io::stdout()).undo(args.entry).await.code()
     })
 }

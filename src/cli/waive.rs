@@ -41,7 +41,7 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
-    let state_dir = crate::look::state_dir(&config);
+    let state_dir = crate::diagnosis::state_dir(&config);
     let now = clock::now();
     let mut out = std::io::stdout();
     let Some(which) = &args.which else {

@@ -100,7 +100,7 @@ pub enum Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Destination.
-    pub place: Destination,
+    pub destination: Destination,
     /// Occasions.
     pub when: Vec<Occasion>,
     /// Only findings of this owner.
@@ -111,7 +111,7 @@ impl Delivery {
     /// Its name in messages, without secrets.
     #[must_use]
     pub fn name(&self) -> String {
-        match &self.place {
+        match &self.destination {
             Destination::Mail { host, port, .. } => format!("mail over {host}:{port}"),
             Destination::Webhook { url, .. } => {
                 let host = Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
@@ -147,7 +147,7 @@ fn named<T: Copy>(known: &[(&str, T)], word: &toml::Spanned<String>, key: &str) 
 pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, ValidationError> {
     let wrong = |why: String| ValidationError::new(raw.to.span(), format!("`to` in [[delivery]]: {why}"));
     let to = raw.to.get_ref();
-    let place = if let Some(path) = to.strip_prefix("file:") {
+    let destination = if let Some(path) = to.strip_prefix("file:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         if !path.starts_with('/') {
             return Err(wrong("not an absolute path such as `file:/var/log/opsctl/report.txt`".to_owned()));
@@ -164,7 +164,7 @@ pub(super) fn validate(raw: &raw::Delivery) -> Result<Delivery, ValidationError>
         Destination::Webhook { url: to.clone(), shape }
     };
     let when = raw.when.iter().map(|w| named(WHEN, w, "when")).collect::<Result<_, _>>()?;
-    Ok(Delivery { place, when, owner: raw.owner.clone() })
+    Ok(Delivery { destination, when, owner: raw.owner.clone() })
 }
 
 /// The services with webhooks that are recognized by their URL.

@@ -11,7 +11,7 @@ use super::raw;
 const SCHEMES: &[(&str, u16)] = &[("http", 80), ("https", 443), ("tcp", 0), ("smtp", 25), ("postgres", 5432)];
 
 /// An address of the command line: a URL, or `host:port` for TLS.
-pub fn given(text: &str) -> Result<Endpoint, String> {
+pub fn from_argument(text: &str) -> Result<Endpoint, String> {
     let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}/") };
     let raw = raw::Endpoint {
         url: toml::Spanned::new(0..0, url),

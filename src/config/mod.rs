@@ -37,7 +37,7 @@ use opsctl_core::probe::trusted::{self, TrustError};
 pub use alert::Alert;
 pub use delivery::{Delivery, Destination, Occasion, WebhookFormat};
 pub use dirs::{ConfigEnvironment, SYSTEM_CONFIG};
-pub use endpoint::given as endpoint;
+pub use endpoint::from_argument as endpoint;
 pub use listen::Listen;
 pub use names::{did_you_mean, glob, nearest};
 pub use parse::parse;
@@ -89,9 +89,9 @@ impl Loaded {
 }
 
 /// Loads the configuration: `named` is `--config`.
-pub fn load(named: Option<&Path>, around: &ConfigEnvironment, known: &KnownNames) -> Result<Loaded, ConfigError> {
+pub fn load(named: Option<&Path>, environment: &ConfigEnvironment, known: &KnownNames) -> Result<Loaded, ConfigError> {
     // an explicitly named file must exist
-    if let Some(path) = named.or(around.opsctl_config.as_deref()) {
+    if let Some(path) = named.or(environment.opsctl_config.as_deref()) {
         return read(path, known);
     }
     let absent = |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
@@ -100,7 +100,7 @@ pub fn load(named: Option<&Path>, around: &ConfigEnvironment, known: &KnownNames
         result => return result,
     }
     let mut note = None;
-    if let Some(path) = around.user_config() {
+    if let Some(path) = environment.user_config() {
         match read(&path, known) {
             // `sudo -u` keeps the HOME of another user: its configuration does not apply to this user
             Err(ConfigError::Read { source, .. }) if absent(source.kind()) || source.kind() == ErrorKind::PermissionDenied => {}

@@ -44,7 +44,7 @@ pub(super) fn parse_as<T: DeserializeOwned>(text: &str, schema: &Value) -> Resul
 }
 
 /// Positions of the values of a TOML file: path and byte range.
-pub(super) fn places(text: &str) -> Vec<(Vec<String>, Range<usize>)> {
+pub(super) fn positions(text: &str) -> Vec<(Vec<String>, Range<usize>)> {
     fn walk(table: &DeTable<'_>, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, Range<usize>)>) {
         for (key, value) in table {
             path.push(key.get_ref().to_string());
@@ -110,14 +110,14 @@ fn unknown_keys(
             Some((_, inner)) => nested(*inner, key, value, path, schema, problems),
             None if node.closed() => {
                 let name = key.get_ref().as_ref();
-                let what = if path.as_slice() == ["runbooks"] { "unknown runbook" } else { "unknown key" };
+                let label = if path.as_slice() == ["runbooks"] { "unknown runbook" } else { "unknown key" };
                 let mut hint = did_you_mean(name, known.iter().map(|(n, _)| *n));
                 if hint.is_empty()
                     && let Some(home) = home_of(name, Node::root(schema), &mut Vec::new())
                 {
                     hint = format!("; `{name}` belongs in [{home}]");
                 }
-                problems.push(ValidationError::new(key.span(), format!("{what} `{name}`{}{hint}", here(path))));
+                problems.push(ValidationError::new(key.span(), format!("{label} `{name}`{}{hint}", here(path))));
             }
             None => {}
         }

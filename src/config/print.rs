@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use opsctl_core::probe::{REDACTED, Redactor};
 use toml::{Table, Value};
 
-use super::parse::places;
+use super::parse::positions;
 use super::problem::position;
 use super::raw::Raw;
 use super::schema::{Node, config_schema};
@@ -62,9 +62,9 @@ fn section(node: Node<'_>, defaults: &Table, path: &[&str], out: &mut String) {
 /// The effective values, each with the line that set it.
 #[must_use]
 pub fn effective(raw: &Raw, text: &str) -> String {
-    let places = places(text);
+    let positions = positions(text);
     let origin = |path: &[&str]| {
-        places
+        positions
             .iter()
             .find(|(p, _)| p == path)
             .map_or_else(|| "default".to_owned(), |(_, span)| format!("line {}", position(text, span.start).0))

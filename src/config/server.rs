@@ -24,7 +24,7 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// Product, host and port; `None` if the server is discovered by its name.
-    pub place: Option<(Product, String, u16)>,
+    pub address: Option<(Product, String, u16)>,
     /// Credentials.
     pub login: Login,
 }
@@ -59,7 +59,7 @@ pub(super) fn validate(raw: &raw::Server) -> Result<Server, ValidationError> {
         // a variable may contain anything except syntax
         let shape = fill(url.get_ref(), &|_| Some("1".to_owned()))
             .map_err(|e| ValidationError::new(url.span(), format!("`url` in [[server]]: {e}")))?;
-        place(&shape).map_err(|e| ValidationError::new(url.span(), format!("`url` in [[server]]: {e}")))?;
+        parse_url(&shape).map_err(|e| ValidationError::new(url.span(), format!("`url` in [[server]]: {e}")))?;
     }
     if let (Some(password), Some(_)) = (&raw.password, &raw.password_file) {
         return Err(ValidationError::new(password.span(), "`password` in [[server]]: `password_file` is set too; one of them"));
@@ -77,11 +77,12 @@ impl Server {
     /// Substitutes variables and reads the password file. The error names the missing item.
     pub fn resolve(&self, io: &Io, redactor: &Redactor) -> Result<Resolved, String> {
         let fill = |text: &str| fill(text, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name));
-        let mut resolved = Resolved { place: None, login: Login { from: "the configuration".to_owned(), ..Login::default() } };
+        let mut resolved = Resolved { address: None, login: Login { from: "the configuration".to_owned(), ..Login::default() } };
         if let Some(url) = &self.url {
-            let (url, product, tls) = place(&encoded(url, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name))?)?;
+            let (url, product, tls) =
+                parse_url(&encoded(url, &environment).map_err(|e| format!("[[server]] {}: {e}", self.name))?)?;
             let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']).to_owned();
-            resolved.place = Some((product, host, url.port().unwrap_or_else(|| default_port(product))));
+            resolved.address = Some((product, host, url.port().unwrap_or_else(|| default_port(product))));
             let login = &mut resolved.login;
             login.host = url.host_str().map(|h| h.trim_matches(['[', ']']).to_owned());
             login.tls = trust(&url, product, tls);
@@ -115,7 +116,7 @@ fn trust(url: &Url, product: Product, tls: bool) -> Option<Trust> {
     }
 }
 
-fn place(url: &str) -> Result<(Url, Product, bool), String> {
+fn parse_url(url: &str) -> Result<(Url, Product, bool), String> {
     // errors of the URL parser contain no part of the URL, which can include a password
     let parsed =
         Url::parse(url).map_err(|e| format!("not a URL such as `postgres://user:${{PASSWORD}}@host:5432/database`: {e}"))?;
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn variables_in_a_url_may_contain_any_character() {
         let value = |name: &str| (name == "PW").then(|| "p@ss:w/rd%".to_owned());
-        let (url, product, _) = place(&encoded("postgres://app:${PW}@db:5433/app?sslmode=require", &value).unwrap()).unwrap();
+        let (url, product, _) = parse_url(&encoded("postgres://app:${PW}@db:5433/app?sslmode=require", &value).unwrap()).unwrap();
         assert_eq!(
             (product, decoded(url.password().unwrap()).as_str(), url.port()),
             (Product::Postgres, "p@ss:w/rd%", Some(5433))
@@ -190,14 +191,14 @@ mod tests {
 
     #[test]
     fn unknown_scheme_suggests_the_nearest() {
-        assert!(place("postgre://x").unwrap_err().contains("did you mean `postgres`"));
-        assert!(place("not a url").unwrap_err().starts_with("not a URL"));
+        assert!(parse_url("postgre://x").unwrap_err().contains("did you mean `postgres`"));
+        assert!(parse_url("not a url").unwrap_err().starts_with("not a URL"));
     }
 
     proptest::proptest! {
         #[test]
         fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (fill(&text, &|_| None), decoded(&text), place(&text).is_ok());
+            let _ = (fill(&text, &|_| None), decoded(&text), parse_url(&text).is_ok());
         }
     }
 }

@@ -190,10 +190,10 @@ fn all_invalid_values_are_reported_at_once() {
 #[test]
 fn named_file_must_exist_and_be_text() {
     let dir = tempfile::tempdir().unwrap();
-    let around = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
+    let environment = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
     let missing = dir.path().join("no.toml");
-    assert!(matches!(load(Some(&missing), &around, &known()), Err(ConfigError::Read { .. })));
-    let by_variable = ConfigEnvironment { opsctl_config: Some(missing), ..around.clone() };
+    assert!(matches!(load(Some(&missing), &environment, &known()), Err(ConfigError::Read { .. })));
+    let by_variable = ConfigEnvironment { opsctl_config: Some(missing), ..environment.clone() };
     assert!(load(None, &by_variable, &known()).is_err());
     let binary = dir.path().join("b.toml");
     std::fs::write(&binary, b"a = 1\n\xff\xfe").unwrap();
@@ -205,11 +205,11 @@ fn named_file_must_exist_and_be_text() {
 #[test]
 fn personal_file_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    let around = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
-    let path = around.user_config().unwrap();
+    let environment = ConfigEnvironment { home: Some(dir.path().into()), ..Default::default() };
+    let path = environment.user_config().unwrap();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "[policy]\nmax_fixes_per_hour = 9\n").unwrap();
-    let loaded = load(None, &around, &known()).unwrap();
+    let loaded = load(None, &environment, &known()).unwrap();
     // a system configuration on the test machine takes precedence
     if !Path::new(SYSTEM_CONFIG).exists() {
         assert_eq!((loaded.config.policy.max_fixes_per_hour, loaded.config.file), (9, Some(path)));
@@ -262,10 +262,10 @@ fn deliveries_alerts_and_waivers_are_validated() {
         until = "2030-01-01T00:00:00Z"
         "#,
     );
-    assert!(matches!(&c.deliveries[0].place, Destination::Mail { port: 25, tls: false, .. }));
-    assert!(matches!(&c.deliveries[1].place, Destination::Webhook { shape: WebhookFormat::Slack, .. }));
+    assert!(matches!(&c.deliveries[0].destination, Destination::Mail { port: 25, tls: false, .. }));
+    assert!(matches!(&c.deliveries[1].destination, Destination::Webhook { shape: WebhookFormat::Slack, .. }));
     assert_eq!(c.deliveries[1].when, [Occasion::Alert, Occasion::Week]);
-    assert!(matches!(&c.deliveries[2].place, Destination::File { format: crate::render::Format::Html, .. }));
+    assert!(matches!(&c.deliveries[2].destination, Destination::File { format: crate::render::Format::Html, .. }));
     assert!(c.alerts[0].is_for("ShopCheckoutSlow") && c.remind_after.as_hours() == 48 && c.waivers.len() == 1);
     for (text, expected) in [
         ("[[delivery]]\nto = \"mail.example.org\"", "not an address such as"),

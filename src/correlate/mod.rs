@@ -71,7 +71,7 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
         candidates.dedup();
         candidates.sort_by_key(|c| rank(findings, *c));
     }
-    let mut looked = 0;
+    let mut compared = 0;
     let mut best = |effect: usize| -> Parent<'l> {
         let e = Some(&findings[effect]).filter(counts)?;
         let mut found: Parent<'l> = None;
@@ -79,7 +79,7 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
             for key in e.keys.iter().filter(|k| k.kind == link.tie) {
                 let candidates = with.get(&(link.cause, key)).into_iter().flatten();
                 let fits = |c: &&usize| {
-                    looked += 1;
+                    compared += 1;
                     **c != effect && precedes(&findings[**c], e)
                 };
                 // confirmed links before likely ones, and links of the same object before those of the host
@@ -95,7 +95,7 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
         found
     };
     let parents = (0..findings.len()).map(&mut best).collect();
-    (parents, looked)
+    (parents, compared)
 }
 
 /// Order of causes: by weight, then by severity, then by position in the report.

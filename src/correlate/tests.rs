@@ -134,8 +134,8 @@ fn number_of_comparisons_is_linear() {
             all.push(finding(code, &format!("{name}{n}")).key(KeyKind::Container, format!("{n}")).key(KeyKind::Host, "host"));
         }
     }
-    let (_, looked) = parents(&all, &links);
-    assert!(looked <= 4 * all.len(), "{looked} candidates for {} findings", all.len());
+    let (_, compared) = parents(&all, &links);
+    assert!(compared <= 4 * all.len(), "{compared} candidates for {} findings", all.len());
     // each finding is explained within its own container, although all are tied through the host as well
     let causes = correlate(&mut all, &links);
     assert_eq!((causes.len(), causes[0].explains.len()), (500, 2));

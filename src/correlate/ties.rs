@@ -174,7 +174,7 @@ fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Foun
 }
 
 /// Every selected link with the two cases that prove it, or the reason why there are none.
-fn all_tied(runbooks: &[Runbook], wanted: impl Fn(&[Found<'_>]) -> bool) -> Vec<(&'static Link, Tied)> {
+fn all_tied(runbooks: &[Runbook], selected: impl Fn(&[Found<'_>]) -> bool) -> Vec<(&'static Link, Tied)> {
     let cases = Case::all();
     let judged: Vec<(&Case, Vec<Finding>)> = cases.iter().map(|c| (c, c.judge(runbooks))).collect();
     let found = |code: &str| -> Vec<Found<'_>> {
@@ -182,7 +182,7 @@ fn all_tied(runbooks: &[Runbook], wanted: impl Fn(&[Found<'_>]) -> bool) -> Vec<
         judged.iter().flat_map(|(case, findings)| findings.iter().filter(counts).map(move |f| (*case, f))).collect()
     };
     let links = runbooks.iter().flat_map(Runbook::links).map(|link| (link, found(link.effect)));
-    let links = links.filter(|(_, effects)| wanted(effects));
+    let links = links.filter(|(_, effects)| selected(effects));
     links.map(|(link, effects)| (link, tied(runbooks, link, &found(link.cause), &effects))).collect()
 }
 

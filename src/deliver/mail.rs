@@ -22,12 +22,18 @@ const SMTP_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CA_FILE: u64 = 16 << 20;
 
 /// Sends one mail.
-pub(super) fn send(place: &Destination, subject: &str, text: &str, html: Option<&str>, ca_files: &[String]) -> DeliveryResult {
-    let message = match compose(place, subject, text, html) {
+pub(super) fn send(
+    destination: &Destination,
+    subject: &str,
+    text: &str,
+    html: Option<&str>,
+    ca_files: &[String],
+) -> DeliveryResult {
+    let message = match compose(destination, subject, text, html) {
         Ok(message) => message,
         Err(why) => return DeliveryResult::Never(why),
     };
-    let transport = match transport(place, ca_files) {
+    let transport = match transport(destination, ca_files) {
         Ok(transport) => transport,
         Err(why) => return DeliveryResult::Later(why),
     };
@@ -50,8 +56,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn compose(place: &Destination, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
-    let Destination::Mail { to, from, .. } = place else { return Err("not a mail destination".to_owned()) };
+fn compose(destination: &Destination, subject: &str, text: &str, html: Option<&str>) -> Result<Message, String> {
+    let Destination::Mail { to, from, .. } = destination else { return Err("not a mail destination".to_owned()) };
     let wrong = |e: AddressError| e.to_string();
     let from: Address = match from {
         Some(from) => from.parse().map_err(wrong)?,
@@ -78,8 +84,8 @@ fn hostname() -> String {
     if !name.is_empty() && name.chars().all(valid) { name } else { "localhost".to_owned() }
 }
 
-fn transport(place: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
-    let Destination::Mail { tls, host, port, user, password_file, .. } = place else {
+fn transport(destination: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
+    let Destination::Mail { tls, host, port, user, password_file, .. } = destination else {
         return Err("not a mail destination".to_owned());
     };
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
@@ -129,7 +135,7 @@ fn parameters(host: &str, ca_files: &[String]) -> Result<TlsParameters, String> 
 mod tests {
     use super::*;
 
-    fn place(from: Option<&str>) -> Destination {
+    fn destination(from: Option<&str>) -> Destination {
         Destination::Mail {
             tls: false,
             host: "127.0.0.1".into(),
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn subject_cannot_add_headers() {
-        let mail = compose(&place(Some("a@b.org")), "x\r\nBcc: evil@example.org", "text", Some("<p>text"));
+        let mail = compose(&destination(Some("a@b.org")), "x\r\nBcc: evil@example.org", "text", Some("<p>text"));
         let text = mail.map(|m| String::from_utf8_lossy(&m.formatted()).into_owned()).unwrap_or_default();
         assert!(text.contains("Subject: x  Bcc: evil@example.org") && !text.contains("\nBcc:"), "{text}");
         assert!(text.contains("multipart/alternative"));
@@ -151,6 +157,6 @@ mod tests {
 
     #[test]
     fn refused_connection_is_retried_later() {
-        assert!(matches!(send(&place(None), "s", "t", None, &[]), DeliveryResult::Later(why) if why.contains("refused")));
+        assert!(matches!(send(&destination(None), "s", "t", None, &[]), DeliveryResult::Later(why) if why.contains("refused")));
     }
 }

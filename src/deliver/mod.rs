@@ -69,15 +69,15 @@ impl<'a> Mailer<'a> {
         let mut notes = Vec::new();
         let stuck = self.flush(&mut notes);
         for delivery in self.config.deliveries.iter().filter(|d| d.when.iter().any(|w| occasions.contains(w))) {
-            let mine = delivery.owner.as_ref().map(|owner| of_owner(report, owner));
+            let filtered = delivery.owner.as_ref().map(|owner| of_owner(report, owner));
             // no open or resolved finding of this owner: nothing to send
             let empty = |r: &Report| r.findings.is_empty() && r.course.as_ref().is_none_or(|c| c.recovered.is_empty());
-            if mine.as_ref().is_some_and(|r| empty(r) && !delivery.when.contains(&Occasion::Always)) {
+            if filtered.as_ref().is_some_and(|r| empty(r) && !delivery.when.contains(&Occasion::Always)) {
                 continue;
             }
-            let report = mine.as_ref().unwrap_or(report);
+            let report = filtered.as_ref().unwrap_or(report);
             let message = message(report);
-            if let Destination::File { path, format } = &delivery.place {
+            if let Destination::File { path, format } = &delivery.destination {
                 let own = message.files.iter().find(|(f, _)| f == format).map(|(_, text)| text.clone());
                 let text = own.unwrap_or_else(|| match format {
                     Format::Table => with_footer(format.render(report, &Style::plain()), report),
@@ -168,9 +168,9 @@ impl<'a> Mailer<'a> {
     }
 
     fn send(&self, delivery: &Delivery, parcel: &QueuedMessage) -> DeliveryResult {
-        match (&delivery.place, parcel) {
+        match (&delivery.destination, parcel) {
             (Destination::Mail { .. }, QueuedMessage::Mail { subject, text, html }) => {
-                mail::send(&delivery.place, subject, text, html.as_deref(), &self.config.runbooks.tls.ca_files)
+                mail::send(&delivery.destination, subject, text, html.as_deref(), &self.config.runbooks.tls.ca_files)
             }
             (Destination::Webhook { url, .. }, QueuedMessage::Webhook { body }) => match fill(url, &environment) {
                 Ok(url) => self.web().post(&url, body),
@@ -183,7 +183,7 @@ impl<'a> Mailer<'a> {
 
 /// The message for a destination; `None` for a file.
 fn parcel(delivery: &Delivery, report: &Report, message: &Message) -> Option<QueuedMessage> {
-    match &delivery.place {
+    match &delivery.destination {
         Destination::Mail { .. } => {
             Some(QueuedMessage::Mail { subject: message.subject.clone(), text: message.text.clone(), html: message.html.clone() })
         }

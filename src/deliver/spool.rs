@@ -56,12 +56,12 @@ impl SpooledMessage {
 
 /// Identifies a destination without revealing its address.
 pub(super) fn key(delivery: &Delivery) -> String {
-    let place = match &delivery.place {
+    let destination = match &delivery.destination {
         Destination::Mail { host, port, to, .. } => format!("mail {host} {port} {}", to.join(" ")),
         Destination::Webhook { url, .. } => format!("webhook {url}"),
         Destination::File { path, .. } => format!("file {}", path.display()),
     };
-    let digest = Sha256::digest(format!("{place} {}", delivery.owner.as_deref().unwrap_or_default()));
+    let digest = Sha256::digest(format!("{destination} {}", delivery.owner.as_deref().unwrap_or_default()));
     quantity::hex(&digest[..8])
 }
 
@@ -143,8 +143,8 @@ mod tests {
     #[test]
     fn spool_contains_no_address() {
         let url = "https://hooks.slack.com/services/T0/B0/canary".to_owned();
-        let place = Destination::Webhook { url, shape: crate::config::WebhookFormat::Slack };
-        let delivery = Delivery { place, when: vec![], owner: None };
+        let destination = Destination::Webhook { url, shape: crate::config::WebhookFormat::Slack };
+        let delivery = Delivery { destination, when: vec![], owner: None };
         assert_eq!(key(&delivery).len(), 16);
         assert!(!delivery.name().contains("canary"), "{}", delivery.name());
     }

@@ -19,7 +19,7 @@ const SUPPRESS_EMBEDS: u32 = 1 << 2;
 
 /// The body of a request.
 pub(super) fn body(shape: WebhookFormat, report: &Report, message: &Message) -> Value {
-    let markdown = |most| text(&message.chat, "**", &markdown_escaped, &str::to_owned, most);
+    let markdown = |max_chars| text(&message.chat, "**", &markdown_escaped, &str::to_owned, max_chars);
     match shape {
         // nothing of the text becomes a mention, a link or a preview (docs.slack.dev/messaging/formatting-message-text)
         WebhookFormat::Slack => json!({
@@ -57,10 +57,16 @@ fn footer(lines: &[Line]) -> (&[Line], Option<&str>) {
 
 /// Lines of text with the bold markup of the service, truncated at the end of a line. In code spans only `entities` are escaped: services
 /// detect no mentions and links there, and the command must stay copyable.
-fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, entities: &dyn Fn(&str) -> String, most: usize) -> String {
+fn text(
+    lines: &[Line],
+    bold: &str,
+    escaped: &dyn Fn(&str) -> String,
+    entities: &dyn Fn(&str) -> String,
+    max_chars: usize,
+) -> String {
     let (lines, footer) = footer(lines);
     let footer = footer.map(escaped).unwrap_or_default();
-    let most = most.saturating_sub(footer.chars().count() + 2);
+    let max_chars = max_chars.saturating_sub(footer.chars().count() + 2);
     let mut out = String::new();
     for line in lines {
         let shown = match line {
@@ -68,7 +74,7 @@ fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, entities: 
             Line::Text(text) | Line::Footer(text) => escaped(text),
             Line::Command(text) => format!("`{}`", entities(&text.replace('`', GRAVE))),
         };
-        if out.chars().count() + shown.chars().count() + 2 > most {
+        if out.chars().count() + shown.chars().count() + 2 > max_chars {
             out.push_str(if footer.is_empty() { "…" } else { "…\n" });
             break;
         }
@@ -78,11 +84,11 @@ fn text(lines: &[Line], bold: &str, escaped: &dyn Fn(&str) -> String, entities: 
     out + &footer
 }
 
-fn card(lines: &[Line], most: usize) -> Vec<Value> {
+fn card(lines: &[Line], max_bytes: usize) -> Vec<Value> {
     let (lines, footer) = footer(lines);
     let small = |text: &str| json!({ "type": "TextBlock", "text": markdown_escaped(text), "wrap": true, "spacing": "Small" });
     let footer = footer.map(small);
-    let mut left = most.saturating_sub(footer.as_ref().map_or(0, |block| block.to_string().len()));
+    let mut left = max_bytes.saturating_sub(footer.as_ref().map_or(0, |block| block.to_string().len()));
     let mut blocks = Vec::new();
     for line in lines {
         let block = match line {
@@ -120,9 +126,9 @@ fn inert(text: &str) -> String {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let www = rest.get(..4).is_some_and(|w| w.eq_ignore_ascii_case("www."));
-        let taken = if www { 3 } else { c.len_utf8() };
-        out.push_str(&rest[..taken]);
-        rest = &rest[taken..];
+        let length = if www { 3 } else { c.len_utf8() };
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
         if www || matches!(c, '@' | '#') || (c == ':' && rest.starts_with("//")) || (c == ']' && rest.starts_with('(')) {
             out.push(WORD_JOINER);
         }

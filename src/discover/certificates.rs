@@ -63,7 +63,7 @@ pub(super) async fn find(
         }
     }
     for name in all.iter().flat_map(|c| &c.names) {
-        redactor.know_name(name);
+        redactor.register_name(name);
     }
     inventory.certificates = all;
 }

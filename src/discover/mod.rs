@@ -71,18 +71,18 @@ struct Engine {
 
 /// Discovers the targets. Never fails: errors are in `inventory.gaps`. `left` is the rest of the deadline of the run; half of it is
 /// reserved for the probes.
-pub async fn discover(wanted: &ConfiguredTargets, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
+pub async fn discover(configured: &ConfiguredTargets, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
     let answer = (left * ANSWER_PERCENT / 100).min(MAX_ANSWER);
     let source = (left * SOURCE_PERCENT / 100).min(MAX_SOURCE);
     let until = Instant::now() + source;
     let mut inventory = Inventory::default();
     let (engine, mounts, units, processes, logins) = tokio::join!(
         // slightly longer than its own limit
-        read_source("the container engine", until, engine(wanted.engine.clone(), redactor.clone(), answer)),
+        read_source("the container engine", until, engine(configured.engine.clone(), redactor.clone(), answer)),
         read_source("mounts", until, async { filesystem::mounts(&[]).await }),
         read_source("systemd", until, units::find(answer)),
         read_source("processes", until, processes()),
-        read_source("logins", until, logins(wanted.servers.clone(), redactor.clone())),
+        read_source("logins", until, logins(configured.servers.clone(), redactor.clone())),
     );
     let Engine { found: engine, containers, client } =
         engine.unwrap_or_else(|error| Engine { found: Some(engine_in_unknown_state(error)), ..Engine::default() });
@@ -112,13 +112,13 @@ pub async fn discover(wanted: &ConfiguredTargets, redactor: &Arc<Redactor>, left
     });
     let mut servers = servers::find(found, logins, &mut inventory, redactor);
     join_all(servers.iter_mut().map(|known| nginx_configuration(known, until))).await;
-    inventory.endpoints = wanted
+    inventory.endpoints = configured
         .endpoints
         .iter()
-        .filter(|e| e.is_asked())
+        .filter(|e| e.is_queried())
         .map(|e| EndpointRef { url: e.url.clone(), id: e.id.clone(), proves: e.proves.clone() })
         .collect();
-    certificates::find(&servers, &wanted.endpoints, &mut inventory, redactor, until).await;
+    certificates::find(&servers, &configured.endpoints, &mut inventory, redactor, until).await;
     Discovered { inventory, docker: client, systemd, servers, table: table.map(Arc::new) }
 }
 
@@ -145,7 +145,7 @@ async fn logins(configured: Vec<Server>, redactor: Arc<Redactor>) -> Result<serv
 
 /// Reads one source in a task of its own. The error names the source and the reason.
 async fn read_source<T: Send + 'static>(
-    what: &str,
+    source: &str,
     until: Instant,
     read: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, String> {
@@ -160,7 +160,7 @@ async fn read_source<T: Send + 'static>(
             lag::too_busy,
         ),
     };
-    Err(format!("discovery of {what}: {why}"))
+    Err(format!("discovery of {source}: {why}"))
 }
 
 /// Reads the configuration of an nginx, which names further targets.
@@ -196,7 +196,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
     };
     let began = Instant::now();
     let hung = |after: Duration| EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
-    let asked = async {
+    let query = async {
         let (state, client) = docker::connect(&located.endpoint, redactor, limit).await;
         let Some(client) = client else { return (state, None) };
         match client.list().await {
@@ -206,7 +206,7 @@ async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Dura
             Err(e) => (EngineState::Garbage { error: e.to_string() }, None),
         }
     };
-    let (answered, late) = Box::pin(lag::watched(tokio::time::timeout(limit, asked))).await;
+    let (answered, late) = Box::pin(lag::watched(tokio::time::timeout(limit, query))).await;
     let (mut state, found) = answered.unwrap_or_else(|_| (hung(began.elapsed()), None));
     if let (EngineState::Hung { .. }, Some(late)) = (&state, late.or_else(|| lag::was_late(began))) {
         // if opsctl itself was late, the engine is not considered hung

@@ -35,12 +35,12 @@ pub(super) fn find(found: Vec<FoundServer>, logins: Logins, inventory: &mut Inve
     for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
         add(&mut known, stopped(server));
     }
-    if let Some((place, login)) = logins.libpq {
-        named(&mut known, format!("{}:{}", place.0, place.1), Product::Postgres, place, login);
+    if let Some((address, login)) = logins.libpq {
+        named(&mut known, format!("{}:{}", address.0, address.1), Product::Postgres, address, login);
     }
     for (name, resolved) in logins.configured {
         match resolved {
-            Ok(resolved) => match resolved.place {
+            Ok(resolved) => match resolved.address {
                 Some((product, host, port)) => named(&mut known, name, product, (host, port), resolved.login),
                 None => match known.iter_mut().find(|k| k.server.name == name || k.server.unit.as_deref() == Some(&name)) {
                     Some(k) => k.login = Some(resolved.login),
@@ -53,7 +53,7 @@ pub(super) fn find(found: Vec<FoundServer>, logins: Logins, inventory: &mut Inve
         }
     }
     for k in &known {
-        redactor.know_name(&k.server.name);
+        redactor.register_name(&k.server.name);
     }
     inventory.servers = known.iter().map(|k| k.server.clone()).collect();
     inventory.servers.sort_by(|a, b| (a.product, &a.name).cmp(&(b.product, &b.name)));
@@ -135,8 +135,8 @@ fn stopped_units(inventory: &Inventory, known: &[ServerHandle]) -> Vec<ServerRef
     let found = |unit: &str| known.iter().any(|k| k.server.unit.as_deref() == Some(unit));
     let server = |u: &opsctl_core::model::UnitRef| {
         let product = product_of_unit(&u.name)?;
-        let wanted = u.active == "failed" || (u.active == "inactive" && u.file_state == "enabled");
-        (wanted && u.load == "loaded" && !found(&u.name)).then(|| ServerRef {
+        let expected = u.active == "failed" || (u.active == "inactive" && u.file_state == "enabled");
+        (expected && u.load == "loaded" && !found(&u.name)).then(|| ServerRef {
             product,
             name: u.name.clone(),
             id: format!("{}:{}", product.kind(), u.name),

@@ -37,7 +37,7 @@ pub struct Pending {
     /// Target.
     pub target: String,
     /// The awaited condition.
-    pub what: String,
+    pub condition: String,
 }
 
 /// A fix that applies to a finding.
@@ -179,7 +179,7 @@ pub(super) fn assess_except(judging: &Judging, recording: &Recording, but: Optio
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
     let mut assessment = Assessment { report, verdict, verdicts, offers, samples, pending };
     // after the offers: earlier changes do not affect whether a fix is possible
-    assessment.look_back(recording);
+    assessment.add_changes(recording);
     assessment
 }
 
@@ -200,7 +200,7 @@ impl Assessment {
     }
 
     /// Adds the earlier changes that the recording contains.
-    pub(super) fn look_back(&mut self, recording: &Recording) {
+    pub(super) fn add_changes(&mut self, recording: &Recording) {
         self.report.notes.extend(recording.changes.iter().filter_map(|c| incomplete_note(&c.unknown)));
         self.report.changes = cite(&mut self.report.findings, recording);
         self.report.duration_ms = recording.duration_ms;
@@ -215,8 +215,11 @@ fn incomplete_note(unknown: &[String]) -> Option<String> {
 }
 
 fn pending<'a>(j: &'a JudgedRecord<'_>) -> impl Iterator<Item = Pending> + 'a {
-    let pending =
-        |what: &String| Pending { check: j.record.check.clone(), target: j.record.target.to_string(), what: what.clone() };
+    let pending = |condition: &String| Pending {
+        check: j.record.check.clone(),
+        target: j.record.target.to_string(),
+        condition: condition.clone(),
+    };
     j.judgement.pending.iter().map(pending)
 }
 

@@ -27,14 +27,14 @@ pub(super) struct Limit {
 
 /// Every selected check on every applicable target, in report order; some have a record already.
 pub(super) struct Jobs {
-    places: Vec<CheckAt>,
+    checks: Vec<CheckAt>,
     waiting: Vec<Job>,
     records: Vec<Option<Record>>,
 }
 
 impl Jobs {
     pub(super) fn of(judging: &Judging, selection: &Selection, inventory: &Inventory) -> Self {
-        let mut all = Self { places: Vec::new(), waiting: Vec::new(), records: Vec::new() };
+        let mut all = Self { checks: Vec::new(), waiting: Vec::new(), records: Vec::new() };
         for (at, runbook, check) in judging.checks() {
             let spec = check.spec();
             if !selection.runs(runbook, spec.id) {
@@ -49,7 +49,7 @@ impl Jobs {
     }
 
     fn push(&mut self, at: CheckAt, check: &'static str, target: Target, unknown: Option<String>) {
-        self.places.push(at);
+        self.checks.push(at);
         self.records.push(unknown.map(|why| Record {
             check: check.to_owned(),
             target: target.clone(),
@@ -84,7 +84,7 @@ pub(super) async fn collect(
     partial: &Arc<Partial>,
     progress: &dyn Fn(Progress),
 ) {
-    let Jobs { places, waiting: jobs, records } = jobs;
+    let Jobs { checks, waiting: jobs, records } = jobs;
     let jobs = Arc::new(jobs);
     progress(Progress::Discovered { probes: jobs.iter().map(|j| format!("{} {}", j.check, j.target)).collect() });
     let mut order: Vec<usize> = (0..jobs.len()).filter(|n| records.get(*n).is_some_and(Option::is_none)).collect();
@@ -102,7 +102,7 @@ pub(super) async fn collect(
                 }
             }
         }
-        let Some(at) = places.get(n).copied() else { continue };
+        let Some(at) = checks.get(n).copied() else { continue };
         let (judging, cx, partial, jobs) = (judging.clone(), cx.clone(), partial.clone(), jobs.clone());
         running.spawn(async move {
             if let Some(job) = jobs.get(n)

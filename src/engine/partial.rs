@@ -51,9 +51,9 @@ pub enum Step {
     /// Removing secrets and judging.
     Judging,
     /// Reading earlier changes.
-    LookingBack,
+    ReadingChanges,
     /// Writing samples and findings to the history.
-    Remembering,
+    Storing,
     /// Comparing, rendering and writing the report.
     Reporting,
 }
@@ -65,8 +65,8 @@ impl Step {
             Self::Discovering => "discovering targets",
             Self::Probing => "running probes",
             Self::Judging => "judging the evidence",
-            Self::LookingBack => "reading earlier changes",
-            Self::Remembering => "writing to the history",
+            Self::ReadingChanges => "reading earlier changes",
+            Self::Storing => "writing to the history",
             Self::Reporting => "writing the report",
         }
     }

@@ -20,7 +20,7 @@ pub enum Progress {
     /// The evidence is complete and is being judged.
     Judging,
     /// There are findings: reading earlier changes.
-    LookingBack,
+    ReadingChanges,
     /// Storing samples and findings for the next run.
-    Remembering,
+    Storing,
 }

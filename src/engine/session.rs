@@ -65,7 +65,7 @@ pub struct Setup {
     /// Changes recorded by opsctl itself.
     pub own_changes: OwnChangesSource,
     /// Optional inspections that were requested.
-    pub ask: ProbeOptions,
+    pub options: ProbeOptions,
     /// Deadline of a run.
     pub deadline: Duration,
 }
@@ -134,10 +134,10 @@ impl Selection {
 /// A session on one host.
 pub struct Session {
     judging: Arc<Judging>,
-    wanted: ConfiguredTargets,
+    configured: ConfiguredTargets,
     history: Arc<dyn History>,
     own_changes: OwnChangesSource,
-    ask: ProbeOptions,
+    options: ProbeOptions,
     deadline: Duration,
 }
 
@@ -195,14 +195,14 @@ impl Session {
     /// A session with these runbooks.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { runbooks, endpoint, servers, endpoints, owner_of, waivers, notes, history, own_changes, ask, deadline } =
+        let Setup { runbooks, endpoint, servers, endpoints, owner_of, waivers, notes, history, own_changes, options, deadline } =
             setup;
         Self {
             judging: Arc::new(Judging { runbooks, owner_of, waivers, notes }),
-            wanted: ConfiguredTargets { engine: endpoint, servers, endpoints },
+            configured: ConfiguredTargets { engine: endpoint, servers, endpoints },
             history,
             own_changes,
-            ask,
+            options,
             deadline,
         }
     }
@@ -220,7 +220,7 @@ impl Session {
             notes: Vec::new(),
             history: Arc::new(HistoryError),
             own_changes: Box::new(|_| OwnChanges::default()),
-            ask: ProbeOptions::default(),
+            options: ProbeOptions::default(),
             deadline: Duration::ZERO,
         })
     }
@@ -239,7 +239,7 @@ impl Session {
 
     /// The discovered targets of this host.
     pub async fn inventory(&self) -> Inventory {
-        Box::pin(discover(&self.wanted, &Arc::default(), self.deadline)).await.inventory
+        Box::pin(discover(&self.configured, &Arc::default(), self.deadline)).await.inventory
     }
 
     /// Runs the selected probes and judges the evidence. Earlier changes are read only if there are findings, and are part of the recording,
@@ -251,7 +251,7 @@ impl Session {
         partial.begin(self.judging.clone(), host::read_info().await, run.began, started_at);
         progress(Progress::Discovering);
         let left = || until.saturating_duration_since(Instant::now());
-        let cx = Arc::new(Box::pin(self.context(self.ask.clone(), left())).await);
+        let cx = Arc::new(Box::pin(self.context(self.options.clone(), left())).await);
         let selection = selection.with_mountpoints(&cx.inventory);
         let jobs = Jobs::of(&self.judging, &selection, &cx.inventory);
         let reserve = (self.deadline * RESERVE_PERCENT / 100).clamp(MIN_RESERVE, MAX_RESERVE);
@@ -265,21 +265,21 @@ impl Session {
         partial.judged(&assessment.report, &assessment.verdict);
         let mut recording = Arc::unwrap_or_clone(recorded);
         if let Some(since) = reach(&assessment.report) {
-            progress(Progress::LookingBack);
-            partial.step(Step::LookingBack);
-            let reach = Reach { since, patience: CHANGES_TIMEOUT, sudo: false };
+            progress(Progress::ReadingChanges);
+            partial.step(Step::ReadingChanges);
+            let reach = Reach { since, time_limit: CHANGES_TIMEOUT, sudo: false };
             recording.changes = tokio::time::timeout(left(), Box::pin(self.changes_seen(&cx, reach))).await.ok();
             recording.duration_ms = u64::try_from(run.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            assessment.look_back(&recording);
+            assessment.add_changes(&recording);
         }
         partial.step(Step::Reporting);
         (recording, assessment)
     }
 
     /// The changes to this host since then.
-    pub async fn changes(&self, since: Timestamp, patience: Duration) -> Changes {
+    pub async fn changes(&self, since: Timestamp, time_limit: Duration) -> Changes {
         let cx = Box::pin(self.context(ProbeOptions::default(), self.deadline)).await;
-        Box::pin(self.changes_seen(&cx, Reach { since, patience, sudo: true })).await
+        Box::pin(self.changes_seen(&cx, Reach { since, time_limit, sudo: true })).await
     }
 
     async fn changes_seen(&self, cx: &ProbeCx, reach: Reach) -> Changes {
@@ -337,18 +337,19 @@ impl Session {
             verdict,
             findings: assessment.report.findings,
             offers: assessment.offers,
-            pending: assessment.pending.into_iter().map(|p| p.what).collect(),
+            pending: assessment.pending.into_iter().map(|p| p.condition).collect(),
             managers: Managers::of(&cx, target).await,
             redactor: cx.redactor.clone(),
         }
     }
 
     /// `left` is the rest of the deadline; discovery may use only a part of it.
-    async fn context(&self, ask: ProbeOptions, left: Duration) -> ProbeCx {
+    async fn context(&self, options: ProbeOptions, left: Duration) -> ProbeCx {
         let redactor = Arc::<Redactor>::default();
         // first: its sampling window elapses during the other steps
         let watch = SystemSampler::start().await;
-        let Discovered { inventory, docker, systemd, servers, table } = Box::pin(discover(&self.wanted, &redactor, left)).await;
+        let Discovered { inventory, docker, systemd, servers, table } =
+            Box::pin(discover(&self.configured, &redactor, left)).await;
         ProbeCx {
             process_table: table.map_or_else(SharedProcessTable::default, SharedProcessTable::of),
             inventory: Arc::new(inventory),
@@ -356,7 +357,7 @@ impl Session {
             systemd,
             servers: Servers::new(servers),
             tls: Tls::default(),
-            endpoints: self.wanted.endpoints.clone(),
+            endpoints: self.configured.endpoints.clone(),
             first_answers: FirstAnswers::default(),
             rules: opsctl_core::probe::Memo::default(),
             filesystems: Filesystems::default(),
@@ -366,7 +367,7 @@ impl Session {
             kernel_log: KernelLog::default(),
             history: self.history.clone(),
             redactor,
-            ask,
+            options,
         }
     }
 }

@@ -80,18 +80,21 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
     let redis_server = || permit.redis().ok_or_else(|| "the server does not answer".to_owned());
     let postgres_server = || permit.postgres().ok_or_else(|| "the server does not answer".to_owned());
-    let client = |patience: Duration| docker().map(|d| d.client().clone().with_timeout(patience));
+    let client = |time_limit: Duration| docker().map(|d| d.client().clone().with_timeout(time_limit));
     match action {
         Action::StartContainer { id } => {
             client(ENGINE_TIMEOUT)?.start_container(id, None::<StartContainerOptions>).await.map_err(engine_error)?;
         }
         Action::StopContainer { id, timeout_s } => {
             let options = StopContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
-            client(ENGINE_TIMEOUT + patience(*timeout_s))?.stop_container(id, Some(options)).await.map_err(engine_error)?;
+            client(ENGINE_TIMEOUT + stop_timeout(*timeout_s))?.stop_container(id, Some(options)).await.map_err(engine_error)?;
         }
         Action::RestartContainer { id, timeout_s } => {
             let options = RestartContainerOptionsBuilder::new().t(seconds(*timeout_s)).build();
-            client(ENGINE_TIMEOUT + patience(*timeout_s))?.restart_container(id, Some(options)).await.map_err(engine_error)?;
+            client(ENGINE_TIMEOUT + stop_timeout(*timeout_s))?
+                .restart_container(id, Some(options))
+                .await
+                .map_err(engine_error)?;
         }
         Action::PauseContainer { id } => client(ENGINE_TIMEOUT)?.pause_container(id).await.map_err(engine_error)?,
         Action::UnpauseContainer { id } => client(ENGINE_TIMEOUT)?.unpause_container(id).await.map_err(engine_error)?,
@@ -306,7 +309,7 @@ fn seconds(timeout_s: i64) -> i32 {
     i32::try_from(timeout_s).unwrap_or(i32::MAX)
 }
 
-fn patience(timeout_s: i64) -> Duration {
+fn stop_timeout(timeout_s: i64) -> Duration {
     Duration::from_secs(u64::try_from(timeout_s).unwrap_or(0))
 }
 

@@ -29,13 +29,13 @@ pub enum Confirmation {
     /// Do not apply it.
     No,
     /// There is no terminal.
-    NobodyThere,
+    NoTerminal,
 }
 
 /// A source of confirmations.
 pub trait Confirm {
     /// Prompts for a confirmation.
-    fn ask(&self, question: &Prompt) -> Confirmation;
+    fn prompt(&self, question: &Prompt) -> Confirmation;
 }
 
 /// The operator at the terminal.
@@ -43,9 +43,9 @@ pub trait Confirm {
 pub struct Terminal;
 
 impl Confirm for Terminal {
-    fn ask(&self, question: &Prompt) -> Confirmation {
+    fn prompt(&self, question: &Prompt) -> Confirmation {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-            return Confirmation::NobodyThere;
+            return Confirmation::NoTerminal;
         }
         // a prompt that fails (end of input, terminal closed) is no consent
         let yes = match question {
@@ -77,12 +77,12 @@ fn question(plan: &Plan, verb: &str) -> Prompt {
 }
 
 /// Obtains consent unless the command line gives it. `true` if a prompt was shown, so that time has passed.
-pub(super) fn consent(plan: &Plan, verb: &str, asked: FixOptions, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
+pub(super) fn consent(plan: &Plan, verb: &str, options: FixOptions, policy: &Policy, person: &dyn Confirm) -> Result<bool, Stop> {
     if plan.risk == Risk::R4 {
         return Err(Stop::new(Exit::Declined, "opsctl never runs this fix; run the commands above by hand"));
     }
     // --yes alone covers fixes that interrupt at most one object
-    let covered = asked.yes && plan.risk <= asked.risk.unwrap_or(Risk::R2);
+    let covered = options.yes && plan.risk <= options.risk.unwrap_or(Risk::R2);
     if covered {
         if plan.risk == Risk::R3 && !policy.allow.contains(&plan.fix) {
             let fix = &plan.fix;
@@ -91,13 +91,13 @@ pub(super) fn consent(plan: &Plan, verb: &str, asked: FixOptions, policy: &Polic
         }
         return Ok(false);
     }
-    match person.ask(&question(plan, verb)) {
+    match person.prompt(&question(plan, verb)) {
         Confirmation::Yes => Ok(true),
         Confirmation::No => Err(Stop::new(Exit::Declined, "declined; nothing was changed")),
-        Confirmation::NobodyThere => {
+        Confirmation::NoTerminal => {
             let needed = match plan.risk {
                 Risk::R3 => "--yes --risk R3, and the fix in `allow` of [policy]".to_owned(),
-                risk if asked.yes => format!("--risk {risk}"),
+                risk if options.yes => format!("--risk {risk}"),
                 _ => "--yes".to_owned(),
             };
             Err(Stop::new(Exit::Declined, format!("no terminal for the confirmation prompt; without one, {needed} is required")))

@@ -9,8 +9,8 @@ pub(crate) fn failpoint(name: &str) {
         if std::env::var_os("OPSCTL_FAILPOINT").is_some_and(|v| v == name) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
-        if let Some((place, file)) = std::env::var("OPSCTL_FAILPOINT_PAUSE").ok().as_deref().and_then(|v| v.split_once('='))
-            && place == name
+        if let Some((point, file)) = std::env::var("OPSCTL_FAILPOINT_PAUSE").ok().as_deref().and_then(|v| v.split_once('='))
+            && point == name
             && std::fs::write(file, name).is_ok()
         {
             while std::path::Path::new(file).exists() {

@@ -49,7 +49,7 @@ pub struct Guard<'a, E> {
     /// While this file exists, no fix is applied; see [`switched_off`].
     pub kill_switch: &'a Path,
     /// Options of the command line.
-    pub asked: FixOptions,
+    pub options: FixOptions,
     /// Source of confirmations.
     pub person: &'a dyn Confirm,
     /// Destination of plan and progress.
@@ -65,7 +65,7 @@ impl<E: Engine> Guard<'_, E> {
 
     pub(super) fn end(&mut self, result: Result<Exit, Stop>) -> Exit {
         result.unwrap_or_else(|stop| {
-            self.say(&stop.why);
+            self.print(&stop.why);
             stop.exit
         })
     }
@@ -77,7 +77,7 @@ impl<E: Engine> Guard<'_, E> {
                 // an interrupted fix may be the reason
                 self.recover().await;
                 return Err(match refusal {
-                    Refusal::ByHand(what) => Stop::new(Exit::Declined, format!("to be done by hand: {what}")),
+                    Refusal::ByHand(steps) => Stop::new(Exit::Declined, format!("to be done by hand: {steps}")),
                     refusal => Stop::new(Exit::Refused, format!("{} is not possible: {refusal}", offer.fix)),
                 });
             }
@@ -86,7 +86,7 @@ impl<E: Engine> Guard<'_, E> {
         if let Some(exit) = self.recover_interrupted(Some(plan)).await? {
             return Ok(exit);
         }
-        if !self.asked.dry_run {
+        if !self.options.dry_run {
             self.switched_on()?;
         }
         failpoint("before-recheck");
@@ -94,11 +94,11 @@ impl<E: Engine> Guard<'_, E> {
         self.allowed(plan, offer, &fresh)?;
         let about = |f: &&Finding| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
         let reason = fresh.findings.iter().find(about).cloned();
-        self.say(show::plan_text(plan, reason.as_ref()).trim_end());
-        if self.asked.dry_run {
+        self.print(show::plan_text(plan, reason.as_ref()).trim_end());
+        if self.options.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
-        let waited = confirm::consent(plan, "apply", self.asked, self.policy, self.person)?;
+        let waited = confirm::consent(plan, "apply", self.options, self.policy, self.person)?;
         failpoint("after-confirm");
         if waited {
             // the prompt may have been open for an hour
@@ -139,15 +139,15 @@ impl<E: Engine> Guard<'_, E> {
         let (exit, ending, text) = match applied {
             Ok(notes) => {
                 for note in notes {
-                    self.say(&note);
+                    self.print(&note);
                 }
-                self.say(&format!("applied; verifying with {}", plan.check));
-                match self.verify(plan, &standing(plan, fresh)).await {
+                self.print(&format!("applied; verifying with {}", plan.check));
+                match self.verify(plan, &critical_findings(plan, fresh)).await {
                     Ok(how) => (Exit::Done, Ending::Verified, how),
-                    Err(why) => self.take_back(plan, fresh, &intent, Exit::Unverified, &why).await,
+                    Err(why) => self.revert(plan, fresh, &intent, Exit::Unverified, &why).await,
                 }
             }
-            Err(failure) if failure.done > 0 => self.take_back(plan, fresh, &intent, Exit::Failed, &failure.to_string()).await,
+            Err(failure) if failure.done > 0 => self.revert(plan, fresh, &intent, Exit::Failed, &failure.to_string()).await,
             Err(failure) => (Exit::Failed, Ending::Failed, failure.to_string()),
         };
         failpoint("before-outcome");
@@ -159,21 +159,21 @@ impl<E: Engine> Guard<'_, E> {
     fn close(&mut self, plan: &Plan, fresh: &Recheck, intent: &crate::audit::Receipt, ending: Ending, text: &str) {
         // findings of the engine are redacted already, output of programs and of the container engine is not
         let text = fresh.redactor.scrub(text);
-        self.say(&text);
+        self.print(&text);
         let outcome = Body::outcome(intent.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
         let _limit = watchdog::for_now("journalling the outcome", JOURNAL_TIMEOUT, Some(Exit::Unverified.code()));
         match self.journal().append(outcome, &fresh.redactor) {
             Ok(outcome) if ending == Ending::Verified && !plan.undo.is_empty() => {
-                self.say(&format!("opsctl undo {} reverts it", outcome.seq()));
+                self.print(&format!("opsctl undo {} reverts it", outcome.seq()));
             }
             Ok(_) => {}
             // the intent is on disk, so the next run checks the result
-            Err(e) => self.say(&format!("{e}; the next run of opsctl fix will check again")),
+            Err(e) => self.print(&format!("{e}; the next run of opsctl fix will check again")),
         }
     }
 
     /// Reverts a fix that failed or was not verified.
-    async fn take_back(
+    async fn revert(
         &mut self,
         plan: &Plan,
         fresh: &Recheck,
@@ -190,7 +190,7 @@ impl<E: Engine> Guard<'_, E> {
             let by_hand = format!("`opsctl undo {}` reverts it", intent.seq());
             return (exit, ending, format!("{why}; not reverted, because {off}; {by_hand}"));
         }
-        self.say(&format!("{why}; reverting"));
+        self.print(&format!("{why}; reverting"));
         let permit = Permit::grant(intent, &plan.undo, &fresh.managers, self.state_dir);
         let reverted = apply::apply(&permit).await;
         failpoint("after-taking-back");
@@ -201,7 +201,7 @@ impl<E: Engine> Guard<'_, E> {
     }
 
     pub(super) fn lock(&mut self) -> Result<Option<Lock>, Stop> {
-        if self.lock_file.starts_with(self.state_dir) && !self.asked.dry_run {
+        if self.lock_file.starts_with(self.state_dir) && !self.options.dry_run {
             // a user's lock is in a directory that the first run creates
             crate::audit::dir::ensure(self.state_dir)
                 .map_err(|e| Stop::new(Exit::Held, format!("{}: {e}", self.state_dir.display())))?;
@@ -209,7 +209,7 @@ impl<E: Engine> Guard<'_, E> {
         match Lock::take(self.lock_file) {
             Ok(lock) => Ok(Some(lock)),
             // a dry run needs no lock, but must not read while another process changes the host
-            Err(LockError::Io { .. }) if self.asked.dry_run => Ok(None),
+            Err(LockError::Io { .. }) if self.options.dry_run => Ok(None),
             Err(e) => Err(Stop::new(Exit::Held, e.to_string())),
         }
     }
@@ -265,14 +265,14 @@ impl<E: Engine> Guard<'_, E> {
             (applied.of_fix, policy.max_per_fix, "max_fixes_per_hour_per_fix", format!("{} was applied on this host", plan.fix)),
             (applied.on_host, policy.max_per_host, "max_fixes_per_hour_per_host", "fixes were applied on this host".to_owned()),
         ];
-        for (times, most, setting, what) in limits {
-            if most == 0 {
+        for (times, limit, setting, scope) in limits {
+            if limit == 0 {
                 return Err(Stop::new(Exit::Refused, format!("refused: {setting} = 0 in [policy] allows no fix")));
             }
-            if times >= most as usize {
+            if times >= limit as usize {
                 let times = quantity::count(times, "time");
                 let why =
-                    format!("{what} {times} within the last hour ({setting} = {most}); the fix does not last, find the cause");
+                    format!("{scope} {times} within the last hour ({setting} = {limit}); the fix does not last, find the cause");
                 return Err(Stop::new(Exit::Held, why));
             }
         }
@@ -300,7 +300,7 @@ impl<E: Engine> Guard<'_, E> {
     }
 
     /// Prints a line. Write errors are ignored: a closed output must not stop a fix half-way.
-    pub(super) fn say(&mut self, text: &str) {
+    pub(super) fn print(&mut self, text: &str) {
         for line in text.lines() {
             let _ = writeln!(self.out, "{}", printable(line));
         }
@@ -309,7 +309,7 @@ impl<E: Engine> Guard<'_, E> {
 }
 
 /// Critical findings of the subject before the fix: they do not count against it, new ones do.
-fn standing(plan: &Plan, fresh: &Recheck) -> Vec<String> {
+fn critical_findings(plan: &Plan, fresh: &Recheck) -> Vec<String> {
     let about = |f: &&Finding| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
     fresh.findings.iter().filter(about).map(|f| f.code.clone()).collect()
 }

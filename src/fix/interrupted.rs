@@ -4,7 +4,7 @@ use opsctl_core::model::Plan;
 use opsctl_core::probe::Redactor;
 
 use super::guard::Guard;
-use super::verify::gone;
+use super::verify::check_resolved;
 use super::{Engine, Exit, Stop, same_name};
 use crate::audit::{Body, Ending, Entry, Kind, in_flight};
 
@@ -28,22 +28,22 @@ impl<E: Engine> Guard<'_, E> {
         if in_flight(&self.journal().entries().unwrap_or_default()).is_empty() {
             return Exit::Done;
         }
-        let result = self.try_settle().await;
+        let result = self.try_recover().await;
         self.end(result)
     }
 
-    async fn try_settle(&mut self) -> Result<Exit, Stop> {
+    async fn try_recover(&mut self) -> Result<Exit, Stop> {
         let _lock = self.lock()?;
         Ok(self.recover_interrupted(None).await?.unwrap_or(Exit::Done))
     }
 
     /// Reports the operations that were in progress, checks their results and writes the missing outcomes. `Some` if one of them
-    /// is the wanted fix: it is not applied a second time in the same run.
-    pub(super) async fn recover_interrupted(&mut self, wanted: Option<&Plan>) -> Result<Option<Exit>, Stop> {
+    /// is the requested fix: it is not applied a second time in the same run.
+    pub(super) async fn recover_interrupted(&mut self, requested: Option<&Plan>) -> Result<Option<Exit>, Stop> {
         let entries = self.journal().entries()?;
         let mut exit = None;
         for open in in_flight(&entries) {
-            self.say(&describe(open));
+            self.print(&describe(open));
             let intent = match open.body.kind {
                 Kind::Undo => entries.iter().find(|e| Some(e.seq) == open.body.of),
                 _ => Some(open),
@@ -52,21 +52,21 @@ impl<E: Engine> Guard<'_, E> {
                 None => ("its plan is not in the journal".to_owned(), false, std::sync::Arc::new(Redactor::default())),
                 Some(plan) => {
                     let fresh = self.recheck(plan, Exit::Changed).await;
-                    match gone(plan, &[], &fresh) {
+                    match check_resolved(plan, &[], &fresh) {
                         Ok(()) => (format!("{} no longer reports {}", plan.check, plan.code), true, fresh.redactor),
                         Err(why) => (format!("checked again: {why}"), false, fresh.redactor),
                     }
                 }
             };
-            self.say(&format!("{now}; nothing was repeated"));
+            self.print(&format!("{now}; nothing was repeated"));
             let same = |plan: &&Plan| {
                 open.body.fix.as_ref() == Some(&plan.fix)
                     && open.body.subject.as_ref().is_some_and(|s| same_name(s, &plan.subject))
             };
-            if wanted.as_ref().is_some_and(same) {
+            if requested.as_ref().is_some_and(same) {
                 exit = Some(if is_resolved { Exit::Done } else { Exit::Unverified });
             }
-            if self.asked.dry_run {
+            if self.options.dry_run {
                 continue;
             }
             let text = format!("interrupted; {now}");
@@ -74,11 +74,11 @@ impl<E: Engine> Guard<'_, E> {
             let outcome = self.journal().append(outcome, &redactor)?;
             // a later plan sees only the half-done state: the undo actions are in this plan
             if open.body.plan.as_ref().is_some_and(|p| !p.undo.is_empty()) {
-                self.say(&format!("opsctl undo {} reverts its completed part", outcome.seq()));
+                self.print(&format!("opsctl undo {} reverts its completed part", outcome.seq()));
             }
         }
         if exit == Some(Exit::Unverified) {
-            self.say("run the command again to try again");
+            self.print("run the command again to try again");
         }
         Ok(exit)
     }

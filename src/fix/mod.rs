@@ -6,12 +6,12 @@
 
 mod apply;
 mod confirm;
+mod context;
 mod failpoint;
 mod guard;
 mod interrupted;
 mod lock;
 mod permit;
-mod place;
 mod program;
 mod show;
 mod switch;
@@ -28,11 +28,11 @@ use crate::engine::{Offer, Recheck, Session};
 pub(crate) use failpoint::failpoint;
 
 pub use confirm::{Confirm, Confirmation, Prompt, Terminal};
+pub use context::GuardContext;
 pub use guard::{FixOptions, Guard};
 pub use interrupted::interrupted_notes;
 pub use lock::{Lock, LockError};
 pub use permit::Permit;
-pub use place::GuardContext;
 pub use show::{command, plan_text};
 pub use switch::{NO_FIXES, host_switched_off, switched_off};
 pub use unseen::unseen;

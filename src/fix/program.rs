@@ -34,7 +34,7 @@ fn check_status(argv: &[String], ended: &CommandOutput) -> Result<(), String> {
         return Ok(());
     }
     let name = argv.first().map_or("", String::as_str);
-    Err(format!("{name} ended with {}: {}", ended.status, ended.last_words()))
+    Err(format!("{name} ended with {}: {}", ended.status, ended.last_line()))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::audit::{Body, Ending, Kind};
 fn a_fix_is_planned_applied_verified_and_journalled() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.engine.says(failing(&plan)).says(healthy());
+    f.engine.returns(failing(&plan)).returns(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     assert!(f.marker.exists());
     let journal = f.journal();
@@ -30,9 +30,9 @@ fn a_fix_is_planned_applied_verified_and_journalled() {
     );
     assert_eq!(journal[0].body.plan.as_ref(), Some(&plan));
     assert_eq!(journal[0].body.text, "demo.broken: web is broken");
-    let said = f.said().replace(f.dir.path().to_str().unwrap(), "DIR");
-    let said = regex::Regex::new("after [0-9.]+ s").unwrap().replace(&said, "after T");
-    insta::assert_snapshot!(said, @"
+    let output = f.output().replace(f.dir.path().to_str().unwrap(), "DIR");
+    let output = regex::Regex::new("after [0-9.]+ s").unwrap().replace(&output, "after T");
+    insta::assert_snapshot!(output, @"
     fix       demo.repair on container:web (R2: one object is interrupted)
     because   demo.broken: web is broken
     does      /usr/bin/touch DIR/marker
@@ -51,10 +51,10 @@ fn a_fix_is_planned_applied_verified_and_journalled() {
 fn dry_run_shows_the_plan_and_writes_nothing() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.asked.dry_run = true;
-    f.engine.says(failing(&plan));
+    f.options.dry_run = true;
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Declined);
-    assert!(f.said().contains("does ") && f.said().ends_with("dry run: nothing was changed\n"));
+    assert!(f.output().contains("does ") && f.output().ends_with("dry run: nothing was changed\n"));
     assert!(!f.marker.exists() && !f.state.exists());
 }
 
@@ -64,11 +64,11 @@ fn held_lock_stops_before_the_recheck() {
     let plan = f.plan();
     let _other = Lock::take(&f.lock).unwrap();
     for dry_run in [false, true] {
-        f.asked.dry_run = dry_run;
+        f.options.dry_run = dry_run;
         assert_eq!(f.fix(&offer(&plan)), Exit::Held);
     }
-    assert!(f.said().contains(&format!("another opsctl (pid {}) is changing this host", std::process::id())));
-    assert_eq!(f.engine.asked(), 0);
+    assert!(f.output().contains(&format!("another opsctl (pid {}) is changing this host", std::process::id())));
+    assert_eq!(f.engine.rechecks(), 0);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn changes_since_the_plan_stop_the_fix() {
     let mut milder = plan.clone();
     milder.downtime = "none".into();
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
-    let gone = Recheck { verdict: Verdict::Skip("container web no longer exists".into()), ..healthy() };
+    let removed = Recheck { verdict: Verdict::Skip("container web no longer exists".into()), ..healthy() };
     let mut refusing = failing(&plan);
     refusing.offers[0].plan = Err(Refusal::Precondition("port 80 is taken".into()));
     for (now, why) in [
@@ -87,13 +87,13 @@ fn changes_since_the_plan_stop_the_fix() {
         (failing(&elsewhere), "container:web is now other@later, it was id@then"),
         (failing(&milder), "another plan fits container:web now"),
         (unknown, "demo.check could not be repeated: docker does not answer"),
-        (gone, "container web no longer exists"),
+        (removed, "container web no longer exists"),
         (refusing, "port 80 is taken"),
     ] {
         let mut f = Fixture::new();
-        f.engine.says(now);
+        f.engine.returns(now);
         assert_eq!(f.fix(&offer(&plan)), Exit::Changed);
-        assert!(f.said().contains(&format!("changed since the plan: {why}")), "{}", f.said());
+        assert!(f.output().contains(&format!("changed since the plan: {why}")), "{}", f.output());
         assert!(f.journal().is_empty());
     }
 }
@@ -102,18 +102,18 @@ fn changes_since_the_plan_stop_the_fix() {
 fn refusals_hold_even_with_yes() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.asked = FixOptions { yes: true, risk: Some(Risk::R3), dry_run: false };
-    f.engine.says(failing(&plan));
+    f.options = FixOptions { yes: true, risk: Some(Risk::R3), dry_run: false };
+    f.engine.returns(failing(&plan));
     let open = Offer { refused: Some("its cause disk.space on mount:/ is open".into()), ..offer(&plan) };
     assert_eq!(f.fix(&open), Exit::Refused);
-    assert!(f.said().contains("refused: its cause disk.space on mount:/ is open"));
+    assert!(f.output().contains("refused: its cause disk.space on mount:/ is open"));
     let mut waived = offer(&plan);
     waived.finding.waived = Some("until noon: known".into());
     assert_eq!(f.fix(&waived), Exit::Refused);
     // known to the recheck, not to the earlier diagnosis
     let mut maintained = failing(&plan);
     maintained.offers[0].refused = Some("web is in maintenance".into());
-    f.engine.says(maintained);
+    f.engine.returns(maintained);
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
     for (refusal, exit) in [
         (Refusal::Precondition("no room".into()), Exit::Refused),
@@ -122,7 +122,7 @@ fn refusals_hold_even_with_yes() {
     ] {
         assert_eq!(f.fix(&Offer { plan: Err(refusal), ..offer(&plan) }), exit);
     }
-    assert!(f.said().contains("to be done by hand: docker compose up -d web"));
+    assert!(f.output().contains("to be done by hand: docker compose up -d web"));
     assert!(f.journal().is_empty() && !f.marker.exists());
 }
 
@@ -131,62 +131,62 @@ fn rate_limit_holds_a_repeated_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     for _ in 0..3 {
-        f.engine.says(failing(&plan)).says(healthy());
+        f.engine.returns(failing(&plan)).returns(healthy());
         assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     }
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Held);
-    assert!(f.said().contains("demo.repair was applied to container:web 3 times within the last hour"), "{}", f.said());
+    assert!(f.output().contains("demo.repair was applied to container:web 3 times within the last hour"), "{}", f.output());
     f.policy.max_fixes_per_hour = 0;
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
     f.policy.max_fixes_per_hour = 3;
     // another subject has its own limit
     let mut other = plan.clone();
     (other.subject.name, other.subject.identity) = ("db".into(), "other@then".into());
-    f.engine.says(failing(&other)).says(healthy());
+    f.engine.returns(failing(&other)).returns(healthy());
     assert_eq!(f.fix(&offer(&other)), Exit::Done);
 }
 
 #[test]
 fn consent_depends_on_the_risk() {
-    let ask = |risk: Risk, asked: FixOptions, answer: Confirmation, allow: &[&str]| {
+    let attempt = |risk: Risk, options: FixOptions, answer: Confirmation, allow: &[&str]| {
         let mut f = Fixture::new();
         let plan = opsctl_core::model::Plan { risk, ..f.plan() };
-        f.asked = asked;
+        f.options = options;
         f.answer(answer);
         f.policy.allow = allow.iter().map(|a| (*a).to_owned()).collect();
-        f.engine.says(failing(&plan)).says(failing(&plan)).says(healthy());
-        if f.person.answer.get() != Confirmation::Yes || asked.yes {
+        f.engine.returns(failing(&plan)).returns(failing(&plan)).returns(healthy());
+        if f.person.answer.get() != Confirmation::Yes || options.yes {
             f.engine.forget(1);
         }
         let exit = f.fix(&offer(&plan));
         assert_eq!(f.marker.exists(), exit == Exit::Done);
-        (exit, f.person.asked.borrow().first().cloned())
+        (exit, f.person.prompts.borrow().first().cloned())
     };
     let bare = FixOptions::default();
     let yes = FixOptions { yes: true, ..bare };
     let yes_r3 = FixOptions { risk: Some(Risk::R3), ..yes };
     let yes_r1 = FixOptions { risk: Some(Risk::R1), ..yes };
     let yes_no = |text: &str| Some(Prompt::YesNo(text.into()));
-    assert_eq!(ask(Risk::R1, bare, Confirmation::Yes, &[]), (Exit::Done, yes_no("apply demo.repair?")));
+    assert_eq!(attempt(Risk::R1, bare, Confirmation::Yes, &[]), (Exit::Done, yes_no("apply demo.repair?")));
     assert_eq!(
-        ask(Risk::R2, bare, Confirmation::Yes, &[]),
+        attempt(Risk::R2, bare, Confirmation::Yes, &[]),
         (Exit::Done, yes_no("apply demo.repair and interrupt container:web?"))
     );
-    let (exit, question) = ask(Risk::R3, bare, Confirmation::Yes, &[]);
+    let (exit, question) = attempt(Risk::R3, bare, Confirmation::Yes, &[]);
     assert!(exit == Exit::Done && matches!(question, Some(Prompt::TypeName { name, .. }) if name == "web"));
     for risk in [Risk::R1, Risk::R2, Risk::R3] {
-        assert_eq!(ask(risk, bare, Confirmation::No, &[]).0, Exit::Declined);
-        assert_eq!(ask(risk, bare, Confirmation::NobodyThere, &[]).0, Exit::Declined);
+        assert_eq!(attempt(risk, bare, Confirmation::No, &[]).0, Exit::Declined);
+        assert_eq!(attempt(risk, bare, Confirmation::NoTerminal, &[]).0, Exit::Declined);
     }
-    assert_eq!(ask(Risk::R1, yes, Confirmation::NobodyThere, &[]), (Exit::Done, None));
-    assert_eq!(ask(Risk::R2, yes, Confirmation::NobodyThere, &[]), (Exit::Done, None));
-    assert_eq!(ask(Risk::R2, yes_r1, Confirmation::NobodyThere, &[]).0, Exit::Declined);
-    assert_eq!(ask(Risk::R3, yes, Confirmation::NobodyThere, &["demo.repair"]).0, Exit::Declined);
-    assert_eq!(ask(Risk::R3, yes_r3, Confirmation::Yes, &[]), (Exit::Refused, None));
-    assert_eq!(ask(Risk::R3, yes_r3, Confirmation::NobodyThere, &["demo.repair"]), (Exit::Done, None));
-    for asked in [bare, yes, yes_r3, FixOptions { risk: Some(Risk::R4), ..yes }] {
-        assert_eq!(ask(Risk::R4, asked, Confirmation::Yes, &["demo.repair"]), (Exit::Declined, None));
+    assert_eq!(attempt(Risk::R1, yes, Confirmation::NoTerminal, &[]), (Exit::Done, None));
+    assert_eq!(attempt(Risk::R2, yes, Confirmation::NoTerminal, &[]), (Exit::Done, None));
+    assert_eq!(attempt(Risk::R2, yes_r1, Confirmation::NoTerminal, &[]).0, Exit::Declined);
+    assert_eq!(attempt(Risk::R3, yes, Confirmation::NoTerminal, &["demo.repair"]).0, Exit::Declined);
+    assert_eq!(attempt(Risk::R3, yes_r3, Confirmation::Yes, &[]), (Exit::Refused, None));
+    assert_eq!(attempt(Risk::R3, yes_r3, Confirmation::NoTerminal, &["demo.repair"]), (Exit::Done, None));
+    for options in [bare, yes, yes_r3, FixOptions { risk: Some(Risk::R4), ..yes }] {
+        assert_eq!(attempt(Risk::R4, options, Confirmation::Yes, &["demo.repair"]), (Exit::Declined, None));
     }
 }
 
@@ -194,9 +194,9 @@ fn consent_depends_on_the_risk() {
 fn changes_during_the_prompt_stop_the_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.asked.yes = false;
+    f.options.yes = false;
     f.answer(Confirmation::Yes);
-    f.engine.says(failing(&plan)).says(healthy());
+    f.engine.returns(failing(&plan)).returns(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Changed);
     assert!(!f.marker.exists() && f.journal().is_empty());
 }
@@ -206,13 +206,13 @@ fn failed_action_is_journalled_and_completed_actions_are_reverted() {
     let mut f = Fixture::new();
     let broken = own("ls", &["/no/such"]);
     let plan = opsctl_core::model::Plan { actions: vec![broken.clone()], ..f.plan() };
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
     assert_eq!(f.last().ending, Some(Ending::Failed));
-    assert!(f.said().contains("`/usr/bin/ls /no/such` failed: ls ended with exit status: 2"), "{}", f.said());
+    assert!(f.output().contains("`/usr/bin/ls /no/such` failed: ls ended with exit status: 2"), "{}", f.output());
     let mut two = f.plan();
     two.actions.push(broken);
-    f.engine.says(failing(&two));
+    f.engine.returns(failing(&two));
     assert_eq!(f.fix(&offer(&two)), Exit::Failed);
     assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Undone), false));
     assert_eq!(crate::audit::in_flight(&f.journal()).len(), 0);
@@ -222,18 +222,18 @@ fn failed_action_is_journalled_and_completed_actions_are_reverted() {
 fn unverified_fix_is_reverted_if_possible() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
     assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Undone), false));
     assert!(f.last().text.starts_with("applied but not verified within 0 s: web is broken"), "{}", f.last().text);
 
     let lasting = opsctl_core::model::Plan { undo: vec![], ..plan.clone() };
-    f.engine.says(failing(&lasting));
+    f.engine.returns(failing(&lasting));
     assert_eq!(f.fix(&offer(&lasting)), Exit::Unverified);
     assert_eq!((f.last().ending, f.marker.exists()), (Some(Ending::Unverified), true));
 
     let stuck = opsctl_core::model::Plan { undo: vec![own("false", &[])], ..plan };
-    f.engine.says(failing(&stuck));
+    f.engine.returns(failing(&stuck));
     assert_eq!(f.fix(&offer(&stuck)), Exit::Unverified);
     assert!(f.last().text.contains("reverting failed too: `/usr/bin/false` failed"), "{}", f.last().text);
 }
@@ -257,8 +257,8 @@ fn unknown_verdict_does_not_verify_a_fix() {
     ] {
         let mut f = Fixture::new();
         let plan = f.plan();
-        f.engine.says(failing(&plan)).says(now);
-        assert_eq!(f.fix(&offer(&plan)), exit, "{}", f.said());
+        f.engine.returns(failing(&plan)).returns(now);
+        assert_eq!(f.fix(&offer(&plan)), exit, "{}", f.output());
     }
 }
 
@@ -271,8 +271,8 @@ fn existing_other_finding_does_not_count_against_a_fix() {
     let mut before = failing(&plan);
     before.findings.push(other.clone());
     let after = Recheck { verdict: Verdict::Crit, findings: vec![other], ..healthy() };
-    f.engine.says(before).says(after);
-    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
+    f.engine.returns(before).returns(after);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.output());
 }
 
 #[test]
@@ -285,9 +285,9 @@ fn finding_must_not_recur_within_stable_for() {
             undo: vec![],
             ..f.plan()
         };
-        f.engine.says(failing(&plan));
+        f.engine.returns(failing(&plan));
         for ok in after {
-            f.engine.says(if *ok { healthy() } else { failing(&plan) });
+            f.engine.returns(if *ok { healthy() } else { failing(&plan) });
         }
         (f.fix(&offer(&plan)), f.last().text)
     };
@@ -308,29 +308,29 @@ fn interrupted_fix_is_checked_and_not_repeated() {
     f.append(Body::intent(&other, "it is broken"));
     f.append(Body::intent(&plan, "it is broken"));
 
-    f.asked.dry_run = true;
-    f.engine.says(failing(&plan));
+    f.options.dry_run = true;
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
     assert_eq!(crate::audit::in_flight(&f.journal()).len(), 2, "a dry run writes nothing");
     assert_eq!(interrupted_notes(&f.journal()).len(), 2);
 
-    f.asked.dry_run = false;
+    f.options.dry_run = false;
     assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
-    assert!(f.said().contains("during demo.repair on container:db (journal entry 1)"), "{}", f.said());
-    assert!(f.said().contains("during demo.repair on container:web (journal entry 2)"));
-    assert!(f.said().contains("checked again: web is broken; nothing was repeated"));
-    assert!(f.said().contains("opsctl undo 4 reverts its completed part"), "{}", f.said());
-    assert!(f.said().ends_with("run the command again to try again\n"));
+    assert!(f.output().contains("during demo.repair on container:db (journal entry 1)"), "{}", f.output());
+    assert!(f.output().contains("during demo.repair on container:web (journal entry 2)"));
+    assert!(f.output().contains("checked again: web is broken; nothing was repeated"));
+    assert!(f.output().contains("opsctl undo 4 reverts its completed part"), "{}", f.output());
+    assert!(f.output().ends_with("run the command again to try again\n"));
     let endings: Vec<_> = f.journal().iter().filter_map(|e| e.body.ending).collect();
     assert_eq!((endings, f.marker.exists()), (vec![Ending::Interrupted; 2], false));
 
     // no operation is in progress any longer
-    f.engine.says(failing(&plan)).says(healthy());
+    f.engine.returns(failing(&plan)).returns(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
 
     // interrupted after it was effective: nothing left to do
     f.append(Body::intent(&plan, "it is broken"));
-    f.engine.says(healthy());
+    f.engine.returns(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     assert_eq!(f.last().ending, Some(Ending::Interrupted));
 }
@@ -341,18 +341,18 @@ fn fix_that_cannot_be_journalled_is_not_applied() {
     let plan = f.plan();
     std::fs::create_dir(&f.state).unwrap();
     std::os::unix::fs::symlink("/dev/full", f.state.join(crate::audit::JOURNAL)).unwrap();
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     // reading /dev/full never ends, so the journal must not be read through the link either
     assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
     assert!(!f.marker.exists());
-    assert!(f.said().contains("nothing is done that cannot be journalled"), "{}", f.said());
+    assert!(f.output().contains("nothing is done that cannot be journalled"), "{}", f.output());
 }
 
 #[test]
 fn closed_output_does_not_stop_a_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.engine.says(failing(&plan)).says(healthy());
+    f.engine.returns(failing(&plan)).returns(healthy());
     f.deaf = true;
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     assert_eq!(f.last().ending, Some(Ending::Verified));
@@ -365,11 +365,11 @@ fn secrets_are_neither_printed_nor_journalled() {
     let plan = opsctl_core::model::Plan { actions: vec![own("ls", &[&format!("/no/{secret}")])], ..f.plan() };
     let fresh = failing(&plan);
     fresh.redactor.learn(secret);
-    f.engine.says(fresh);
+    f.engine.returns(fresh);
     assert_eq!(f.fix(&offer(&plan)), Exit::Failed);
     let journal = std::fs::read_to_string(f.state.join(crate::audit::JOURNAL)).unwrap();
     assert!(!journal.contains(secret), "{journal}");
-    let after_plan = f.said().split("verified").last().unwrap().to_owned();
+    let after_plan = f.output().split("verified").last().unwrap().to_owned();
     assert!(!after_plan.contains(secret), "{after_plan}");
 }
 

@@ -7,7 +7,7 @@ use opsctl_core::probe::docker::{Container, Docker};
 use super::failpoint::failpoint;
 use super::guard::{Guard, JOURNAL_TIMEOUT};
 use super::permit::Permit;
-use super::verify::gone;
+use super::verify::check_resolved;
 use super::{Engine, Exit, Stop, apply, confirm};
 use crate::audit::{Body, Ending, Entry, Kind};
 use crate::watchdog;
@@ -27,18 +27,18 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("undo-before-recheck");
         let mut fresh = self.recheck(plan, Exit::Changed).await;
         ensure_unchanged(plan, fresh.managers.docker.as_deref()).await?;
-        self.say(&format!(
+        self.print(&format!(
             "undo of {} on {} (journal entry {}, {})",
             plan.fix,
             plan.subject,
             intent.seq,
             format_args!("{:.0}", intent.at)
         ));
-        plan.undo.iter().for_each(|action| self.say(&format!("does      {action}")));
-        if self.asked.dry_run {
+        plan.undo.iter().for_each(|action| self.print(&format!("does      {action}")));
+        if self.options.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
-        if confirm::consent(plan, "revert", self.asked, self.policy, self.person)? {
+        if confirm::consent(plan, "revert", self.options, self.policy, self.person)? {
             fresh = self.recheck(plan, Exit::Changed).await;
             ensure_unchanged(plan, fresh.managers.docker.as_deref()).await?;
         }
@@ -52,7 +52,7 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("undo-after-action");
         let (exit, ending, text) = match applied {
             Ok(_) => {
-                let now = match gone(plan, &[], &self.recheck(plan, Exit::Unverified).await) {
+                let now = match check_resolved(plan, &[], &self.recheck(plan, Exit::Unverified).await) {
                     Ok(()) => format!("{} does not report {}", plan.check, plan.code),
                     Err(why) => format!("{} reports: {why}", plan.check),
                 };
@@ -62,11 +62,11 @@ impl<E: Engine> Guard<'_, E> {
         };
         failpoint("undo-before-outcome");
         let text = fresh.redactor.scrub(&text);
-        self.say(&text);
+        self.print(&text);
         let outcome = Body::outcome(receipt.seq(), Some(plan.fix.clone()), Some(plan.subject.clone()), ending, text);
         let _limit = watchdog::for_now("journalling the outcome", JOURNAL_TIMEOUT, Some(Exit::Unverified.code()));
         if let Err(e) = self.journal().append(outcome, &fresh.redactor) {
-            self.say(&format!("{e}; the next run of opsctl fix will check again"));
+            self.print(&format!("{e}; the next run of opsctl fix will check again"));
         }
         Ok(exit)
     }

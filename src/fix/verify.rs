@@ -16,16 +16,16 @@ const STARTING_TIMEOUT: Duration = Duration::from_secs(120);
 const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 impl<E: Engine> Guard<'_, E> {
-    /// Waits until the finding is resolved and has not recurred. `standing` are the critical findings of the subject before the
-    /// fix.
-    pub(super) async fn verify(&self, plan: &Plan, standing: &[String]) -> Result<String, String> {
+    /// Waits until the finding is resolved and has not recurred. `critical_before` are the critical findings of the subject
+    /// before the fix.
+    pub(super) async fn verify(&self, plan: &Plan, critical_before: &[String]) -> Result<String, String> {
         let began = Instant::now();
         let mut resolved_since: Option<Instant> = None;
         loop {
             let checked_at = Instant::now();
             let fresh = self.recheck(plan, Exit::Unverified).await;
             super::failpoint::failpoint("verifying");
-            match gone(plan, standing, &fresh) {
+            match check_resolved(plan, critical_before, &fresh) {
                 Ok(()) => {
                     let since = *resolved_since.get_or_insert(checked_at);
                     if since.elapsed() >= plan.stable_for {
@@ -54,7 +54,7 @@ impl<E: Engine> Guard<'_, E> {
 }
 
 /// Whether the finding is resolved. The subject may have another identity now (a restart changes it), so its name is compared.
-pub(super) fn gone(plan: &Plan, standing: &[String], fresh: &Recheck) -> Result<(), String> {
+pub(super) fn check_resolved(plan: &Plan, critical_before: &[String], fresh: &Recheck) -> Result<(), String> {
     // a check that could not run is no proof of health
     if let Verdict::Unknown(why) | Verdict::Skip(why) = &fresh.verdict {
         return Err(why.clone());
@@ -65,7 +65,9 @@ pub(super) fn gone(plan: &Plan, standing: &[String], fresh: &Recheck) -> Result<
     if let Some(still) = about().filter(offers_fix).find(|f| same_name(&f.subject, &plan.subject)) {
         return Err(still.message.clone());
     }
-    match about().find(|f| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject) && !standing.contains(&f.code)) {
+    match about()
+        .find(|f| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject) && !critical_before.contains(&f.code))
+    {
         Some(new) => Err(format!("{} resolved, but now {}: {}", plan.code, new.code, new.message)),
         None => Ok(()),
     }

@@ -133,8 +133,8 @@ impl Keys {
     /// Whether the request has the token.
     pub(super) fn token_fits(&self, headers: &HeaderMap) -> bool {
         let Some((key, tag)) = &self.token else { return false };
-        let given = single_value(headers, &AUTHORIZATION).and_then(given_token);
-        hmac::verify(key, given.unwrap_or_default().as_bytes(), tag.as_ref()).is_ok()
+        let presented = single_value(headers, &AUTHORIZATION).and_then(bearer_token);
+        hmac::verify(key, presented.unwrap_or_default().as_bytes(), tag.as_ref()).is_ok()
     }
 
     /// The signature of a request if its headers can be those of one: the body is read only in that case. The error is sent to the
@@ -143,8 +143,8 @@ impl Keys {
         if self.secret.is_none() || !headers.contains_key(&self.header) {
             return Ok(None);
         }
-        let given = single_value(headers, &self.header).and_then(unhex).filter(|tag| tag.len() == SIGNATURE_BYTES);
-        let tag = given.ok_or("the signature is not the hexadecimal form of an HMAC-SHA256")?;
+        let decoded = single_value(headers, &self.header).and_then(unhex).filter(|tag| tag.len() == SIGNATURE_BYTES);
+        let tag = decoded.ok_or("the signature is not the hexadecimal form of an HMAC-SHA256")?;
         let timestamp = single_value(headers, &self.timestamp_header).ok_or("the signature has no timestamp")?;
         // digits only: a number has one spelling, and the separator of the signed text is no part of it
         let digits =
@@ -172,7 +172,7 @@ fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str
 }
 
 /// The token of `Bearer TOKEN`, or the password of `Basic` (older Grafana supports only that).
-pub(crate) fn given_token(header: &str) -> Option<String> {
+pub(crate) fn bearer_token(header: &str) -> Option<String> {
     let (kind, rest) = header.split_once(' ')?;
     match kind.to_ascii_lowercase().as_str() {
         "bearer" => Some(rest.trim().to_owned()),

@@ -60,7 +60,7 @@ pub(super) struct ConnectionSlot {
     connections: Connections,
     number: u64,
     /// Ends the connection when it is evicted.
-    pub(super) given_way: Option<AbortRegistration>,
+    pub(super) abort_registration: Option<AbortRegistration>,
     /// Set when a request is authenticated: from then on the connection is not evicted.
     pub(super) known: Arc<AtomicBool>,
 }
@@ -86,7 +86,7 @@ impl Connections {
         let (abort, registration) = AbortHandle::new_pair();
         let known = Arc::new(AtomicBool::new(false));
         inner.open.insert(number, Open { origin, known: Arc::clone(&known), abort });
-        Some(ConnectionSlot { connections: self.clone(), number, given_way: Some(registration), known })
+        Some(ConnectionSlot { connections: self.clone(), number, abort_registration: Some(registration), known })
     }
 }
 
@@ -129,8 +129,8 @@ mod tests {
     }
 
     /// Whether the slot was evicted.
-    fn is_evicted(connections: &Connections, place: &ConnectionSlot) -> bool {
-        !connections.lock().open.contains_key(&place.number)
+    fn is_evicted(connections: &Connections, slot: &ConnectionSlot) -> bool {
+        !connections.lock().open.contains_key(&slot.number)
     }
 
     #[test]
@@ -159,11 +159,11 @@ mod tests {
     fn authenticated_connections_are_not_evicted() {
         let connections = Connections::default();
         let known: Vec<ConnectionSlot> = (0..32).map(|_| connections.admit(Origin::User(1)).unwrap()).collect();
-        for place in &known {
-            place.known.store(true, Ordering::Relaxed);
+        for slot in &known {
+            slot.known.store(true, Ordering::Relaxed);
         }
         assert!(connections.admit(Origin::User(1)).is_none());
-        assert!(known.iter().all(|place| !is_evicted(&connections, place)));
+        assert!(known.iter().all(|slot| !is_evicted(&connections, slot)));
         drop(known);
         assert!(connections.admit(Origin::User(1)).is_some());
     }
@@ -175,6 +175,6 @@ mod tests {
         let few: Vec<ConnectionSlot> = (0..32).map(|n| connections.admit(Origin::User(n)).unwrap()).collect();
         let new = connections.admit(address("192.0.2.9")).unwrap();
         assert!(is_evicted(&connections, &many[0]));
-        assert!(few.iter().chain([&new]).all(|place| !is_evicted(&connections, place)));
+        assert!(few.iter().chain([&new]).all(|slot| !is_evicted(&connections, slot)));
     }
 }

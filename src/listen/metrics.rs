@@ -71,8 +71,8 @@ impl Metrics {
         *self.lock().refused.entry(why).or_default() += 1;
     }
 
-    pub(super) fn alerts(&self, what: &'static str, n: usize) {
-        *self.lock().alerts.entry(what).or_default() += n as u64;
+    pub(super) fn alerts(&self, outcome: &'static str, n: usize) {
+        *self.lock().alerts.entry(outcome).or_default() += n as u64;
     }
 
     pub(super) fn fix(&self, fix: &str, exit: u8) {

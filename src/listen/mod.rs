@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 pub use auth::{AuthError, Keys};
 #[cfg(any(test, feature = "fuzz"))]
-pub(crate) use auth::{given_token, unhex};
+pub(crate) use auth::{bearer_token, unhex};
 use foreign::Own;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use foreign::is_loopback_host;
@@ -120,7 +120,7 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
     let bound = addresses.iter().chain(&listen.address).map(|address| address.ip().to_canonical());
     let bound = bound.filter(|ip| !ip.is_unspecified()).collect();
     let own = Own::new(&host::hostname(), &listen.hosts, bound, &listen.origins);
-    let state_dir = crate::look::state_dir(config);
+    let state_dir = crate::diagnosis::state_dir(config);
     let directory = state_dir.join("alerts");
     let queue = Queue::open(directory.clone(), listen.queue, listen.repeat_after)
         .map_err(|source| ListenError::Queue { path: directory.display().to_string(), source })?;
@@ -129,13 +129,13 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
     let left = queue.waiting();
     let shared = Arc::new(Shared { keys, allowed, own, queue, replays, metrics: Metrics::default(), stopping });
     for socket in &sockets {
-        say(&format!("listening on {socket}"));
+        log(&format!("listening on {socket}"));
     }
     if left > 0 {
-        say(&format!("{left} accepted alerts are still queued"));
+        log(&format!("{left} accepted alerts are still queued"));
     }
     if let Some(why) = crate::fix::host_switched_off() {
-        say(&why);
+        log(&why);
     }
     // systemd waits for this
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -144,7 +144,7 @@ pub async fn listen(config: &Config, address: Option<SocketAddr>) -> Result<(), 
     let worked = work::work(config, &shared);
     let until = async {
         signalled().await;
-        say("stopping: alerts in progress are completed, queued alerts stay on disk");
+        log("stopping: alerts in progress are completed, queued alerts stay on disk");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let _ = stop.send(true);
     };
@@ -176,6 +176,6 @@ async fn signalled() {
 }
 
 /// Writes one line to the log.
-fn say(line: &str) {
+fn log(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "opsctl listen: {}", printable(line));
 }

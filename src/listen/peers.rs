@@ -171,12 +171,12 @@ mod tests {
     fn socket_mode_is_no_wider_than_the_allowed_clients() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
-        let ours = rustix::process::getegid().as_raw();
-        for (allowed, mode) in [(allowed(&[], &[]), 0o600), (allowed(&[], &[ours]), 0o660), (allowed(&[1], &[ours]), 0o666)] {
+        let gid = rustix::process::getegid().as_raw();
+        for (allowed, mode) in [(allowed(&[], &[]), 0o600), (allowed(&[], &[gid]), 0o660), (allowed(&[1], &[gid]), 0o666)] {
             // the previous process has ended and left its file
             let listener = bind(&path, &allowed).unwrap();
             assert_eq!(path.metadata().unwrap().mode() & 0o777, mode);
-            assert_eq!(group_of(&listener), Some(ours));
+            assert_eq!(group_of(&listener), Some(gid));
             assert!(bind(&path, &allowed).unwrap_err().to_string().contains("another process listens there"));
         }
     }
@@ -195,8 +195,8 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn peer_is_this_process() {
-        let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
-        let peer = Peer::of(&ours).unwrap();
+        let (local, _remote) = tokio::net::UnixStream::pair().unwrap();
+        let peer = Peer::of(&local).unwrap();
         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
         assert!(peer.groups.contains(&rustix::process::getegid().as_raw()));
     }

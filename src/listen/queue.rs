@@ -45,7 +45,7 @@ pub(super) struct Batch {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EnqueueResult {
     /// Number of accepted and of already known alerts.
-    Taken {
+    Accepted {
         /// Now on disk.
         new: usize,
         /// Queued, in progress or recently answered.
@@ -58,7 +58,7 @@ pub(super) enum EnqueueResult {
 /// The queue.
 pub(super) struct Queue {
     directory: PathBuf,
-    most: usize,
+    capacity: usize,
     repeat_after: Duration,
     inner: Mutex<Inner>,
     more: Notify,
@@ -84,7 +84,7 @@ struct Inner {
 
 impl Queue {
     /// Opens the directory and loads its alerts.
-    pub(super) fn open(directory: PathBuf, most: usize, repeat_after: Duration) -> io::Result<Self> {
+    pub(super) fn open(directory: PathBuf, capacity: usize, repeat_after: Duration) -> io::Result<Self> {
         if let Some(parent) = directory.parent() {
             dir::ensure(parent)?;
         }
@@ -96,7 +96,7 @@ impl Queue {
         for path in paths {
             let text = std::fs::read(&path).unwrap_or_default();
             let Ok(batch) = serde_json::from_slice::<Batch>(&text) else {
-                super::say(&format!("{} is not a stored alert; it is renamed to .broken", path.display()));
+                super::log(&format!("{} is not a stored alert; it is renamed to .broken", path.display()));
                 std::fs::rename(&path, path.with_extension("broken"))?;
                 continue;
             };
@@ -105,7 +105,7 @@ impl Queue {
             inner.known.extend(batch.alerts.iter().map(Alert::key));
             inner.waiting.push_back(Batch { path, bytes: text.len(), ..batch });
         }
-        Ok(Self { directory, most, repeat_after, inner: Mutex::new(inner), more: Notify::new() })
+        Ok(Self { directory, capacity, repeat_after, inner: Mutex::new(inner), more: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -134,11 +134,11 @@ impl Queue {
             }
             let known = all - new.len();
             if new.is_empty() {
-                return Ok(EnqueueResult::Taken { new: 0, known });
+                return Ok(EnqueueResult::Accepted { new: 0, known });
             }
             let batch = Batch { received_at: clock::now(), alerts: new, path: PathBuf::new(), bytes: 0 };
             let text = serde_json::to_vec(&batch)?;
-            if inner.count + keys.len() > self.most || inner.bytes + text.len() > MAX_WAITING_BYTES {
+            if inner.count + keys.len() > self.capacity || inner.bytes + text.len() > MAX_WAITING_BYTES {
                 return Ok(EnqueueResult::Full);
             }
             inner.count += keys.len();
@@ -156,7 +156,7 @@ impl Queue {
                 inner.waiting.push_back(Batch { path, bytes: text.len(), ..batch });
                 drop(inner);
                 self.more.notify_one();
-                Ok(EnqueueResult::Taken { new, known })
+                Ok(EnqueueResult::Accepted { new, known })
             }
             Err(e) => {
                 inner.count -= keys.len();
@@ -188,17 +188,17 @@ impl Queue {
         loop {
             {
                 let mut inner = self.lock();
-                let mut taken = Vec::new();
+                let mut batches = Vec::new();
                 let mut alerts = 0;
                 while let Some(batch) = inner.waiting.pop_front() {
                     alerts += batch.alerts.len();
-                    taken.push(batch);
+                    batches.push(batch);
                     if alerts >= MAX_ALERTS_PER_RUN {
                         break;
                     }
                 }
-                if !taken.is_empty() {
-                    return taken;
+                if !batches.is_empty() {
+                    return batches;
                 }
             }
             self.more.notified().await;
@@ -238,12 +238,12 @@ mod tests {
         crate::respond::parse(text.as_bytes()).unwrap().remove(0)
     }
 
-    fn open(dir: &tempfile::TempDir, most: usize) -> Queue {
-        Queue::open(dir.path().join("state/alerts"), most, Duration::from_secs(3600)).unwrap()
+    fn open(dir: &tempfile::TempDir, capacity: usize) -> Queue {
+        Queue::open(dir.path().join("state/alerts"), capacity, Duration::from_secs(3600)).unwrap()
     }
 
-    fn taken(new: usize, known: usize) -> EnqueueResult {
-        EnqueueResult::Taken { new, known }
+    fn accepted(new: usize, known: usize) -> EnqueueResult {
+        EnqueueResult::Accepted { new, known }
     }
 
     fn take(queue: &Queue) -> Vec<Batch> {
@@ -254,22 +254,22 @@ mod tests {
     fn alerts_are_accepted_once_and_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 10);
-        assert_eq!(queue.offer(vec![alert("a"), alert("a"), alert("b")]).unwrap(), taken(2, 1));
-        assert_eq!(queue.offer(vec![alert("a")]).unwrap(), taken(0, 1));
+        assert_eq!(queue.offer(vec![alert("a"), alert("a"), alert("b")]).unwrap(), accepted(2, 1));
+        assert_eq!(queue.offer(vec![alert("a")]).unwrap(), accepted(0, 1));
         // killed here
         drop(queue);
         let queue = open(&dir, 10);
         assert_eq!(queue.waiting(), 2);
-        assert_eq!(queue.offer(vec![alert("b"), alert("c")]).unwrap(), taken(1, 1));
+        assert_eq!(queue.offer(vec![alert("b"), alert("c")]).unwrap(), accepted(1, 1));
         let in_work = take(&queue);
         assert_eq!(in_work.iter().map(|b| b.alerts.len()).sum::<usize>(), 3);
-        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), taken(0, 1));
+        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), accepted(0, 1));
         queue.done(&in_work);
         // answered a moment ago
-        assert_eq!((queue.offer(vec![alert("c")]).unwrap(), queue.waiting()), (taken(0, 1), 0));
+        assert_eq!((queue.offer(vec![alert("c")]).unwrap(), queue.waiting()), (accepted(0, 1), 0));
         // resolved, then firing again
         queue.resolve(&alert("c"));
-        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), taken(1, 0));
+        assert_eq!(queue.offer(vec![alert("c")]).unwrap(), accepted(1, 0));
         assert_eq!(open(&dir, 10).waiting(), 1);
     }
 
@@ -278,9 +278,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = open(&dir, 2);
         assert_eq!(queue.offer(vec![alert("a"), alert("b"), alert("c")]).unwrap(), EnqueueResult::Full);
-        assert_eq!(queue.offer(vec![alert("a"), alert("b")]).unwrap(), taken(2, 0));
+        assert_eq!(queue.offer(vec![alert("a"), alert("b")]).unwrap(), accepted(2, 0));
         assert_eq!(queue.offer(vec![alert("c")]).unwrap(), EnqueueResult::Full);
-        assert_eq!(queue.offer(vec![alert("b")]).unwrap(), taken(0, 1));
+        assert_eq!(queue.offer(vec![alert("b")]).unwrap(), accepted(0, 1));
     }
 
     #[test]
@@ -294,15 +294,15 @@ mod tests {
             alert["labels"]["alertname"] = format!("a{n}").into();
             crate::respond::parse(serde_json::json!([alert]).to_string().as_bytes()).unwrap()
         };
-        let taken = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != EnqueueResult::Full).count();
-        assert!((200..300).contains(&taken), "{taken}");
+        let stored = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != EnqueueResult::Full).count();
+        assert!((200..300).contains(&stored), "{stored}");
         // also after a restart, and until alerts are answered
         drop(queue);
         let queue = open(&dir, 10_000);
         assert_eq!(queue.offer(large(2000)).unwrap(), EnqueueResult::Full);
         let in_work = take(&queue);
         queue.done(&in_work);
-        assert_eq!(queue.offer(large(2000)).unwrap(), EnqueueResult::Taken { new: 1, known: 0 });
+        assert_eq!(queue.offer(large(2000)).unwrap(), EnqueueResult::Accepted { new: 1, known: 0 });
     }
 
     #[test]
@@ -334,6 +334,6 @@ mod tests {
         assert!(queue.offer(vec![alert("a")]).is_err());
         assert_eq!(queue.waiting(), 0);
         std::fs::create_dir(dir.path().join("state/alerts")).unwrap();
-        assert_eq!(queue.offer(vec![alert("a")]).unwrap(), taken(1, 0));
+        assert_eq!(queue.offer(vec![alert("a")]).unwrap(), accepted(1, 0));
     }
 }

@@ -38,16 +38,16 @@ pub(super) enum Claim {
 pub(super) struct Replays {
     file: Mutex<Connection>,
     window_s: i64,
-    most: i64,
+    capacity: i64,
 }
 
 impl Replays {
     /// Opens or creates the file in the state directory, which must belong to this user alone.
     pub(super) fn open(path: &Path, window_s: i64) -> Result<Self, String> {
-        Self::with_room(path, window_s, MAX_REMEMBERED)
+        Self::with_capacity(path, window_s, MAX_REMEMBERED)
     }
 
-    fn with_room(path: &Path, window_s: i64, most: i64) -> Result<Self, String> {
+    fn with_capacity(path: &Path, window_s: i64, capacity: i64) -> Result<Self, String> {
         let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
@@ -70,7 +70,7 @@ impl Replays {
             Ok(connection)
         };
         let connection = open().map_err(|e| e.to_string())?;
-        Ok(Self { file: Mutex::new(connection), window_s, most })
+        Ok(Self { file: Mutex::new(connection), window_s, capacity })
     }
 
     /// Stores a signature made at `at_s`; it is on disk when this returns. Blocks for the disk.
@@ -94,7 +94,7 @@ impl Replays {
             Claim::Replayed
         } else if forgotten.is_some_and(|until| at_s <= until) {
             Claim::Forgotten
-        } else if count >= self.most {
+        } else if count >= self.capacity {
             Claim::Full
         } else {
             transaction.execute("INSERT INTO accepted (tag, at_s) VALUES (?1, ?2)", params![tag, at_s])?;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn open(dir: &tempfile::TempDir) -> Replays {
-        Replays::with_room(&dir.path().join(FILE), 300, 3).unwrap()
+        Replays::with_capacity(&dir.path().join(FILE), 300, 3).unwrap()
     }
 
     #[test]

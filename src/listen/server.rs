@@ -30,7 +30,7 @@ use super::peers::Peer;
 use super::queue::EnqueueResult;
 use super::replays::Claim;
 use super::sockets::{Socket, Stream};
-use super::{ListenError, Shared, say};
+use super::{ListenError, Shared, log};
 use crate::fix::host_switched_off;
 use crate::respond;
 
@@ -113,7 +113,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
                 Ok(stream) => stream,
                 Err(e) => {
                     // out of descriptors: some will be released soon
-                    say(&format!("accepting a connection: {e}"));
+                    log(&format!("accepting a connection: {e}"));
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     continue;
                 }
@@ -121,22 +121,22 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
         };
         match stream {
             Stream::Tcp(stream, peer) => match connections.admit(Origin::of(peer.ip())) {
-                Some(place) => {
+                Some(slot) => {
                     let local = stream.local_addr().ok().map(|address| address.ip());
-                    let caller = Caller { allowed_user: false, over_tcp: true, local, known: Arc::clone(&place.known) };
-                    spawn(stream, place, caller, &router, &graceful);
+                    let caller = Caller { allowed_user: false, over_tcp: true, local, known: Arc::clone(&slot.known) };
+                    spawn(stream, slot, caller, &router, &graceful);
                 }
-                None => reject_connection(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+                None => reject_connection(&shared, |buffer| stream.try_read(buffer), |text| stream.try_write(text)),
             },
             Stream::Unix(stream, group) => {
                 let Ok(peer) = Peer::of(&stream) else { continue };
                 match connections.admit(Origin::User(peer.uid)) {
-                    Some(place) => {
+                    Some(slot) => {
                         let allowed_user = shared.allowed.has(&peer, group);
-                        let caller = Caller { allowed_user, over_tcp: false, local: None, known: Arc::clone(&place.known) };
-                        spawn(stream, place, caller, &router, &graceful);
+                        let caller = Caller { allowed_user, over_tcp: false, local: None, known: Arc::clone(&slot.known) };
+                        spawn(stream, slot, caller, &router, &graceful);
                     }
-                    None => reject_connection(&shared, |room| stream.try_read(room), |text| stream.try_write(text)),
+                    None => reject_connection(&shared, |buffer| stream.try_read(buffer), |text| stream.try_write(text)),
                 }
             }
         }
@@ -147,7 +147,7 @@ pub(super) async fn serve(sockets: Vec<Socket>, shared: Arc<Shared>) -> Result<(
 }
 
 /// Serves one connection on its own task.
-fn spawn<S>(stream: S, mut place: ConnectionSlot, caller: Caller, router: &Router, graceful: &GracefulShutdown)
+fn spawn<S>(stream: S, mut slot: ConnectionSlot, caller: Caller, router: &Router, graceful: &GracefulShutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -159,10 +159,10 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
-        let Some(registration) = place.given_way.take() else { return };
+        let Some(registration) = slot.abort_registration.take() else { return };
         // a client that closes the connection in the middle is not an error
         let _ = Abortable::new(tokio::time::timeout(CONNECTION_TIMEOUT, connection), registration).await;
-        drop(place);
+        drop(slot);
     });
 }
 
@@ -338,31 +338,31 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
     let (over, firing): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|a| a.resolved);
     let resolved = over.len();
     let refused = match shared.queue.offer(firing) {
-        Ok(EnqueueResult::Taken { new, known }) => {
+        Ok(EnqueueResult::Accepted { new, known }) => {
             shared.metrics.alerts("resolved", resolved);
             for alert in &over {
                 shared.queue.resolve(alert);
             }
             shared.metrics.alerts("accepted", new);
             shared.metrics.alerts("duplicate", known);
-            let mut said = json!({ "accepted": new, "duplicate": known, "resolved": resolved });
+            let mut response = json!({ "accepted": new, "duplicate": known, "resolved": resolved });
             if let Some(why) = host_switched_off() {
-                said["fixes_switched_off"] = why.into();
+                response["fixes_switched_off"] = why.into();
             }
-            return (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response();
+            return (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], response.to_string()).into_response();
         }
         Ok(EnqueueResult::Full) => {
             shared.metrics.refused(RejectReason::Queue);
             "the alert queue is full; send it again later"
         }
         Err(e) => {
-            say(&format!("an alert could not be written to disk and was not accepted: {e}"));
+            log(&format!("an alert could not be written to disk and was not accepted: {e}"));
             "the alerts cannot be stored now; send it again later"
         }
     };
     // the same second, the same body: a client that retries at once sends the same signature
     if let Some(Err(e)) = signature.zip(shared.replays.as_ref()).map(|(s, replays)| replays.release(s.tag())) {
-        say(&format!("the signature of a request that was not accepted stays stored: {e}"));
+        log(&format!("the signature of a request that was not accepted stays stored: {e}"));
     }
     refusal(StatusCode::SERVICE_UNAVAILABLE, refused)
 }
@@ -380,7 +380,7 @@ fn claim(shared: &Shared, signature: &Signature) -> Result<(), Rejection> {
         }
         Ok(Claim::Full) => Err(later("too many signed requests lately; send it again later")),
         Err(e) => {
-            say(&format!("a signature could not be stored, and its request was not accepted: {e}"));
+            log(&format!("a signature could not be stored, and its request was not accepted: {e}"));
             Err(later("the signature cannot be stored now; send it again later"))
         }
     }

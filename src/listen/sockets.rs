@@ -74,13 +74,13 @@ impl std::fmt::Display for Socket {
 pub(super) fn open(listen: &Listen, address: Option<SocketAddr>, allowed: &Allowed) -> Result<Vec<Socket>, ListenError> {
     let bind = |address: String| move |source| ListenError::Bind { address, source };
     let mut sockets = Vec::new();
-    let mut given = listenfd::ListenFd::from_env();
-    for i in 0..given.len() {
+    let mut inherited = listenfd::ListenFd::from_env();
+    for i in 0..inherited.len() {
         let error = || bind(format!("descriptor {i} of systemd"));
         // a descriptor of another kind is not used
-        let socket = match given.take_tcp_listener(i) {
+        let socket = match inherited.take_tcp_listener(i) {
             Ok(tcp) => tcp.map(Socket::tcp),
-            Err(_) => given.take_unix_listener(i).map_err(error())?.map(Socket::unix),
+            Err(_) => inherited.take_unix_listener(i).map_err(error())?.map(Socket::unix),
         };
         sockets.extend(socket.transpose().map_err(error())?);
     }

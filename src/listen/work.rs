@@ -8,13 +8,13 @@ use jiff::SignedDuration;
 use opsctl_core::probe::{ProbeOptions, clock};
 
 use super::queue::Batch;
-use super::{Shared, say};
+use super::{Shared, log};
 use crate::catalog::Catalog;
 use crate::config::{Config, Occasion};
 use crate::deliver::Mailer;
+use crate::diagnosis::{self, state_dir};
 use crate::engine::{Offer, Run, Selection, Session};
 use crate::fix::{FixOptions, GuardContext, host_switched_off, subject_of};
-use crate::look::{look, state_dir};
 use crate::report::add_journal;
 use crate::respond::{self, Alert, AlertReport, Applied, Response};
 use crate::watchdog::{self, Ending, Overdue};
@@ -33,24 +33,24 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Start times of the last runs, as many as allowed within a minute.
 struct Pace {
-    most: usize,
+    max_runs: usize,
     began: VecDeque<Instant>,
 }
 
 impl Pace {
-    fn new(most: usize) -> Self {
-        Self { most, began: VecDeque::new() }
+    fn new(max_runs: usize) -> Self {
+        Self { max_runs, began: VecDeque::new() }
     }
 
     /// Delay before the next run.
     fn pause(&self, now: Instant) -> Duration {
-        let oldest = self.began.front().filter(|_| self.began.len() >= self.most);
+        let oldest = self.began.front().filter(|_| self.began.len() >= self.max_runs);
         oldest.map_or(Duration::ZERO, |began| MINUTE.saturating_sub(now.duration_since(*began)))
     }
 
     fn begins(&mut self, now: Instant) {
         self.began.push_back(now);
-        while self.began.len() > self.most {
+        while self.began.len() > self.max_runs {
             self.began.pop_front();
         }
     }
@@ -96,17 +96,17 @@ async fn answer(config: &Config, catalog: &Catalog, shared: &Arc<Shared>, batche
     let run = Run::default();
     watchdog::on_overdue(overdue_ending(config, shared, batches, &alerts, &run));
     let limit = watchdog::within("the run of the checks", run.began, config.deadline, None);
-    let looked = look(config, &selection, ProbeOptions::default(), None, &run, &|_| {}).await;
+    let outcome = diagnosis::run(config, &selection, ProbeOptions::default(), None, &run, &|_| {}).await;
     drop(limit);
-    let mut response = respond::respond(alerts, &looked.assessment.report, catalog, config, Some(&looked.store));
+    let mut response = respond::respond(alerts, &outcome.assessment.report, catalog, config, Some(&outcome.store));
     let mut tried: Vec<(String, String, Applied)> = Vec::new();
     for (answer, stale) in response.answers.iter_mut().zip(stale) {
         if !stale && !answer.alert.resolved {
-            apply(config, shared, &looked.session, &looked.assessment.offers, answer, &mut tried).await;
+            apply(config, shared, &outcome.session, &outcome.assessment.offers, answer, &mut tried).await;
         }
         shared.metrics.alerts("answered", 1);
         let did: Vec<String> = answer.applied.iter().map(|a| format!("; {} {}: exit {}", a.fix, a.subject, a.exit)).collect();
-        say(&format!("{}: {}{}", answer.alert.name, answer.verdict, did.concat()));
+        log(&format!("{}: {}{}", answer.alert.name, answer.verdict, did.concat()));
     }
     // fixes have added entries since the run
     add_journal(&mut response.report, &state_dir(config), config.signing_key.as_deref()).await;
@@ -123,15 +123,15 @@ fn overdue_ending(config: &Config, shared: &Arc<Shared>, batches: &[Batch], aler
         let report = partial.assess(overdue.missed()).report;
         let response = respond::respond(alerts, &report, &Catalog::of(crate::site::runbooks(&config)), &config, None);
         for answer in &response.answers {
-            say(&format!("{}: {}", answer.alert.name, answer.verdict));
+            log(&format!("{}: {}", answer.alert.name, answer.verdict));
         }
         shared.queue.done(&batches);
-        say(&format!("{}; exiting for a restart", overdue.words()));
+        log(&format!("{}; exiting for a restart", overdue.words()));
         deliver(&config, &response);
         watchdog::Output { stdout: String::new(), code: EX_TEMPFAIL, then: Vec::new() }
     };
     let minimal = |_: &Overdue| watchdog::Output { stdout: String::new(), code: EX_TEMPFAIL, then: Vec::new() };
-    Ending::new(make, minimal).patience(LAST_ANSWER_TIMEOUT)
+    Ending::new(make, minimal).time_limit(LAST_ANSWER_TIMEOUT)
 }
 
 /// Applies the fixes that the policy allows for the findings of the alert; each fix once per batch.
@@ -143,7 +143,7 @@ async fn apply(
     answer: &mut AlertReport,
     tried: &mut Vec<(String, String, Applied)>,
 ) {
-    let place = GuardContext::of(config);
+    let context = GuardContext::of(config);
     let mut subjects: Vec<String> = Vec::new();
     for offer in offers {
         let subject = subject_of(offer).to_string();
@@ -157,12 +157,12 @@ async fn apply(
             answer.applied.push(before.clone());
             continue;
         }
-        let mut said = Vec::new();
-        let asked = FixOptions { dry_run: false, yes: true, risk: Some(offer.risk) };
-        let exit = place.guard(session, asked, &mut said).fix(offer).await.code();
+        let mut output = Vec::new();
+        let options = FixOptions { dry_run: false, yes: true, risk: Some(offer.risk) };
+        let exit = context.guard(session, options, &mut output).fix(offer).await.code();
         shared.metrics.fix(&offer.fix, exit);
-        let said = String::from_utf8_lossy(&said).lines().map(str::to_owned).collect();
-        let applied = Applied { fix: offer.fix.clone(), subject: subject.clone(), exit, said };
+        let lines = String::from_utf8_lossy(&output).lines().map(str::to_owned).collect();
+        let applied = Applied { fix: offer.fix.clone(), subject: subject.clone(), exit, said: lines };
         tried.push((offer.fix.clone(), subject, applied.clone()));
         answer.applied.push(applied);
     }
@@ -181,7 +181,7 @@ async fn send(config: &Config, response: Response) {
 fn deliver(config: &Config, response: &Response) {
     let message = respond::message(response);
     for note in Mailer::new(config, &state_dir(config)).deliver(&response.report, &|_| message.clone(), &[Occasion::Alert]) {
-        say(&note);
+        log(&note);
     }
 }
 

@@ -26,7 +26,7 @@ fn root() -> bool {
 fn mode_follows_access() {
     let dir = tempfile::tempdir().unwrap();
     let wide = FileMode::parse("0644").unwrap();
-    for (access, want) in [
+    for (access, expected) in [
         (report(), 0o600),
         (Access::Report(wide), 0o644),
         (Access::Report(FileMode::parse("640").unwrap()), 0o640),
@@ -36,7 +36,7 @@ fn mode_follows_access() {
     ] {
         let path = dir.path().join("file");
         write(&path, b"x".to_vec(), access).unwrap();
-        assert_eq!(mode(&path), want, "{access:?}");
+        assert_eq!(mode(&path), expected, "{access:?}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     for wrong in ["0666", "0700", "4600", "", "rw"] {
@@ -107,26 +107,26 @@ fn directories_of_others_are_refused() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let theirs = dir.path().join("theirs");
-    let below = theirs.join("root/x");
+    let foreign = dir.path().join("theirs");
+    let below = foreign.join("root/x");
     std::fs::create_dir_all(&below).unwrap();
-    std::os::unix::fs::chown(&theirs, Some(4242), None).unwrap();
-    for path in [theirs.join("f"), below.join("f")] {
+    std::os::unix::fs::chown(&foreign, Some(4242), None).unwrap();
+    for path in [foreign.join("f"), below.join("f")] {
         let error = write(&path, b"x".to_vec(), report()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        let want = format!("{} belongs to user 4242 (mode 755): write to a directory owned by root", theirs.display());
-        assert!(error.to_string().starts_with(&want), "{error}");
+        let expected = format!("{} belongs to user 4242 (mode 755): write to a directory owned by root", foreign.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
         assert!(!path.exists());
     }
-    std::os::unix::fs::chown(&theirs, Some(0), None).unwrap();
+    std::os::unix::fs::chown(&foreign, Some(0), None).unwrap();
     write(&below.join("f"), b"x".to_vec(), report()).unwrap();
-    chmod(&theirs, 0o775);
+    chmod(&foreign, 0o775);
     let error = write(&below.join("f"), b"x".to_vec(), report()).unwrap_err();
     assert!(error.to_string().contains("can be written by others (mode 775)"), "{error}");
 }
 
 #[test]
-fn shared_directory_takes_new_and_own_files() {
+fn shared_directory_accepts_new_and_own_files() {
     if !root() {
         return;
     }
@@ -155,10 +155,10 @@ fn metrics_reach_directory_of_collector_and_no_link_in_it() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let theirs = dir.path().join("prometheus");
-    let collected = theirs.join("node-exporter");
+    let foreign = dir.path().join("prometheus");
+    let collected = foreign.join("node-exporter");
     std::fs::create_dir_all(&collected).unwrap();
-    std::os::unix::fs::chown(&theirs, Some(4242), None).unwrap();
+    std::os::unix::fs::chown(&foreign, Some(4242), None).unwrap();
     let file = collected.join("opsctl.prom");
     write(&file, b"1".to_vec(), Access::Metrics).unwrap();
     std::os::unix::fs::chown(&collected, Some(4242), None).unwrap();

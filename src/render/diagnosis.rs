@@ -17,7 +17,7 @@ pub(super) struct Diagnosis {
     /// `container:web`, one entry per subject.
     pub(super) subjects: Vec<String>,
     /// The problem, and since when.
-    pub(super) what: String,
+    pub(super) problem: String,
     /// A link to an effect is only likely.
     pub(super) likely: bool,
     pub(super) waived: bool,
@@ -43,7 +43,7 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
     let by_id = view::by_id(report);
     let rooted = view::causes(report).into_iter().map(|(cause, root)| Rooted { cause, root, effects: effects(&by_id, cause) });
     let mut alike: Vec<Vec<Rooted<'_>>> = Vec::new();
-    let mut places = HashMap::new();
+    let mut indices = HashMap::new();
     for one in rooted {
         let mut kinds: Vec<(&str, &str)> = one.effects.iter().map(|(f, because)| (f.code.as_str(), *because)).collect();
         kinds.sort_unstable();
@@ -52,8 +52,8 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
         // advice that differs only in the name is the same
         let advice = r.hint.replace(&r.subject.name, "\0");
         let same = (r.code.as_str(), r.severity, advice, r.waived.is_some(), c.confidence == Confidence::Likely, kinds);
-        let place = *places.entry(same).or_insert(alike.len());
-        match alike.get_mut(place) {
+        let index = *indices.entry(same).or_insert(alike.len());
+        match alike.get_mut(index) {
             Some(group) => group.push(one),
             None => alike.push(vec![one]),
         }
@@ -68,8 +68,8 @@ pub(super) fn alone(report: &Report) -> Vec<(Vec<&str>, &str)> {
     let mut found: Vec<(Vec<&str>, &str)> = Vec::new();
     let causes: HashSet<&str> = report.causes.iter().map(|c| c.root.as_str()).collect();
     let roots = |f: &&Finding| f.explained_by.is_none() && !causes.contains(f.id.as_str());
-    let said: Vec<&str> = view::causes(report).into_iter().map(|(_, root)| root.hint.as_str()).collect();
-    for finding in view::open(report).filter(roots).filter(|f| !f.hint.is_empty() && !said.contains(&f.hint.as_str())) {
+    let hints: Vec<&str> = view::causes(report).into_iter().map(|(_, root)| root.hint.as_str()).collect();
+    for finding in view::open(report).filter(roots).filter(|f| !f.hint.is_empty() && !hints.contains(&f.hint.as_str())) {
         match found.iter_mut().find(|(_, hint)| *hint == finding.hint) {
             Some((codes, _)) if codes.contains(&finding.code.as_str()) => {}
             Some((codes, _)) => codes.push(&finding.code),
@@ -94,7 +94,7 @@ fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Optio
         severity: root.severity,
         code: root.code.clone(),
         subjects: group.iter().map(|one| one.root.subject.to_string()).collect(),
-        what: format!("{}{}{same}", root.message, since(report, root)),
+        problem: format!("{}{}{same}", root.message, since(report, root)),
         likely: cause.confidence == Confidence::Likely,
         waived: root.waived.is_some(),
         explains: explains(group),
@@ -173,7 +173,7 @@ mod tests {
         let found = diagnoses(&sample::alike(7));
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
-            found[0].what,
+            found[0].problem,
             "c0 was killed by the kernel at its limit (since 1 Jan 00:00); the same holds for c1, c2, c3, c4 and 2 more"
         );
         assert_eq!(found[0].explains, ["container.restart-loop c0, c1, c2, c3 and 3 more: its restart policy starts it again"]);

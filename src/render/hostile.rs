@@ -194,8 +194,8 @@ fn code_span_keeps_the_text() {
 fn html_and_junit_stay_well_formed() {
     for text in CORPUS {
         let report = report(text);
-        let page = Format::Html.render(&report, &Style::plain());
-        let (_, body) = page.split_once("<body>").unwrap_or_default();
+        let html = Format::Html.render(&report, &Style::plain());
+        let (_, body) = html.split_once("<body>").unwrap_or_default();
         sample::well_formed(&format!("<body>{}", body.replace("<br>", "<br/>").trim_end().trim_end_matches("</html>")));
         let results = Format::Junit.render(&report, &Style::plain());
         sample::well_formed(&results);

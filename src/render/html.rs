@@ -73,14 +73,14 @@ fn head(report: &Report) -> String {
 fn lead(report: &Report) -> String {
     let open = view::open(report).count();
     let unknown = view::checks(report, "unknown");
-    let mut said = Vec::new();
+    let mut clauses = Vec::new();
     if open == 0 {
-        said.push("Nothing needs attention".to_owned());
+        clauses.push("Nothing needs attention".to_owned());
     } else {
         let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
         let parts = [(crit, "crit"), (warn, "warn")].into_iter().filter(|(n, _)| *n > 0);
         let parts: Vec<String> = parts.map(|(n, word)| format!("{n} {word}")).collect();
-        said.push(format!(
+        clauses.push(format!(
             "{} attention ({})",
             if open == 1 { "1 finding needs".into() } else { format!("{open} findings need") },
             parts.join(", ")
@@ -94,13 +94,13 @@ fn lead(report: &Report) -> String {
             } else {
                 format!("{} root causes explain", causes.len())
             };
-            said.push(format!("{causes} {explained} of them"));
+            clauses.push(format!("{causes} {explained} of them"));
         }
     }
     if unknown > 0 {
-        said.push(format!("{} without a result", quantity::count(unknown, "check")));
+        clauses.push(format!("{} without a result", quantity::count(unknown, "check")));
     }
-    said.join("; ") + "."
+    clauses.join("; ") + "."
 }
 
 /// Concatenates the markup of all items.
@@ -131,7 +131,7 @@ fn causes(report: &Report) -> String {
             "<div class=\"card {0}\">\n<p class=\"what\">{1} {2}{likely}{waived}</p>\n<p class=\"soft\"><code>{3}</code> · {4}</p>",
             d.severity,
             badge(&d.severity.to_string()),
-            escape(&d.what),
+            escape(&d.problem),
             escape(&d.code),
             escape(&quantity::some_of(&d.subjects, 4)),
         );
@@ -178,13 +178,13 @@ fn findings(report: &Report) -> String {
 
 fn finding(report: &Report, f: &Finding) -> String {
     let mut tags = Vec::new();
-    if let Some(standing) = view::standing(report, f) {
+    if let Some(status) = view::status(report, f) {
         let class = match report.course.as_ref().and_then(|c| c.of(&f.id)).map(|k| k.standing) {
             Some(FindingStatus::New) => " new",
             Some(FindingStatus::Flapping) => " flapping",
             _ => "",
         };
-        tags.push(format!(" <span class=\"tag{class}\">{}</span>", escape(&standing)));
+        tags.push(format!(" <span class=\"tag{class}\">{}</span>", escape(&status)));
     }
     if f.confidence == Confidence::Likely {
         tags.push(" <span class=\"tag\">likely</span>".to_owned());
@@ -303,7 +303,12 @@ fn waived(report: &Report) -> String {
 
 fn unanswered_checks(report: &Report) -> String {
     let item = |one: &unanswered::Unanswered<'_>| {
-        format!("<li>{} {}<br><span class=\"soft\">{}</span></li>\n", badge("unknown"), escape(&one.why()), escape(&one.what()))
+        format!(
+            "<li>{} {}<br><span class=\"soft\">{}</span></li>\n",
+            badge("unknown"),
+            escape(&one.why()),
+            escape(&one.subjects())
+        )
     };
     let items: Vec<String> = unanswered::unanswered(report).iter().map(item).collect();
     listed("Could not check", "Neither healthy nor broken: no result.", &items)

@@ -102,8 +102,8 @@ fn case(report: &Report, row: &CheckRow) -> String {
 /// The lines of a finding in a failed test.
 fn failure_text(report: &Report, finding: &Finding) -> String {
     let mut text = format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message);
-    if let Some(standing) = view::standing(report, finding) {
-        let _ = write!(text, " [{standing}]");
+    if let Some(status) = view::status(report, finding) {
+        let _ = write!(text, " [{status}]");
     }
     if let Some(cause) = finding.explained_by.as_deref().and_then(|id| view::find(report, id)) {
         let _ = write!(text, "\ncaused by {} {}: {}", cause.code, cause.subject, cause.message);

@@ -22,14 +22,14 @@ pub(super) fn render(report: &Report) -> String {
     } else {
         let _ = writeln!(out, "| | code | finding |\n|---|---|---|");
         for f in shown {
-            let standing = view::standing(report, f).map(|s| format!(" **{s}**")).unwrap_or_default();
-            let _ = writeln!(out, "| {} | {} | {}{standing} |", f.severity, cell(&f.code), cell(&f.message));
+            let status = view::status(report, f).map(|s| format!(" **{s}**")).unwrap_or_default();
+            let _ = writeln!(out, "| {} | {} | {}{status} |", f.severity, cell(&f.code), cell(&f.message));
         }
     }
     for d in diagnosis::diagnoses(report) {
         let title = if d.likely { "Likely root cause" } else { "Root cause" };
         let waived = if d.waived { " (waived)" } else { "" };
-        let _ = writeln!(out, "\n**{title}:** {} {}{waived}\n", code(&d.code), code(&d.what));
+        let _ = writeln!(out, "\n**{title}:** {} {}{waived}\n", code(&d.code), code(&d.problem));
         for effect in &d.explains {
             let _ = writeln!(out, "- explains {}", code(effect));
         }
@@ -55,7 +55,7 @@ pub(super) fn render(report: &Report) -> String {
     let waived = view::waived(report).into_iter();
     out += &listed("Waived", waived.map(|(f, waiver)| format!("{} {}: {}", code(&f.code), code(&f.message), code(waiver))));
     let unanswered = unanswered::unanswered(report);
-    out += &listed("Could not check", unanswered.iter().map(|one| format!("{}: {}", code(&one.what()), code(&one.why()))));
+    out += &listed("Could not check", unanswered.iter().map(|one| format!("{}: {}", code(&one.subjects()), code(&one.why()))));
     if let Some(journal) = view::journal(report) {
         let _ = writeln!(out, "\n{}", code(&journal));
     }

@@ -55,35 +55,35 @@ pub fn nagios_error(error: &str) -> String {
 /// The root cause first, then the counts.
 fn headline(report: &Report) -> String {
     let causes = view::causes(report);
-    let mut said = Vec::new();
+    let mut clauses = Vec::new();
     if let Some((cause, root)) = causes.first() {
-        said.push(format!("{} ({}, explains {} more)", root.message, root.code, cause.explains.len()));
+        clauses.push(format!("{} ({}, explains {} more)", root.message, root.code, cause.explains.len()));
     } else if let Some(first) = view::open(report).next() {
-        said.push(format!("{} ({})", first.message, first.code));
+        clauses.push(format!("{} ({})", first.message, first.code));
     } else if let Some(one) = unanswered(report).first() {
-        said.push(format!("could not check {}: {}", one.what(), one.why()));
+        clauses.push(format!("could not check {}: {}", one.subjects(), one.why()));
     } else {
-        said.push("nothing needs attention".to_owned());
+        clauses.push("nothing needs attention".to_owned());
     }
     let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
     let unknown = view::checks(report, "unknown");
     let counts = [(crit, "crit"), (warn, "warn"), (unknown, "unknown"), (view::waived(report).len(), "waived")];
     let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
-    said.extend(Some(counts.join(", ")).filter(|c| !c.is_empty()));
-    format!("{}; {} checks in {}", said.join("; "), report.checks.len(), view::took(report))
+    clauses.extend(Some(counts.join(", ")).filter(|c| !c.is_empty()));
+    format!("{}; {} checks in {}", clauses.join("; "), report.checks.len(), view::took(report))
 }
 
 fn details(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     let shown: Vec<_> = view::open(report).collect();
     for (depth, f) in view::tree(&shown) {
-        let standing = view::standing(report, f).map(|s| format!(" [{s}]")).unwrap_or_default();
-        lines.push(format!("{}{} {} {}: {}{standing}", "  ".repeat(depth), f.severity, f.code, f.subject, f.message));
+        let status = view::status(report, f).map(|s| format!(" [{s}]")).unwrap_or_default();
+        lines.push(format!("{}{} {} {}: {}{status}", "  ".repeat(depth), f.severity, f.code, f.subject, f.message));
         if depth == 0 && !f.hint.is_empty() {
             lines.push(format!("  to do: {}", f.hint));
         }
     }
-    lines.extend(unanswered(report).iter().map(|one| format!("unknown {}: {}", one.what(), one.why())));
+    lines.extend(unanswered(report).iter().map(|one| format!("unknown {}: {}", one.subjects(), one.why())));
     for (f, waiver) in view::waived(report) {
         lines.push(format!("waived {} {}: {} ({waiver})", f.code, f.subject, f.message));
     }

@@ -45,8 +45,8 @@ pub(super) fn sparkline(trend: &Trend) -> String {
     let line = line.trim_end();
     let title = format!("{} {}", trend.subject, words(&trend.name));
     let shown = |v: f64| escape(&shown(trend.unit, v));
-    let said = if trend.says.is_empty() { String::new() } else { format!(", {}", trend.says) };
-    let label = format!("{}: from {} to {}{}", escape(&title), shown(first.1), shown(last.1), escape(&said));
+    let suffix = if trend.says.is_empty() { String::new() } else { format!(", {}", trend.says) };
+    let label = format!("{}: from {} to {}{}", escape(&title), shown(first.1), shown(last.1), escape(&suffix));
     let mut svg = format!(r#"<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img" aria-label="{label}">"#);
     let _ = write!(svg, r#"<polygon class="area" points="0,{height} {line} {width},{height}"/>"#);
     if let Some(limit) = limit {
@@ -56,10 +56,10 @@ pub(super) fn sparkline(trend: &Trend) -> String {
     let _ = write!(svg, r#"<polyline class="line" points="{line}"/></svg>"#);
     let end = |(at, v): (Timestamp, f64)| format!("<span><b>{}</b><br>{}</span>", shown(v), moment(last.0, at));
     let limit = limit.map(|l| format!("<span>limit {}<br>(dashed)</span>", shown(l))).unwrap_or_default();
-    let says =
+    let caption =
         if trend.says.is_empty() { String::new() } else { format!(r#" <span class="says">{}</span>"#, escape(&trend.says)) };
     format!(
-        "<figure><figcaption><span>{}</span>{says}</figcaption>{svg}<p class=\"ends\">{}{limit}{}</p></figure>\n",
+        "<figure><figcaption><span>{}</span>{caption}</figcaption>{svg}<p class=\"ends\">{}{limit}{}</p></figure>\n",
         escape(&title),
         end(*first),
         end(*last)
@@ -101,9 +101,9 @@ impl Level {
 pub(super) fn bar(m: &Measure) -> String {
     let level = Level::of(m);
     let known = [m.max, m.warn, m.crit].into_iter().flatten().filter(|v| v.is_finite());
-    let most = known.fold(m.value, f64::max);
+    let maximum = known.fold(m.value, f64::max);
     // room to the right of a limit that is not the maximum
-    let scale = if m.max.is_some_and(|max| max >= most) { most } else { most * 1.15 };
+    let scale = if m.max.is_some_and(|max| max >= maximum) { maximum } else { maximum * 1.15 };
     let share = |v: f64| if scale > 0.0 && v.is_finite() { (v / scale).clamp(0.0, 1.0) * SIZE.0 } else { 0.0 };
     let title = format!("{} {}", m.subject, words(&m.name));
     let shown = |v: f64| shown(m.unit, v);

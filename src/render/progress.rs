@@ -23,11 +23,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `wanted` is false for machine formats and `-q`.
+    /// `enabled` is false for machine formats and `-q`.
     #[must_use]
-    pub fn new(wanted: bool, color: ColorChoice) -> Self {
+    pub fn new(enabled: bool, color: ColorChoice) -> Self {
         let terminal = std::io::stderr().is_terminal() && !OutputEnvironment::of_process().dumb;
-        let bar = (wanted && terminal).then(|| {
+        let bar = (enabled && terminal).then(|| {
             let bar = ProgressBar::new_spinner();
             let template = if color == ColorChoice::Never { "{spinner} {msg}" } else { "{spinner:.cyan} {msg}" };
             if let Ok(style) = ProgressStyle::with_template(template) {
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Prints a permanent line on stderr.
-    pub fn say(&self, line: &str) {
+    pub fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) if !bar.is_finished() => bar.println(line),
             // stderr may be closed
@@ -80,8 +80,8 @@ impl Progress {
                 }
             }
             Event::Judging => bar.set_message("evaluating"),
-            Event::LookingBack => bar.set_message("reading recent changes"),
-            Event::Remembering => {}
+            Event::ReadingChanges => bar.set_message("reading recent changes"),
+            Event::Storing => {}
         }
     }
 

@@ -59,7 +59,7 @@ const UNITS: &[(Unit, &str, &str)] = &[
 ];
 
 fn open(report: &Report) -> Vec<Sample> {
-    let standing = |id: &str| match report.course.as_ref().and_then(|c| c.of(id)).map(|k| k.standing) {
+    let status = |id: &str| match report.course.as_ref().and_then(|c| c.of(id)).map(|k| k.standing) {
         Some(FindingStatus::New) => "new",
         Some(FindingStatus::Still) => "still",
         Some(FindingStatus::Flapping) => "flapping",
@@ -73,7 +73,7 @@ fn open(report: &Report) -> Vec<Sample> {
             ("name", f.subject.name.clone()),
             ("root", f.explained_by.is_none().to_string()),
             ("owner", f.owner.clone().unwrap_or_default()),
-            ("standing", standing(&f.id).to_owned()),
+            ("standing", status(&f.id).to_owned()),
         ];
         (labels, 1.0)
     };

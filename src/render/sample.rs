@@ -190,16 +190,20 @@ pub(super) fn compared() -> Report {
         Measure::new(&Target::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
         Measure::new(&Target::host(), "processes", Unit::Count, 1234.0),
     ];
-    let known =
-        |id: &str, standing, seconds, times| FindingHistory { finding: id.into(), standing, first_seen: ago(seconds), times };
-    let trend = |name: &str, values: &[f64], reaches: Option<u64>, says: &str| Trend {
+    let known = |id: &str, status, seconds, times| FindingHistory {
+        finding: id.into(),
+        standing: status,
+        first_seen: ago(seconds),
+        times,
+    };
+    let trend = |name: &str, values: &[f64], reaches: Option<u64>, forecast: &str| Trend {
         subject: format!("mount:{name}"),
         name: "used".into(),
         unit: Unit::Percent,
         points: (0_i64..).zip(values).map(|(i, v)| (ago(7 * DAY - i * DAY), *v)).collect(),
         limit: Some(95.0),
         reaches_limit_in_s: reaches,
-        says: says.into(),
+        says: forecast.into(),
     };
     r.course = Some(History {
         compared_with: Some(ago(HOUR)),

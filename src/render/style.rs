@@ -80,16 +80,16 @@ impl Style {
 
     /// For standard output.
     #[must_use]
-    pub fn of(around: &OutputEnvironment, choice: ColorChoice, terminal: bool) -> Self {
+    pub fn of(environment: &OutputEnvironment, choice: ColorChoice, terminal: bool) -> Self {
         let color = match choice {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => !around.no_color && (around.force_color || (terminal && !around.dumb)),
+            ColorChoice::Auto => !environment.no_color && (environment.force_color || (terminal && !environment.dumb)),
         };
-        let width = if terminal { around.width.unwrap_or(PIPED_WIDTH) } else { PIPED_WIDTH };
+        let width = if terminal { environment.width.unwrap_or(PIPED_WIDTH) } else { PIPED_WIDTH };
         Self {
             color,
-            ascii: !around.utf8 || around.dumb,
+            ascii: !environment.utf8 || environment.dumb,
             width: width.clamp(*WIDTHS.start(), *WIDTHS.end()),
             quiet: false,
             verbose: false,
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn colour_depends_on_terminal_and_environment() {
-        let color = |around: &OutputEnvironment, choice, tty| Style::of(around, choice, tty).color;
+        let color = |environment: &OutputEnvironment, choice, tty| Style::of(environment, choice, tty).color;
         assert!(color(&terminal(), ColorChoice::Auto, true));
         assert!(!color(&terminal(), ColorChoice::Auto, false));
         assert!(!color(&OutputEnvironment { no_color: true, ..terminal() }, ColorChoice::Auto, true));

@@ -19,8 +19,8 @@ const LINES_SHOWN: usize = 3;
 
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let paint = Paint { style: *style };
-    let wanted = if style.verbose { Severity::Info } else { Severity::Warn };
-    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= wanted && f.waived.is_none()).collect();
+    let min_severity = if style.verbose { Severity::Info } else { Severity::Warn };
+    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= min_severity && f.waived.is_none()).collect();
     let mut out = String::new();
     if !shown.is_empty() {
         out += &findings(report, &shown, style);
@@ -131,8 +131,8 @@ fn findings(report: &Report, shown: &[&Finding], style: &Style) -> String {
         let severity = styled(Cell::new(finding.severity.to_string()), finding.severity);
         let code = format!("{branch}{}", finding.code);
         let likely = if finding.confidence == Confidence::Likely { " (likely)" } else { "" };
-        let standing = view::standing(report, finding).map(|s| format!(" [{s}]")).unwrap_or_default();
-        let message = format!("{}{likely}{standing}", printable(&finding.message));
+        let status = view::status(report, finding).map(|s| format!(" [{s}]")).unwrap_or_default();
+        let message = format!("{}{likely}{status}", printable(&finding.message));
         if side_by_side {
             grid.add_row(vec![severity, Cell::new(code), Cell::new(message).add_attribute(Attribute::Bold)]);
             for line in evidence(finding, style) {
@@ -213,7 +213,7 @@ fn causes(report: &Report, paint: &Paint) -> String {
     for d in diagnosis::diagnoses(report) {
         let title = if d.likely { "Likely root cause" } else { "Root cause" };
         let waived = if d.waived { " (waived)" } else { "" };
-        out += &paint.wrap(&format!("{} {}: {}{waived}", paint.bold(title), d.code, printable(&d.what)), 2);
+        out += &paint.wrap(&format!("{} {}: {}{waived}", paint.bold(title), d.code, printable(&d.problem)), 2);
         for effect in &d.explains {
             out += &paint.wrap(&format!("  explains {}", printable(effect)), 4);
         }
@@ -255,8 +255,8 @@ fn fixes(report: &Report, paint: &Paint) -> String {
             // a command to paste is never wrapped
             let command = printable(&fix.command);
             let meaning = format!("{}, {}", fix.risk, fix.risk.meaning());
-            let room = usize::from(paint.style.width).saturating_sub(width + 4);
-            if room >= meaning.width() {
+            let available = usize::from(paint.style.width).saturating_sub(width + 4);
+            if available >= meaning.width() {
                 let pad = " ".repeat(width - command.width());
                 let _ = writeln!(out, "  {command}{pad}  {}", paint.dim(&meaning));
             } else {
@@ -385,7 +385,7 @@ fn reasons(report: &Report, verdict: &str, title: &str, paint: &Paint) -> String
     }
     let mut out = format!("{}\n", paint.verdict(verdict, title));
     for one in reasons {
-        out += &paint.wrap(&format!("  {}: {}", printable(&one.what()), printable(&one.why())), 4);
+        out += &paint.wrap(&format!("  {}: {}", printable(&one.subjects()), printable(&one.why())), 4);
     }
     out
 }

@@ -50,7 +50,7 @@ fn finding(report: &Report, finding: &Finding) -> Vec<(&'static str, String)> {
     let mut fields = about(finding);
     let cause = finding.explained_by.as_deref().and_then(|id| view::find(report, id));
     fields.extend(cause.map(|c| ("caused_by", format!("{} {}", c.code, c.subject))));
-    fields.extend(view::standing(report, finding).map(|s| ("standing", s)));
+    fields.extend(view::status(report, finding).map(|s| ("standing", s)));
     fields.extend(Some(("hint", finding.hint.clone())).filter(|(_, h)| !h.is_empty()));
     fields
 }

@@ -58,8 +58,8 @@ impl Seen {
             Progress::Discovered { .. } => self.steps.push((PROBE, at)),
             Progress::Finished { check, target } => self.probes.push((format!("{check} {target}"), at)),
             Progress::Judging => self.steps.push(("evaluation", at)),
-            Progress::LookingBack => self.steps.push(("recent changes", at)),
-            Progress::Remembering => self.steps.push(("history", at)),
+            Progress::ReadingChanges => self.steps.push(("recent changes", at)),
+            Progress::Storing => self.steps.push(("history", at)),
         }
     }
 
@@ -112,7 +112,7 @@ mod tests {
         at(40, finished("disk.space"));
         at(283, finished("cpu.load"));
         at(283, Progress::Judging);
-        at(285, Progress::Remembering);
+        at(285, Progress::Storing);
         insta::assert_snapshot!(seen.text(Duration::from_millis(300)), @r"
         timings
           start                                                           3 ms

@@ -38,7 +38,7 @@ pub(super) struct Unanswered<'a> {
 
 impl Unanswered<'_> {
     /// `cpu.load host, disk.space mount:/`, or `212 checks of 50 containers and this host`.
-    pub(super) fn what(&self) -> String {
+    pub(super) fn subjects(&self) -> String {
         if self.rows.len() <= MAX_NAMED {
             return self.rows.iter().map(|r| format!("{} {}", r.check, r.target)).collect::<Vec<_>>().join(", ");
         }
@@ -127,7 +127,7 @@ fn common(texts: &[&str]) -> String {
 
 /// The open finding that explains a reason.
 fn cause<'a>(report: &'a Report, reason: &str) -> Option<&'a Finding> {
-    CAUSES.iter().filter(|(_, says)| says.iter().any(|words| reason.contains(words))).find_map(|(code, _)| {
+    CAUSES.iter().filter(|(_, phrases)| phrases.iter().any(|words| reason.contains(words))).find_map(|(code, _)| {
         // not the unknown check itself
         view::open(report).find(|f| f.code == *code)
     })
@@ -158,7 +158,7 @@ mod tests {
             (found.code, found.message) = (code.into(), message.into());
             report.findings = vec![found];
         }
-        unanswered(&report).iter().map(|u| format!("{}: {}", u.what(), u.why())).collect()
+        unanswered(&report).iter().map(|u| format!("{}: {}", u.subjects(), u.why())).collect()
     }
 
     #[test]

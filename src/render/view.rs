@@ -35,8 +35,8 @@ pub(super) fn by_id(report: &Report) -> HashMap<&str, &Finding> {
 pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
     let by_id = by_id(report);
     let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| is_open(f));
-    let wanted = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
-    report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(wanted).collect()
+    let counts = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
+    report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(counts).collect()
 }
 
 /// The head of the journal as one line.
@@ -74,7 +74,7 @@ pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
 }
 
 /// `new`, `still 3 d` or `flapping 4x`; `None` without earlier runs.
-pub(super) fn standing(report: &Report, finding: &Finding) -> Option<String> {
+pub(super) fn status(report: &Report, finding: &Finding) -> Option<String> {
     let known = report.course.as_ref()?.of(&finding.id)?;
     Some(match known.standing {
         FindingStatus::New => "new".to_owned(),
@@ -114,7 +114,7 @@ pub(super) fn forecasts(report: &Report) -> Vec<String> {
 
 /// Recent changes: `21 Nov 10:00 container:web recreated from image shop:2, before shop:1 (by alice)`.
 pub(super) fn changes(report: &Report) -> Vec<String> {
-    report.changes.iter().map(|c| format!("{} {}", moment(report.started_at, c.at), c.says())).collect()
+    report.changes.iter().map(|c| format!("{} {}", moment(report.started_at, c.at), c.summary())).collect()
 }
 
 /// The name of a measure as words.

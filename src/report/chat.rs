@@ -66,7 +66,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
     for finding in all.iter().filter(shown).take(MAX_LINES) {
         lines.push(Line::Text(format!(
             "• {}{} {}: {}",
-            standing(report, finding),
+            status_prefix(report, finding),
             finding.severity,
             finding.code,
             printable(&finding.message)
@@ -97,7 +97,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
     lines
 }
 
-fn standing(report: &Report, finding: &Finding) -> String {
+fn status_prefix(report: &Report, finding: &Finding) -> String {
     let Some(known) = report.course.as_ref().and_then(|c| c.of(&finding.id)) else { return String::new() };
     match known.standing {
         FindingStatus::New => "new: ".to_owned(),

@@ -69,7 +69,7 @@ fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
 /// Compares a report with earlier runs; the store has already observed its findings.
 #[must_use]
 pub fn compare(store: &Store, report: &Report, period: Option<Period>, remind_after: SignedDuration, now: Timestamp) -> Compared {
-    let compared_with = store.last_told(period.map_or("change", Period::word));
+    let compared_with = store.last_reported(period.map_or("change", Period::word));
     let yesterday = now - DAY;
     let since = period.map_or(yesterday, |p| now - p.length());
     let episodes = store.episodes(since.min(yesterday).min(compared_with.unwrap_or(yesterday)));
@@ -103,27 +103,27 @@ fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>
     for finding in counting(report) {
         let open = episodes.iter().find(|e| e.closed.is_none() && is_of(e, finding));
         let times = open.map_or(1, |e| times(episodes, e, yesterday));
-        let standing = match open {
+        let status = match open {
             Some(_) if Episode::flaps(times) => FindingStatus::Flapping,
-            Some(e) if e.told => FindingStatus::Still,
+            Some(e) if e.reported => FindingStatus::Still,
             _ => FindingStatus::New,
         };
         let first_seen = open.map_or(report.started_at, |e| e.first);
-        course.findings.push(FindingHistory { finding: finding.id.clone(), standing, first_seen, times });
+        course.findings.push(FindingHistory { finding: finding.id.clone(), standing: status, first_seen, times });
     }
     let over = |e: &&Episode| match (e.closed, summed_since) {
         (None, _) => false,
         // a digest lists every finding that recovered in its period
         (Some(closed), Some(since)) => closed >= since,
         // otherwise: reported by an earlier report, and not yet reported as recovered
-        (Some(_), None) => e.told && !e.told_end,
+        (Some(_), None) => e.reported && !e.reported_end,
     };
     let still_open = |e: &Episode| counting(report).any(|f| is_of(e, f));
-    let reported_flapping = |e: &Episode| {
-        episodes.iter().any(|o| o.code == e.code && o.subject == e.subject && o.told_flapping && o.last >= yesterday)
+    let was_flapping = |e: &Episode| {
+        episodes.iter().any(|o| o.code == e.code && o.subject == e.subject && o.reported_flapping && o.last >= yesterday)
     };
     for episode in episodes.iter().filter(over) {
-        let comes_and_goes = summed_since.is_none() && reported_flapping(episode);
+        let comes_and_goes = summed_since.is_none() && was_flapping(episode);
         let twice = course.recovered.iter().any(|r| r.code == episode.code && r.subject == episode.subject);
         if !still_open(episode) && !comes_and_goes && !twice {
             course.recovered.push(Recovered {
@@ -147,10 +147,10 @@ fn changed(report: &Report, course: &History, episodes: &[Episode], yesterday: T
         let mut same = episodes.iter().filter(|e| is_of(e, finding));
         if known.is_some_and(|k| k.standing == FindingStatus::Flapping) {
             // flapping is reported once, not on every recurrence
-            return !same.any(|e| e.told_flapping && e.last >= yesterday);
+            return !same.any(|e| e.reported_flapping && e.last >= yesterday);
         }
         let open = same.find(|e| e.closed.is_none());
-        open.is_none_or(|e| !e.told || e.told_severity.is_some_and(|told| finding.severity > told))
+        open.is_none_or(|e| !e.reported || e.reported_severity.is_some_and(|reported| finding.severity > reported))
     };
     !course.recovered.is_empty() || counting(report).any(news)
 }
@@ -221,9 +221,9 @@ pub(crate) mod tests {
         }
 
         /// Simulates one report: whether it had news, and the history of its findings.
-        fn told(&self, report: &Report) -> (bool, Vec<FindingStatus>, usize) {
+        fn deliver(&self, report: &Report) -> (bool, Vec<FindingStatus>, usize) {
             let compared = self.seen(report);
-            self.runtime.block_on(self.store.told(compared.open(report), "change"));
+            self.runtime.block_on(self.store.mark_reported(compared.open(report), "change"));
             (compared.changed, compared.course.findings.iter().map(|k| k.standing).collect(), compared.course.recovered.len())
         }
 
@@ -239,40 +239,40 @@ pub(crate) mod tests {
         let past = Past::new();
         let (healthy, bad, worse) =
             (report(&[]), report(&[("web", Severity::Warn)]), report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
-        assert_eq!(past.told(&healthy), (false, vec![], 0));
-        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
-        assert_eq!(past.told(&bad), (false, vec![FindingStatus::Still], 0));
-        assert_eq!(past.told(&worse), (true, vec![FindingStatus::Still, FindingStatus::New], 0));
-        assert_eq!(past.told(&worse), (false, vec![FindingStatus::Still, FindingStatus::Still], 0));
+        assert_eq!(past.deliver(&healthy), (false, vec![], 0));
+        assert_eq!(past.deliver(&bad), (true, vec![FindingStatus::New], 0));
+        assert_eq!(past.deliver(&bad), (false, vec![FindingStatus::Still], 0));
+        assert_eq!(past.deliver(&worse), (true, vec![FindingStatus::Still, FindingStatus::New], 0));
+        assert_eq!(past.deliver(&worse), (false, vec![FindingStatus::Still, FindingStatus::Still], 0));
         // worse and then milder again is no news
-        assert!(!past.told(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0);
-        assert_eq!(past.told(&report(&[("db", Severity::Crit)])), (true, vec![FindingStatus::Still], 1));
-        assert_eq!(past.told(&healthy), (true, vec![], 1));
-        assert_eq!(past.told(&healthy), (false, vec![], 0));
+        assert!(!past.deliver(&report(&[("web", Severity::Warn), ("db", Severity::Crit)])).0);
+        assert_eq!(past.deliver(&report(&[("db", Severity::Crit)])), (true, vec![FindingStatus::Still], 1));
+        assert_eq!(past.deliver(&healthy), (true, vec![], 1));
+        assert_eq!(past.deliver(&healthy), (false, vec![], 0));
     }
 
     #[test]
     fn unreported_run_keeps_the_news() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
-        past.told(&report(&[]));
+        past.deliver(&report(&[]));
         // a run of opsctl diagnose
         past.seen(&bad);
-        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
+        assert_eq!(past.deliver(&bad), (true, vec![FindingStatus::New], 0));
     }
 
     #[test]
     fn flapping_finding_is_reported_once() {
         let past = Past::new();
         let (healthy, bad) = (report(&[]), report(&[("web", Severity::Crit)]));
-        assert!(past.told(&bad).0);
-        assert!(past.told(&healthy).0);
-        assert_eq!(past.told(&bad), (true, vec![FindingStatus::New], 0));
-        assert!(past.told(&healthy).0);
-        assert_eq!(past.told(&bad), (true, vec![FindingStatus::Flapping], 0));
+        assert!(past.deliver(&bad).0);
+        assert!(past.deliver(&healthy).0);
+        assert_eq!(past.deliver(&bad), (true, vec![FindingStatus::New], 0));
+        assert!(past.deliver(&healthy).0);
+        assert_eq!(past.deliver(&bad), (true, vec![FindingStatus::Flapping], 0));
         for _ in 0..3 {
-            assert_eq!(past.told(&healthy), (false, vec![], 0));
-            assert_eq!(past.told(&bad), (false, vec![FindingStatus::Flapping], 0));
+            assert_eq!(past.deliver(&healthy), (false, vec![], 0));
+            assert_eq!(past.deliver(&bad), (false, vec![FindingStatus::Flapping], 0));
         }
     }
 
@@ -280,23 +280,23 @@ pub(crate) mod tests {
     fn unknown_check_does_not_close_a_finding() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
-        past.told(&bad);
+        past.deliver(&bad);
         let mut blind = report(&[]);
         blind.checks[0].verdict = "unknown".into();
-        assert_eq!(past.told(&blind), (false, vec![], 0));
+        assert_eq!(past.deliver(&blind), (false, vec![], 0));
         let mut elsewhere = report(&[]);
         elsewhere.checks.remove(0);
         past.runtime.block_on(past.store.observe(&elsewhere, Scope::Targets));
-        assert_eq!(past.told(&bad), (false, vec![FindingStatus::Still], 0));
+        assert_eq!(past.deliver(&bad), (false, vec![FindingStatus::Still], 0));
         // its target no longer exists
-        assert_eq!(past.told(&elsewhere), (true, vec![], 1));
+        assert_eq!(past.deliver(&elsewhere), (true, vec![], 1));
     }
 
     #[test]
     fn digest_lists_every_recovery_of_its_period() {
         let past = Past::new();
-        past.told(&report(&[("web", Severity::Crit)]));
-        past.told(&report(&[]));
+        past.deliver(&report(&[("web", Severity::Crit)]));
+        past.deliver(&report(&[]));
         let healthy = report(&[]);
         let compared = compare(&past.store, &healthy, Some(Period::Day), DAY, opsctl_core::probe::clock::now());
         assert_eq!(compared.course.recovered.len(), 1);
@@ -307,7 +307,7 @@ pub(crate) mod tests {
     fn open_findings_are_reminded_of() {
         let past = Past::new();
         let bad = report(&[("web", Severity::Crit)]);
-        past.told(&bad);
+        past.deliver(&bad);
         let at = |hours| {
             let now = opsctl_core::probe::clock::now() + SignedDuration::from_hours(hours);
             let compared = compare(&past.store, &bad, None, DAY, now);
@@ -340,8 +340,8 @@ pub(crate) mod tests {
     #[test]
     fn similar_episodes_are_found() {
         let past = Past::new();
-        past.told(&report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
-        past.told(&report(&[]));
+        past.deliver(&report(&[("web", Severity::Crit), ("db", Severity::Crit)]));
+        past.deliver(&report(&[]));
         let like = past.store.like("container.down", "container:db", 5);
         assert_eq!(like.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>(), ["container:db", "container:web"]);
         assert!(past.store.like("disk.space", "mount:/", 5).is_empty());

@@ -32,7 +32,7 @@ pub(super) fn trend(measure: &Measure, past: Vec<(Timestamp, f64)>, now: Timesta
     };
     // a number that falls by itself (the remaining validity of a certificate) needs no forecast
     let seconds_to_limit = limit.and_then(|limit| seconds_to_limit(&points, limit)).filter(|s| *s <= MAX_FORECAST_S);
-    let says = match (seconds_to_limit, limit) {
+    let forecast = match (seconds_to_limit, limit) {
         (Some(seconds), Some(limit)) => {
             let span = quantity::duration(SignedDuration::try_from_secs_f64(seconds).unwrap_or_default());
             let full = measure.max == Some(limit);
@@ -43,7 +43,7 @@ pub(super) fn trend(measure: &Measure, past: Vec<(Timestamp, f64)>, now: Timesta
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 30 days")]
     let reaches_limit_in_s = seconds_to_limit.map(|s| s as u64);
     let (subject, name) = (measure.subject.clone(), measure.name.clone());
-    Some(Trend { subject, name, unit: measure.unit, points, limit: limit.or(measure.crit), reaches_limit_in_s, says })
+    Some(Trend { subject, name, unit: measure.unit, points, limit: limit.or(measure.crit), reaches_limit_in_s, says: forecast })
 }
 
 /// Every n-th point; the last one is kept.

@@ -173,8 +173,8 @@ fn answer(
         configured.or_else(|| ["owner", "team", "maintainers"].iter().find_map(|label| alert.labels.get(*label).cloned()))
     });
     let first = matched.runbooks.first().cloned().or_else(|| findings.first().map(|f| f.runbook.clone()));
-    let by_hand =
-        first.and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, page)| page.section("By hand").to_owned()));
+    let by_hand = first
+        .and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, document)| document.section("By hand").to_owned()));
     let ids = |list: &[&Finding]| list.iter().map(|f| f.id.clone()).collect();
     AlertReport {
         known: matched.known,

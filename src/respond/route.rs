@@ -136,8 +136,9 @@ mod tests {
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("unit", "nginx.service")]), (false, "systemd".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever")]), (false, String::new()));
         // a finding received as an alert
-        let ours = [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
-        assert_eq!(runbooks(&ours), (true, "disk".into()));
+        let opsctl_alert =
+            [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
+        assert_eq!(runbooks(&opsctl_alert), (true, "disk".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("code", "503")]), (false, String::new()));
     }
 

@@ -24,10 +24,10 @@ fn narrowed(response: &Response, answer: &AlertReport) -> Report {
     }
     causes.retain(|c| kept(&c.root) && !c.explains.is_empty());
     report.causes = causes;
-    let wanted = |fix: &String, subject: &String| {
+    let is_relevant = |fix: &String, subject: &String| {
         report.findings.iter().any(|f| f.fixes.contains(fix) && f.subject.to_string() == *subject)
     };
-    let fixes: Vec<_> = report.fixes.iter().filter(|f| wanted(&f.id, &f.subject)).cloned().collect();
+    let fixes: Vec<_> = report.fixes.iter().filter(|f| is_relevant(&f.id, &f.subject)).cloned().collect();
     report.fixes = fixes;
     report.checks.retain(|c| {
         answer.runbooks.is_empty()

@@ -14,7 +14,7 @@ const DAY: f64 = 86_400.0;
 
 /// The result of one check before it becomes a judgement.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Said {
+pub(super) struct CheckOutcome {
     /// Failed, independent of its number.
     fails: Option<(Severity, String)>,
     /// The number, and a message template: `{}` is replaced by the number.
@@ -25,7 +25,7 @@ pub(super) struct Said {
     gap: Option<String>,
 }
 
-impl Said {
+impl CheckOutcome {
     fn fails(severity: Severity, why: impl Into<String>) -> Self {
         Self { fails: Some((severity, why.into())), ..Self::default() }
     }
@@ -46,10 +46,10 @@ impl Said {
 
 /// Evaluates a check.
 pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Judgement {
-    let said = said(check, judged, &e.seen);
-    let mut judgement = Judgement { gaps: said.gap.into_iter().collect(), ..Judgement::default() };
-    let mut wrong = said.fails;
-    if let Some((value, words)) = &said.number {
+    let outcome = evaluate(check, judged, &e.seen);
+    let mut judgement = Judgement { gaps: outcome.gap.into_iter().collect(), ..Judgement::default() };
+    let mut wrong = outcome.fails;
+    if let Some((value, words)) = &outcome.number {
         judgement.measures.push(measure(check, judged, *value));
         // a failure has more information than a number
         if wrong.is_none()
@@ -63,7 +63,7 @@ pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Jud
         let target = judged.target;
         let subject = Subject { kind: target.kind, name: target.name.clone(), identity: target.id.clone() };
         let mut finding = Finding::new(&check.spec.codes[0], severity, subject, message).cite("should be", check.spec.title);
-        for (label, value) in said.cites {
+        for (label, value) in outcome.cites {
             finding = finding.cite(label, value);
         }
         finding.keys.extend(e.causes.iter().map(|(code, name)| named(code, name)));
@@ -77,75 +77,80 @@ pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Jud
     judgement
 }
 
-fn said(check: &SiteCheck, judged: &Judged<'_>, seen: &Seen) -> Said {
+fn evaluate(check: &SiteCheck, judged: &Judged<'_>, seen: &Seen) -> CheckOutcome {
     let bad = check.severity;
     match (&check.look, seen) {
-        (SiteProbe::Endpoint { endpoint, .. }, Seen::Asked(asked)) => answered(bad, &endpoint.url, asked),
+        (SiteProbe::Endpoint { endpoint, .. }, Seen::Asked(result)) => answered(bad, &endpoint.url, result),
         (SiteProbe::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
             let refused = refused.as_ref().filter(|_| *trusted);
             certificate(bad, &format!("{host}:{port}"), name, leaf.as_deref(), refused, failed.as_ref(), judged)
         }
-        (SiteProbe::Sql { query, equals, .. }, Seen::Answer { server, says }) => {
-            value(check, server, says.as_deref(), equals.as_deref(), "NULL").cite("query", query)
+        (SiteProbe::Sql { query, equals, .. }, Seen::Answer { server, says: actual }) => {
+            value(check, server, actual.as_deref(), equals.as_deref(), "NULL").cite("query", query)
         }
         (SiteProbe::Sql { query, .. }, Seen::Rows { server, several }) => {
             let rows = if *several { "more than one row" } else { "no row" };
-            Said::fails(bad, format!("{server} answers with {rows}, not one")).cite("query", query)
+            CheckOutcome::fails(bad, format!("{server} answers with {rows}, not one")).cite("query", query)
         }
-        (SiteProbe::Redis { command, equals, .. }, Seen::Answer { server, says }) => {
+        (SiteProbe::Redis { command, equals, .. }, Seen::Answer { server, says: actual }) => {
             let nothing = "nil: no such key";
-            value(check, server, says.as_deref(), equals.as_deref(), nothing).cite("command", command.join(" "))
+            value(check, server, actual.as_deref(), equals.as_deref(), nothing).cite("command", command.join(" "))
         }
         (SiteProbe::Sql { .. } | SiteProbe::Redis { .. }, Seen::Silent { server, why }) => {
-            Said::fails(bad, format!("{server} does not answer: {why}"))
+            CheckOutcome::fails(bad, format!("{server} does not answer: {why}"))
         }
         (SiteProbe::Metric { query, .. }, Seen::Series { server, series }) => metric(check, server, series).cite("query", query),
         (SiteProbe::Command { argv, exit, contains, .. }, seen) => command(check, argv, *exit, contains.as_deref(), seen),
         (SiteProbe::File { path, exists, .. }, Seen::File(None)) => {
             if *exists {
-                Said::fails(bad, format!("{path} does not exist"))
+                CheckOutcome::fails(bad, format!("{path} does not exist"))
             } else {
-                Said::default()
+                CheckOutcome::default()
             }
         }
         (SiteProbe::File { exists: false, .. }, Seen::File(Some(facts))) => {
-            Said::fails(bad, format!("{} exists and should not", facts.path)).cite("written", ago(facts, judged))
+            CheckOutcome::fails(bad, format!("{} exists and should not", facts.path)).cite("written", ago(facts, judged))
         }
-        (look @ SiteProbe::File { .. }, Seen::File(Some(facts))) => match file(look, facts, judged) {
-            Some(why) => Said::fails(bad, why).cite("written", ago(facts, judged)),
-            None => Said::default(),
+        (probe @ SiteProbe::File { .. }, Seen::File(Some(facts))) => match file(probe, facts, judged) {
+            Some(why) => CheckOutcome::fails(bad, why).cite("written", ago(facts, judged)),
+            None => CheckOutcome::default(),
         },
         (SiteProbe::Log { pattern, within, .. }, Seen::Lines { count, last, read, cut }) => {
             let within = within.map_or_else(String::new, |w| format!(" in the last {}", quantity::duration(w)));
             let words = format!("{{}} of {read} log lines{within} have `{pattern}`");
-            let said = if check.limits.any() || *count == 0 {
-                Said::number(*count as f64, words)
+            let outcome = if check.limits.any() || *count == 0 {
+                CheckOutcome::number(*count as f64, words)
             } else {
-                Said { number: Some((*count as f64, String::new())), ..Said::fails(bad, words.replace("{}", &count.to_string())) }
+                CheckOutcome {
+                    number: Some((*count as f64, String::new())),
+                    ..CheckOutcome::fails(bad, words.replace("{}", &count.to_string()))
+                }
             };
-            let said = said.cite("last", last.join("\n"));
+            let outcome = outcome.cite("last", last.join("\n"));
             // nothing is known about unread lines, unless the read ones already fail
             if *cut && *count == 0 {
-                Said { gap: Some("the log is longer than the part that is read".to_owned()), ..said }
+                CheckOutcome { gap: Some("the log is longer than the part that is read".to_owned()), ..outcome }
             } else {
-                said
+                outcome
             }
         }
-        _ => Said::gap("the recording was made with another check of this name"),
+        _ => CheckOutcome::gap("the recording was made with another check of this name"),
     }
 }
 
-fn answered(bad: Severity, url: &str, asked: &EndpointResult) -> Said {
-    let fails = |why: &str| Said::fails(bad, format!("{url} {why}"));
+fn answered(bad: Severity, url: &str, result: &EndpointResult) -> CheckOutcome {
+    let fails = |why: &str| CheckOutcome::fails(bad, format!("{url} {why}"));
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    match asked {
+    match result {
         EndpointResult::Answered { wrong: Some(wrong), body, location, took_ms, .. } => {
-            let said = fails(&format!("answers with {wrong}")).cite("response", body.trim());
-            let said = said.cite("redirects to", location.clone().unwrap_or_default());
-            Said { number: Some((seconds(*took_ms), String::new())), ..said }
+            let outcome = fails(&format!("answers with {wrong}")).cite("response", body.trim());
+            let outcome = outcome.cite("redirects to", location.clone().unwrap_or_default());
+            CheckOutcome { number: Some((seconds(*took_ms), String::new())), ..outcome }
         }
-        EndpointResult::Answered { took_ms, .. } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to answer")),
-        EndpointResult::Connected { took_ms } => Said::number(seconds(*took_ms), format!("{url} takes {{}} to connect")),
+        EndpointResult::Answered { took_ms, .. } => {
+            CheckOutcome::number(seconds(*took_ms), format!("{url} takes {{}} to answer"))
+        }
+        EndpointResult::Connected { took_ms } => CheckOutcome::number(seconds(*took_ms), format!("{url} takes {{}} to connect")),
         EndpointResult::Refused => fails("refuses connections"),
         EndpointResult::Timeout => fails("does not answer in time"),
         EndpointResult::Closed => fails("closes the connection without an answer"),
@@ -157,13 +162,13 @@ fn answered(bad: Severity, url: &str, asked: &EndpointResult) -> Said {
 
 fn certificate(
     bad: Severity,
-    place: &str,
+    address: &str,
     name: &str,
     leaf: Option<&Certificate>,
     refused: Option<&String>,
     failed: Option<&HandshakeError>,
     judged: &Judged<'_>,
-) -> Said {
+) -> CheckOutcome {
     let Some(leaf) = leaf else {
         let why = match failed {
             Some(HandshakeError::Refused) => "it refuses connections".to_owned(),
@@ -172,20 +177,20 @@ fn certificate(
             Some(HandshakeError::NotTls(_)) => "it does not speak TLS".to_owned(),
             Some(HandshakeError::Alert(why) | HandshakeError::NoStartTls(why) | HandshakeError::Unreachable(why)) => why.clone(),
         };
-        return Said::fails(bad, format!("{place} serves no certificate for {name}: {why}"));
+        return CheckOutcome::fails(bad, format!("{address} serves no certificate for {name}: {why}"));
     };
     let days = leaf.not_after.duration_since(judged.taken_at).as_secs_f64() / DAY;
     let until = format!("{} until {}", leaf.subject, leaf.not_after.strftime("%Y-%m-%d %H:%M UTC"));
-    let said = if days <= 0.0 {
-        Said::fails(bad, format!("the certificate of {place} has expired"))
+    let outcome = if days <= 0.0 {
+        CheckOutcome::fails(bad, format!("the certificate of {address} has expired"))
     } else if !covers(&leaf.names, name) {
-        Said::fails(bad, format!("the certificate of {place} is not for {name}")).cite("is for", leaf.names.join(", "))
+        CheckOutcome::fails(bad, format!("the certificate of {address} is not for {name}")).cite("is for", leaf.names.join(", "))
     } else if let Some(why) = refused {
-        Said::fails(bad, format!("the certificate of {place} is not issued by an authority trusted here: {why}"))
+        CheckOutcome::fails(bad, format!("the certificate of {address} is not issued by an authority trusted here: {why}"))
     } else {
-        Said::number(days, format!("the certificate of {place} lasts {{}}"))
+        CheckOutcome::number(days, format!("the certificate of {address} lasts {{}}"))
     };
-    said.cite("certificate", until).cite("issuer", &leaf.issuer)
+    outcome.cite("certificate", until).cite("issuer", &leaf.issuer)
 }
 
 /// Whether one of the names of a certificate matches this name (RFC 9525: an asterisk is one whole label, the first).
@@ -199,77 +204,77 @@ fn covers(names: &[String], name: &str) -> bool {
 }
 
 /// Compares the result of a server with the expected one.
-fn value(check: &SiteCheck, server: &str, says: Option<&str>, equals: Option<&str>, nothing: &str) -> Said {
+fn value(check: &SiteCheck, server: &str, actual: Option<&str>, equals: Option<&str>, nothing: &str) -> CheckOutcome {
     let bad = check.severity;
-    if let Some(wanted) = equals
-        && says != Some(wanted)
+    if let Some(expected) = equals
+        && actual != Some(expected)
     {
-        let found = says.map_or_else(|| nothing.to_owned(), |s| format!("`{s}`"));
-        return Said::fails(bad, format!("{server} answers {found} instead of `{wanted}`"));
+        let found = actual.map_or_else(|| nothing.to_owned(), |s| format!("`{s}`"));
+        return CheckOutcome::fails(bad, format!("{server} answers {found} instead of `{expected}`"));
     }
     if !check.limits.any() {
-        return Said::default();
+        return CheckOutcome::default();
     }
-    match says.map(|s| s.trim().parse::<f64>()) {
-        Some(Ok(number)) if number.is_finite() => Said::number(number, format!("{server} answers {{}}")),
-        Some(_) => Said::gap(format!("{server} answers `{}`, which is no number", says.unwrap_or_default())),
-        None => Said::fails(bad, format!("{server} answers {nothing}")),
+    match actual.map(|s| s.trim().parse::<f64>()) {
+        Some(Ok(number)) if number.is_finite() => CheckOutcome::number(number, format!("{server} answers {{}}")),
+        Some(_) => CheckOutcome::gap(format!("{server} answers `{}`, which is no number", actual.unwrap_or_default())),
+        None => CheckOutcome::fails(bad, format!("{server} answers {nothing}")),
     }
 }
 
 /// The worst series counts.
-fn metric(check: &SiteCheck, server: &str, series: &[Series]) -> Said {
+fn metric(check: &SiteCheck, server: &str, series: &[Series]) -> CheckOutcome {
     let rank = |s: &Series| beyond(&check.limits, s.value).map(|(severity, _)| severity);
     // Prometheus returns NaN for 0/0
     let known: Vec<&Series> = series.iter().filter(|s| !s.value.is_nan()).collect();
     let worst = known.iter().enumerate().max_by_key(|(i, s)| (rank(s), std::cmp::Reverse(*i)));
     let Some((_, worst)) = worst else {
-        return Said::gap(format!("{server} returns no series; `… or vector(0)` defines a default"));
+        return CheckOutcome::gap(format!("{server} returns no series; `… or vector(0)` defines a default"));
     };
     let labels: Vec<String> = worst.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let bad = known.iter().filter(|s| rank(s).is_some()).count();
     let of = if bad > 1 { format!(" (and {} more of {} series)", bad - 1, known.len()) } else { String::new() };
-    Said::number(worst.value, format!("{server} answers {{}}{of}")).cite("series", labels.join(" "))
+    CheckOutcome::number(worst.value, format!("{server} answers {{}}{of}")).cite("series", labels.join(" "))
 }
 
-fn command(check: &SiteCheck, argv: &[String], exit: Exit, contains: Option<&str>, seen: &Seen) -> Said {
+fn command(check: &SiteCheck, argv: &[String], exit: Exit, contains: Option<&str>, seen: &Seen) -> CheckOutcome {
     let bad = check.severity;
     let name = argv.first().map_or("", |a| a.rsplit('/').next().unwrap_or(a));
-    let (code, signal, stdout, last_words) = match seen {
-        Seen::Ended { code, signal, stdout, last_words } => (*code, *signal, stdout, last_words),
+    let (code, signal, stdout, last_line) = match seen {
+        Seen::Ended { code, signal, stdout, last_line } => (*code, *signal, stdout, last_line),
         Seen::Killed(ms) => {
             let after = quantity::duration(jiff::SignedDuration::from_millis(i64::try_from(*ms).unwrap_or(i64::MAX)));
-            return Said::fails(bad, format!("{name} did not end within {after}"));
+            return CheckOutcome::fails(bad, format!("{name} did not end within {after}"));
         }
-        Seen::NotRun(why) => return Said::gap(why.clone()),
-        _ => return Said::gap("the recording was made with another check of this name"),
+        Seen::NotRun(why) => return CheckOutcome::gap(why.clone()),
+        _ => return CheckOutcome::gap("the recording was made with another check of this name"),
     };
     let first = stdout.lines().next().unwrap_or_default().trim();
     let line = || argv.join(" ");
     let Some(code) = code else {
-        return Said::fails(bad, format!("{name} was terminated by signal {}", signal.unwrap_or_default()))
+        return CheckOutcome::fails(bad, format!("{name} was terminated by signal {}", signal.unwrap_or_default()))
             .cite("command", line());
     };
-    let said = match (exit, code) {
+    let failure = match (exit, code) {
         (_, 0) => None,
         (Exit::Nagios, 1) => Some(Severity::Warn),
-        (Exit::Nagios, 3) => return Said::gap(format!("{name} returned UNKNOWN: {first}")),
+        (Exit::Nagios, 3) => return CheckOutcome::gap(format!("{name} returned UNKNOWN: {first}")),
         (Exit::Nagios, 2) => Some(Severity::Crit),
         _ => Some(bad),
     };
-    if let Some(severity) = said {
-        let words = if exit == Exit::Nagios && !first.is_empty() { first } else { last_words.as_str() };
-        return Said::fails(severity, format!("{name} exited with {code}: {words}")).cite("command", line());
+    if let Some(severity) = failure {
+        let words = if exit == Exit::Nagios && !first.is_empty() { first } else { last_line.as_str() };
+        return CheckOutcome::fails(severity, format!("{name} exited with {code}: {words}")).cite("command", line());
     }
     if let Some(text) = contains.filter(|t| !stdout.contains(*t)) {
-        return Said::fails(bad, format!("{name} does not print `{text}`")).cite("output", first).cite("command", line());
+        return CheckOutcome::fails(bad, format!("{name} does not print `{text}`")).cite("output", first).cite("command", line());
     }
     if !check.limits.any() {
-        return Said::default();
+        return CheckOutcome::default();
     }
     match first_number(stdout) {
-        Some(number) => Said::number(number, format!("{name} prints {{}}")).cite("command", line()),
-        None => Said::gap(format!("{name} prints no number: {first}")),
+        Some(number) => CheckOutcome::number(number, format!("{name} prints {{}}")).cite("command", line()),
+        None => CheckOutcome::gap(format!("{name} prints no number: {first}")),
     }
 }
 
@@ -291,8 +296,8 @@ fn first_number(text: &str) -> Option<f64> {
 }
 
 /// Reason why a file does not match the expectation.
-fn file(look: &SiteProbe, facts: &FileInfo, judged: &Judged<'_>) -> Option<String> {
-    let SiteProbe::File { max_age, min_size, max_size, owner, contains, lacks, .. } = look else { return None };
+fn file(probe: &SiteProbe, facts: &FileInfo, judged: &Judged<'_>) -> Option<String> {
+    let SiteProbe::File { max_age, min_size, max_size, owner, contains, lacks, .. } = probe else { return None };
     let path = &facts.path;
     if !facts.is_file {
         return Some(format!("{path} is not a file"));

@@ -72,7 +72,7 @@ pub(super) async fn log(
 }
 
 fn late(from: &str, after: Duration) -> ProbeError {
-    ProbeError::Timeout { what: "log lines".to_owned(), from: from.to_owned(), after }
+    ProbeError::Timeout { subject: "log lines".to_owned(), from: from.to_owned(), after }
 }
 
 fn counted<'l>(pattern: &Regex, lines: impl Iterator<Item = &'l str>, cut: bool) -> Seen {

@@ -92,7 +92,7 @@ pub(super) enum Seen {
         /// The beginning of its output.
         stdout: String,
         /// The last line of its output.
-        last_words: String,
+        last_line: String,
     },
     /// A program was killed after this time in milliseconds.
     Killed(u64),
@@ -123,13 +123,13 @@ pub(super) async fn probe(check: &SiteCheck, cx: &ProbeCx, ca_files: &[String]) 
     let seen = match &check.look {
         SiteProbe::Endpoint { endpoint, header, bearer_file } => {
             let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref()).await?;
-            let asked = Box::pin(endpoint::ask(cx, &endpoint, check.timeout, check.timeout));
-            Seen::Asked(within(check.timeout, asked).await.unwrap_or(Ok(EndpointResult::Timeout))?)
+            let request = Box::pin(endpoint::request(cx, &endpoint, check.timeout, check.timeout));
+            Seen::Asked(within(check.timeout, request).await.unwrap_or(Ok(EndpointResult::Timeout))?)
         }
         SiteProbe::Tls { host, port, name, first, from, .. } => {
             let served = Box::pin(async {
                 let reference = reference(host, *port, name, *first, from.clone());
-                tls::served(cx, &reference, ca_files).await.map(|looked| certificate(&looked))
+                tls::served(cx, &reference, ca_files).await.map(|certificates| certificate(&certificates))
             });
             let late = Seen::Certificate { leaf: None, refused: None, failed: Some(HandshakeError::Timeout) };
             within(check.timeout, served).await.unwrap_or(Ok(late))?
@@ -137,8 +137,8 @@ pub(super) async fn probe(check: &SiteCheck, cx: &ProbeCx, ca_files: &[String]) 
         SiteProbe::Sql { server: name, database, query, .. } => {
             let target = server(cx, Product::Postgres, name.as_deref())?;
             causes.push(("postgres.up".to_owned(), target.name.clone()));
-            let asked = Box::pin(postgres::value(cx, &target, database.as_deref(), query, check.timeout));
-            match within(check.timeout + Duration::from_millis(200), asked).await {
+            let request = Box::pin(postgres::value(cx, &target, database.as_deref(), query, check.timeout));
+            match within(check.timeout + Duration::from_millis(200), request).await {
                 Some(answer) => sql(&target.name, answer?)?,
                 None => silent(&target.name, no_answer_within(check.timeout)),
             }
@@ -153,21 +153,21 @@ pub(super) async fn probe(check: &SiteCheck, cx: &ProbeCx, ca_files: &[String]) 
         }
         SiteProbe::Metric { server: name, query } => {
             let target = server(cx, Product::Prometheus, name.as_deref())?;
-            let (what, from) = ("a query", target.to_string());
-            let asked = within(check.timeout, Box::pin(cx.query(&target, query))).await;
-            let mut series = match asked {
+            let (label, from) = ("a query", target.to_string());
+            let result = within(check.timeout, Box::pin(cx.query(&target, query))).await;
+            let mut series = match result {
                 Some(Ok(series)) => series,
                 // Prometheus is the data source and not the object of the check
-                Some(Err(ProbeError::Skip(why))) => return Err(ProbeError::failed(what, from, &why)),
+                Some(Err(ProbeError::Skip(why))) => return Err(ProbeError::failed(label, from, &why)),
                 Some(Err(e)) => return Err(e),
-                None => return Err(ProbeError::Timeout { what: what.to_owned(), from, after: check.timeout }),
+                None => return Err(ProbeError::Timeout { subject: label.to_owned(), from, after: check.timeout }),
             };
             series.truncate(MAX_SERIES);
             Seen::Series { server: target.name, series }
         }
         SiteProbe::Command { argv, cwd, .. } => Box::pin(run(argv, cwd.as_deref(), check.timeout)).await?,
         SiteProbe::File { path, contains, lacks, .. } => {
-            Seen::File(file::look(path, &[contains.as_slice(), lacks].concat(), check.timeout).await?)
+            Seen::File(file::inspect(path, &[contains.as_slice(), lacks].concat(), check.timeout).await?)
         }
         SiteProbe::Log { source, pattern, within } => Box::pin(log::log(cx, source, pattern, *within, check.timeout)).await?,
     };
@@ -232,9 +232,9 @@ fn reference(host: &str, port: u16, name: &str, first: Option<StartTls>, from: O
     }
 }
 
-fn certificate(looked: &ServedCertificates) -> Seen {
-    let one = looked.served.first();
-    let chain = one.and_then(|s| looked.chains.get(s.chain?));
+fn certificate(certificates: &ServedCertificates) -> Seen {
+    let one = certificates.served.first();
+    let chain = one.and_then(|s| certificates.chains.get(s.chain?));
     Seen::Certificate {
         leaf: chain.and_then(|c| c.leaf()).cloned().map(Box::new),
         refused: chain.and_then(|c| c.refused_in_time.clone()),
@@ -296,21 +296,21 @@ fn sql(server: &str, answer: Result<postgres::Value, postgres::QueryError>) -> R
     use postgres::{PostgresError, QueryError, Value};
     let named = || server.to_owned();
     match answer {
-        Ok(Value::One(says)) => Ok(Seen::Answer { server: named(), says: says.map(|s| s.chars().take(200).collect()) }),
+        Ok(Value::One(text)) => Ok(Seen::Answer { server: named(), says: text.map(|s| s.chars().take(200).collect()) }),
         Ok(Value::Empty) => Ok(Seen::Rows { server: named(), several: false }),
         Ok(Value::Several) => Ok(Seen::Rows { server: named(), several: true }),
         Err(QueryError::NoSession(why)) => no_session(server, &why),
         // 57014: statement_timeout
-        Err(QueryError::Said(PostgresError::Said { sqlstate, .. })) if sqlstate == "57014" => {
+        Err(QueryError::Failed(PostgresError::Server { sqlstate, .. })) if sqlstate == "57014" => {
             Ok(silent(server, "the query exceeded the time limit of the check"))
         }
         // class 42: an error in the query, or no read privilege; 25: it would write. Not a fault of the server
-        Err(QueryError::Said(PostgresError::Said { sqlstate, message }))
+        Err(QueryError::Failed(PostgresError::Server { sqlstate, message }))
             if sqlstate.starts_with("42") || sqlstate.starts_with("25") =>
         {
             Err(ProbeError::failed("an answer", server, &message))
         }
-        Err(QueryError::Said(why)) => Ok(silent(server, why.to_string())),
+        Err(QueryError::Failed(why)) => Ok(silent(server, why.to_string())),
     }
 }
 
@@ -331,11 +331,13 @@ async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String])
         Ok(Reply::Text(text)) => Ok(Seen::Answer { server: name.clone(), says: Some(text) }),
         Err(RedisCommandError::Lost(why)) => no_session(name, &why),
         // the server rejects all commands; any other error concerns this command
-        Err(RedisCommandError::Said(said)) if matches!(said.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") => {
-            Ok(silent(name, format!("{} {}", said.code, said.message)))
+        Err(RedisCommandError::Rejected(error))
+            if matches!(error.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN") =>
+        {
+            Ok(silent(name, format!("{} {}", error.code, error.message)))
         }
-        Err(RedisCommandError::Said(said)) => {
-            Err(ProbeError::failed("an answer", name, &format!("{} {}", said.code, said.message)))
+        Err(RedisCommandError::Rejected(error)) => {
+            Err(ProbeError::failed("an answer", name, &format!("{} {}", error.code, error.message)))
         }
     }
 }
@@ -350,7 +352,7 @@ async fn run(argv: &[String], cwd: Option<&str>, timeout: Duration) -> Result<Se
         Ok(ended) => Seen::Ended {
             code: ended.status.code(),
             signal: ended.status.signal(),
-            last_words: ended.last_words().chars().take(300).collect(),
+            last_line: ended.last_line().chars().take(300).collect(),
             stdout: ended.stdout.chars().take(MAX_OUTPUT_CHARS).collect(),
         },
         Err(RunError::Timeout(after)) => Seen::Killed(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),

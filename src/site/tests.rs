@@ -24,8 +24,8 @@ fn own(checks: &str) -> &'static SiteRunbook {
     load(dir.path(), &KnownNames::registry()).unwrap_or_else(|e| panic!("{e}")).remove(0)
 }
 
-fn check(look: &str) -> CheckAdapter {
-    let own = own(&format!("[[check]]\nname = \"it\"\ntitle = \"It is well\"\n{look}"));
+fn check(probe: &str) -> CheckAdapter {
+    let own = own(&format!("[[check]]\nname = \"it\"\ntitle = \"It is well\"\n{probe}"));
     CheckAdapter { check: &own.checks[0], ca_files: Vec::new() }
 }
 
@@ -38,9 +38,9 @@ fn judged(target: &Target) -> Judged<'_> {
 }
 
 /// Result of a check with this evidence: severity and message, a gap, or an empty string.
-fn result(look: &str, seen: Seen) -> String {
+fn result(probe: &str, seen: Seen) -> String {
     let target = Target::named(Kind::Service, "shop");
-    let judgement = Check::judge(&check(look), &judged(&target), &evidence(seen));
+    let judgement = Check::judge(&check(probe), &judged(&target), &evidence(seen));
     match (judgement.findings.first(), judgement.gaps.first()) {
         (Some(f), _) => format!("{} {}", f.severity, f.message),
         (None, Some(gap)) => format!("gap: {gap}"),
@@ -106,7 +106,7 @@ fn served_certificate() {
 
 #[test]
 fn sql_and_redis_results() {
-    let answer = |says: Option<&str>| Seen::Answer { server: "db".into(), says: says.map(str::to_owned) };
+    let answer = |value: Option<&str>| Seen::Answer { server: "db".into(), says: value.map(str::to_owned) };
     let stuck = "sql = { server = \"db\", query = \"SELECT 1\" }\nwarn_above = 5\ncrit_above = 50";
     assert_eq!(result(stuck, answer(Some("5"))), "");
     assert_eq!(result(stuck, answer(Some("17"))), "warn db answers 17, limit 5");
@@ -147,7 +147,7 @@ fn program_exit_and_output() {
         code: Some(code),
         signal: None,
         stdout: stdout.into(),
-        last_words: stdout.trim().into(),
+        last_line: stdout.trim().into(),
     };
     let zero = "command = { argv = [\"/opt/check\", \"-x\"] }";
     assert_eq!(result(zero, ended(0, "")), "");
@@ -157,7 +157,7 @@ fn program_exit_and_output() {
         result(zero, Seen::NotRun("/opt/check does not exist or is not executable".into())),
         "gap: /opt/check does not exist or is not executable"
     );
-    let killed = Seen::Ended { code: None, signal: Some(11), stdout: String::new(), last_words: String::new() };
+    let killed = Seen::Ended { code: None, signal: Some(11), stdout: String::new(), last_line: String::new() };
     assert_eq!(result(zero, killed), "crit check was terminated by signal 11");
     let nagios = "command = { argv = [\"/opt/check\"], exit = \"nagios\" }\nseverity = \"warn\"";
     assert_eq!(result(nagios, ended(1, "LOAD WARNING - 7|load=7\n")), "warn check exited with 1: LOAD WARNING - 7|load=7");
@@ -220,9 +220,9 @@ fn log_lines() {
 
 #[test]
 fn number_is_a_measure_with_its_limits() {
-    let measure = |look: &str, seen: Seen| {
+    let measure = |probe: &str, seen: Seen| {
         let target = Target::named(Kind::Service, "shop");
-        let m = Check::judge(&check(look), &judged(&target), &evidence(seen)).measures.remove(0);
+        let m = Check::judge(&check(probe), &judged(&target), &evidence(seen)).measures.remove(0);
         (m.subject, m.name, m.value, m.warn, m.crit, m.falling)
     };
     let http = measure("http = { url = \"http://a/\" }\nwarn_above = 1", answered(None, 250));
@@ -331,7 +331,7 @@ fn example_runbook_is_valid() {
     assert_eq!(files(&[], &KnownNames::default()).unwrap().len(), 0);
     let catalog = crate::catalog::Catalog::of(runbooks(&crate::config::Config { site, ..Loaded::defaults().config }));
     assert!(matches!(catalog.find("healthcheckfailing"), Some(crate::catalog::Entry::Alert(_, r, _)) if r.id == "aletheia"));
-    for (runbook, page) in catalog.runbooks() {
-        assert_eq!(crate::catalog::problems(runbook, page), Vec::<String>::new());
+    for (runbook, document) in catalog.runbooks() {
+        assert_eq!(crate::catalog::problems(runbook, document), Vec::<String>::new());
     }
 }

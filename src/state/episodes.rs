@@ -56,13 +56,13 @@ pub struct Episode {
     /// First run without the finding; `None` while it is open.
     pub closed: Option<Timestamp>,
     /// Whether a report contained it.
-    pub told: bool,
+    pub reported: bool,
     /// Whether a report called it flapping.
-    pub told_flapping: bool,
+    pub reported_flapping: bool,
     /// Severity in the last report that contained it.
-    pub told_severity: Option<Severity>,
+    pub reported_severity: Option<Severity>,
     /// Whether a report called it recovered.
-    pub told_end: bool,
+    pub reported_end: bool,
 }
 
 impl Episode {
@@ -152,8 +152,8 @@ fn was_checked(report: &Report, scope: Scope, check: &str, target: &str) -> bool
         // no object of its kind is left; the other checks of its runbook show whether discovery worked
         None => {
             let runbook = check.split('.').next().unwrap_or_default();
-            let mut around = report.checks.iter().filter(|r| r.runbook == runbook || r.runbook == "discovery").peekable();
-            (around.peek().is_some() || scope == Scope::Everything) && around.all(|r| r.verdict != "unknown")
+            let mut related = report.checks.iter().filter(|r| r.runbook == runbook || r.runbook == "discovery").peekable();
+            (related.peek().is_some() || scope == Scope::Everything) && related.all(|r| r.verdict != "unknown")
         }
     }
 }
@@ -164,9 +164,9 @@ pub(super) fn since(connection: &Connection, since: i64) -> rusqlite::Result<Vec
 }
 
 /// Closed episodes: of this code and subject first, then of this code alone, newest first.
-pub(super) fn like(connection: &Connection, code: &str, subject: &str, most: u32) -> rusqlite::Result<Vec<Episode>> {
+pub(super) fn like(connection: &Connection, code: &str, subject: &str, limit: u32) -> rusqlite::Result<Vec<Episode>> {
     let order = "code = ?1 AND closed_ms IS NOT NULL ORDER BY subject = ?2 DESC, first_ms DESC LIMIT ?3";
-    select(connection, order, params![code, subject, most])
+    select(connection, order, params![code, subject, limit])
 }
 
 fn select(connection: &Connection, tail: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Episode>> {
@@ -177,7 +177,7 @@ fn select(connection: &Connection, tail: &str, values: &[&dyn rusqlite::ToSql]) 
     connection
         .prepare(&sql)?
         .query_map(values, |row| {
-            let told: i64 = row.get(8)?;
+            let reported: i64 = row.get(8)?;
             Ok(Episode {
                 code: row.get(0)?,
                 subject: row.get(1)?,
@@ -187,35 +187,40 @@ fn select(connection: &Connection, tail: &str, values: &[&dyn rusqlite::ToSql]) 
                 first: at(row.get(5)?),
                 last: at(row.get(6)?),
                 closed: row.get::<_, Option<i64>>(7)?.map(at),
-                told: told > 0,
-                told_flapping: told > 1,
-                told_severity: row.get::<_, Option<String>>(9)?.map(|s| severity(&s)),
-                told_end: row.get::<_, i64>(10)? > 0,
+                reported: reported > 0,
+                reported_flapping: reported > 1,
+                reported_severity: row.get::<_, Option<String>>(9)?.map(|s| severity(&s)),
+                reported_end: row.get::<_, i64>(10)? > 0,
             })
         })?
         .collect()
 }
 
 /// Records that a report contained all open findings (`flapping` marks the flapping ones) and all recovered ones.
-pub(super) fn told(connection: &mut Connection, open: &[(String, String, bool)], what: &str, now: i64) -> rusqlite::Result<()> {
+pub(super) fn mark_reported(
+    connection: &mut Connection,
+    open: &[(String, String, bool)],
+    kind: &str,
+    now: i64,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     {
-        let mut tell = transaction.prepare(
+        let mut update = transaction.prepare(
             "UPDATE episode SET told = ?3, told_severity = severity WHERE code = ?1 AND subject = ?2 AND closed_ms IS NULL",
         )?;
         for (code, subject, flapping) in open {
-            tell.execute(params![code, subject, if *flapping { 2 } else { 1 }])?;
+            update.execute(params![code, subject, if *flapping { 2 } else { 1 }])?;
         }
     }
     transaction.execute("UPDATE episode SET told_end = 1 WHERE closed_ms IS NOT NULL AND told > 0", [])?;
-    transaction.execute("INSERT OR REPLACE INTO told VALUES (?1, ?2)", params![what, now])?;
+    transaction.execute("INSERT OR REPLACE INTO told VALUES (?1, ?2)", params![kind, now])?;
     transaction.commit()
 }
 
 /// Time of the last report of a kind.
-pub(super) fn last_told(connection: &Connection, what: &str) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn last_reported(connection: &Connection, kind: &str) -> rusqlite::Result<Option<Timestamp>> {
     let mut statement = connection.prepare("SELECT at_ms FROM told WHERE what = ?1")?;
-    let mut rows = statement.query_map([what], |row| row.get::<_, i64>(0))?;
+    let mut rows = statement.query_map([kind], |row| row.get::<_, i64>(0))?;
     Ok(rows.next().transpose()?.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
 }
 

@@ -90,10 +90,10 @@ impl Store {
         self.write(move |db, _| db.with(|c| episodes::observe(c, &report, scope, now))).await;
     }
 
-    /// Records that a report (`what` names its kind) contained the open findings: code, subject and whether it is flapping.
-    pub async fn told(&self, open: Vec<(String, String, bool)>, what: &'static str) {
+    /// Records that a report (`kind` names it) contained the open findings: code, subject and whether it is flapping.
+    pub async fn mark_reported(&self, open: Vec<(String, String, bool)>, kind: &'static str) {
         let now = clock::now().as_millisecond();
-        self.write(move |db, _| db.with(|c| episodes::told(c, &open, what, now))).await;
+        self.write(move |db, _| db.with(|c| episodes::mark_reported(c, &open, kind, now))).await;
     }
 
     /// All episodes open since then, oldest first.
@@ -102,16 +102,16 @@ impl Store {
         self.read(|c| episodes::since(c, since.as_millisecond())).unwrap_or_default()
     }
 
-    /// Similar closed episodes: the same code, the same subject first; at most `most`.
+    /// Similar closed episodes: the same code, the same subject first; at most `limit`.
     #[must_use]
-    pub fn like(&self, code: &str, subject: &str, most: u32) -> Vec<Episode> {
-        self.read(|c| episodes::like(c, code, subject, most)).unwrap_or_default()
+    pub fn like(&self, code: &str, subject: &str, limit: u32) -> Vec<Episode> {
+        self.read(|c| episodes::like(c, code, subject, limit)).unwrap_or_default()
     }
 
     /// Time of the last report of this kind.
     #[must_use]
-    pub fn last_told(&self, what: &str) -> Option<Timestamp> {
-        self.read(|c| episodes::last_told(c, what)).flatten()
+    pub fn last_reported(&self, kind: &str) -> Option<Timestamp> {
+        self.read(|c| episodes::last_reported(c, kind)).flatten()
     }
 
     /// All values of a metric of an object since then, oldest first.

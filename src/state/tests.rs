@@ -203,7 +203,7 @@ fn database_of_0_1_0_is_migrated_with_its_history() {
     let store = f.open();
     assert_eq!((store.note(), version(&f)), (None, 3));
     assert_eq!(store.oldest("disk", "used", 3600).map(|s| s.value), Some(7.0));
-    assert_eq!(store.last_told("change"), Some(Timestamp::from_second(1).unwrap()));
+    assert_eq!(store.last_reported("change"), Some(Timestamp::from_second(1).unwrap()));
     assert_eq!(head::read(&f.state()).kept, head::Kept::Absent { database: true, set_aside: None });
 }
 

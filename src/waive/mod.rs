@@ -99,7 +99,7 @@ pub struct Waiver {
 impl Waiver {
     /// One line: `known issue until 2026-11-22 10:00 UTC: the disk is on order (root)`.
     #[must_use]
-    pub fn says(&self, now: Timestamp) -> String {
+    pub fn describe(&self, now: Timestamp) -> String {
         let until = self.window.ends(now).map_or_else(String::new, |end| format!(" until {}", quantity::minute(end)));
         format!("{}{until}: {} ({})", self.tag.words(), self.reason, self.by)
     }
@@ -121,7 +121,7 @@ impl Waivers {
     pub fn mark(&self, mut finding: Finding, now: Timestamp) -> Finding {
         let covering = || self.all.iter().filter(|w| w.which.covers(&finding.code, &finding.subject));
         if let Some(waiver) = covering().find(|w| w.window.holds(now)) {
-            finding.waived = Some(waiver.says(now));
+            finding.waived = Some(waiver.describe(now));
             return finding;
         }
         let over = covering().filter_map(|w| Some((w.window.ended(now)?, w))).max_by_key(|(end, _)| *end);

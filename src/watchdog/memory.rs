@@ -35,10 +35,10 @@ static LIFTED: AtomicBool = AtomicBool::new(false);
 pub fn limit() {
     let now = getrlimit(Resource::Data);
     // the last report needs some of the memory between the two
-    let wanted = now.maximum.map_or(LIMIT, |maximum| LIMIT.min(maximum / 4 * 3));
-    if now.current.is_none_or(|current| current > wanted) {
-        let set = setrlimit(Resource::Data, Rlimit { current: Some(wanted), maximum: now.maximum });
-        LIMITED.store(if set.is_ok() { wanted } else { 0 }, Ordering::SeqCst);
+    let new_limit = now.maximum.map_or(LIMIT, |maximum| LIMIT.min(maximum / 4 * 3));
+    if now.current.is_none_or(|current| current > new_limit) {
+        let set = setrlimit(Resource::Data, Rlimit { current: Some(new_limit), maximum: now.maximum });
+        LIMITED.store(if set.is_ok() { new_limit } else { 0 }, Ordering::SeqCst);
         opsctl_core::probe::command::give_data_limit(now);
     }
 }

@@ -101,7 +101,7 @@ pub struct Ending {
     /// Creates the output if `make` does not complete: from the reason alone.
     minimal: Make,
     /// Time limit of `make`.
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Ending {
@@ -110,13 +110,13 @@ impl Ending {
         make: impl FnOnce(&Overdue) -> Output + Send + 'static,
         minimal: impl FnOnce(&Overdue) -> Output + Send + 'static,
     ) -> Self {
-        Self { make: Box::new(make), minimal: Box::new(minimal), patience: REPORT_TIMEOUT }
+        Self { make: Box::new(make), minimal: Box::new(minimal), time_limit: REPORT_TIMEOUT }
     }
 
     /// Sets a longer time limit than the default.
     #[must_use]
-    pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn time_limit(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
     }
 
     /// An ending of one line.
@@ -328,14 +328,14 @@ impl Shared {
             });
             exit(self.code.load(Ordering::Relaxed));
         }
-        let Some(Ending { make, minimal, patience }) = ending else {
+        let Some(Ending { make, minimal, time_limit }) = ending else {
             let text = format!("opsctl: {}\n", overdue.words());
             run_detached(move || stdout::raw(&text));
             exit(overdue.code.unwrap_or(UNKNOWN));
         };
         // the remaining work of the run is useless now
         lag::lower_thread_priority();
-        if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + patience) {
+        if last.try_send((make, overdue.clone())).is_ok() && self.is_done_by(due + time_limit) {
             exit(self.code.load(Ordering::Relaxed));
         }
         if self.take_output(Holder::Watchdog, Holder::Minimal) {
@@ -344,7 +344,7 @@ impl Shared {
             exit(code);
         }
         // the report is created and being written
-        self.is_done_by(due + patience + WRITE_TIMEOUT);
+        self.is_done_by(due + time_limit + WRITE_TIMEOUT);
         exit(self.code.load(Ordering::Relaxed));
     }
 

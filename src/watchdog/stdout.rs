@@ -14,7 +14,7 @@ const CHUNK_BYTES: usize = 4 << 10;
 /// Prints a complete text for the run.
 pub fn print(text: &str) -> io::Result<()> {
     super::claim();
-    make_room(text);
+    enlarge_pipe(text);
     let mut out = io::stdout().lock();
     for chunk in text.as_bytes().chunks(CHUNK_BYTES) {
         out.write_all(chunk)?;
@@ -25,7 +25,7 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// Writes a complete text for the watchdog, bypassing the lock and the buffer of `io::stdout()`, which the run may hold.
 pub(super) fn raw(text: &str) {
-    make_room(text);
+    enlarge_pipe(text);
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         match rustix::io::write(stdout(), rest) {
@@ -39,7 +39,7 @@ pub(super) fn raw(text: &str) {
 }
 
 /// Enlarges a pipe to the whole text: a pager reads only the displayed part, and must not block the run.
-fn make_room(text: &str) {
+fn enlarge_pipe(text: &str) {
     if text.len() > 64 << 10 {
         // fails if it is not a pipe, and for users above /proc/sys/fs/pipe-max-size
         let _ = fcntl_setpipe_size(stdout(), text.len().min(MAX_PIPE_BYTES)).or_else(|_| fcntl_setpipe_size(stdout(), 1 << 20));

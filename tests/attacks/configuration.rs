@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Host, Run};
 
-use super::user::{HOME, UID, as_user, host, opsctl_in, said, write, write_as_user};
+use super::user::{HOME, UID, as_user, host, opsctl_in, output_of, write, write_as_user};
 
 /// A configuration with a visible effect: a run writes a file as root.
 const EVIL: &str = "[report]\ntextfile = \"/srv/evil.prom\"\n";
@@ -27,18 +27,18 @@ fn executions(host: &Host) -> String {
 
 #[track_caller]
 fn assert_used(host: &Host, run: &Run) {
-    assert!(host.sh("ls /srv").contains("evil.prom"), "the configuration was not used: {}", said(run));
+    assert!(host.sh("ls /srv").contains("evil.prom"), "the configuration was not used: {}", output_of(run));
     host.sh("rm /srv/evil.prom");
 }
 
 #[track_caller]
 fn assert_refused(host: &Host, run: &Run, words: &str) {
-    assert!(run.code == 78 && run.stderr.contains(words), "{words}: {}", said(run));
+    assert!(run.code == 78 && run.stderr.contains(words), "{words}: {}", output_of(run));
     let has_hint = ["chown root and chmod go-w", "to a directory owned by root", "in a directory owned by root"]
         .iter()
         .any(|m| run.stderr.contains(m));
-    assert!(has_hint && run.stderr.matches("is not used").count() == 1, "{}", said(run));
-    assert!(!host.sh("ls /srv").contains("evil.prom"), "{}", said(run));
+    assert!(has_hint && run.stderr.matches("is not used").count() == 1, "{}", output_of(run));
+    assert!(!host.sh("ls /srv").contains("evil.prom"), "{}", output_of(run));
 }
 
 #[test]
@@ -46,23 +46,23 @@ fn configuration_of_another_user_is_refused() {
     let Some(host) = host() else { return };
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", EVIL);
     write(&host, "/srv/etc/config.toml", "644", EVIL);
-    let theirs = format!("{HOME}/config.toml");
+    let user_config = format!("{HOME}/config.toml");
     assert_refused(
         &host,
-        &host.opsctl(&["report", "disk.space", "--config", &theirs]),
+        &host.opsctl(&["report", "disk.space", "--config", &user_config]),
         "/home/mallory belongs to user 4711 (mode 755)",
     );
     assert_refused(
         &host,
-        &opsctl_in(&host, &[("OPSCTL_CONFIG", &theirs)], &["report", "disk.space"]),
+        &opsctl_in(&host, &[("OPSCTL_CONFIG", &user_config)], &["report", "disk.space"]),
         "/home/mallory belongs to user 4711",
     );
     assert_used(&host, &host.opsctl(&["report", "disk.space", "--config", "/srv/etc/config.toml"]));
     assert_used(&host, &opsctl_in(&host, &[("OPSCTL_CONFIG", "/srv/etc/config.toml")], &["report", "disk.space"]));
     // every command reads it
     for args in [&["diagnose"][..], &["list"], &["fix"], &["config", "show"], &["record", "/srv/r.json"], &["audit", "show"]] {
-        let run = opsctl_in(&host, &[("OPSCTL_CONFIG", &theirs)], args);
-        assert_eq!(run.code, 78, "{args:?}: {}", said(&run));
+        let run = opsctl_in(&host, &[("OPSCTL_CONFIG", &user_config)], args);
+        assert_eq!(run.code, 78, "{args:?}: {}", output_of(&run));
     }
 }
 
@@ -111,16 +111,16 @@ fn home_kept_by_sudo_configures_nothing() {
     host.sh(&format!("chown -R {UID}:{UID} {HOME}"));
     for environment in [[("HOME", HOME), ("X", "")], [("XDG_CONFIG_HOME", "/home/mallory/.config"), ("HOME", "/root")]] {
         let run = opsctl_in(&host, &environment, &["report", "disk.space", "--always"]);
-        assert!(!host.sh("ls /srv").contains("evil.prom"), "{}", said(&run));
+        assert!(!host.sh("ls /srv").contains("evil.prom"), "{}", output_of(&run));
         assert!(
             run.stdout.contains("/home/mallory/.config/opsctl/config.toml is not used: /home/mallory belongs to user 4711"),
             "{}",
-            said(&run)
+            output_of(&run)
         );
     }
     // a missing file causes no note
     let run = opsctl_in(&host, &[("HOME", "/home/mallory/none")], &["report", "disk.space", "--always"]);
-    assert!(!run.stdout.contains("is not used"), "{}", said(&run));
+    assert!(!run.stdout.contains("is not used"), "{}", output_of(&run));
     // a home directory owned by root
     write(&host, "/srv/root/.config/opsctl/config.toml", "600", EVIL);
     assert_used(&host, &opsctl_in(&host, &[("HOME", "/srv/root")], &["report", "disk.space"]));
@@ -138,7 +138,7 @@ fn fifo_as_configuration_does_not_hold_the_run() {
         (["config", "check", "/home/mallory/config.toml"], "not a regular file"),
     ] {
         let run = host.opsctl(&args);
-        assert!(run.code == 78 && run.stderr.contains(words), "{args:?}: {}", said(&run));
+        assert!(run.code == 78 && run.stderr.contains(words), "{args:?}: {}", output_of(&run));
     }
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
@@ -148,8 +148,8 @@ fn runbooks_of_another_user_are_refused() {
     let Some(host) = host() else { return };
     write(&host, "/srv/etc/config.toml", "644", "");
     write(&host, "/srv/etc/runbooks.d/shop.toml", "644", &command_runbook("[\"true\"]", ""));
-    let look = || host.opsctl(&["shop", "--config", "/srv/etc/config.toml"]);
-    look().exits(0);
+    let diagnose = || host.opsctl(&["shop", "--config", "/srv/etc/config.toml"]);
+    diagnose().exits(0);
     for (weaken, words) in [
         (format!("chown {UID} /srv/etc/runbooks.d"), "/srv/etc/runbooks.d belongs to user 4711"),
         ("chmod 775 /srv/etc/runbooks.d".to_owned(), "/srv/etc/runbooks.d can be written by others (mode 775)"),
@@ -161,12 +161,12 @@ fn runbooks_of_another_user_are_refused() {
         ),
     ] {
         host.sh(&weaken);
-        assert_refused(&host, &look(), words);
+        assert_refused(&host, &diagnose(), words);
         host.sh(&format!(
             "[ ! -L /srv/etc/runbooks.d ] || {{ rm /srv/etc/runbooks.d; mv {HOME}/runbooks.d /srv/etc/; }}
             chown -R root:root /srv/etc; chmod 755 /srv/etc/runbooks.d; chmod 644 /srv/etc/runbooks.d/*"
         ));
-        look().exits(0);
+        diagnose().exits(0);
     }
 }
 
@@ -267,12 +267,16 @@ fn program_of_another_user_is_not_run_by_a_fix() {
     }
     for (argv, cwd) in attacks {
         let run = apply(argv, cwd);
-        assert!(matches!(run.code, 12 | 15) && said(&run).contains("belongs to user 4711"), "{argv} {cwd}: {}", said(&run));
+        assert!(
+            matches!(run.code, 12 | 15) && output_of(&run).contains("belongs to user 4711"),
+            "{argv} {cwd}: {}",
+            output_of(&run)
+        );
         assert_eq!((executions(&host).as_str(), host.sh("ls /srv/maintenance").as_str()), ("", "/srv/maintenance"), "{argv}");
     }
     for (argv, cwd) in harmless {
         let run = apply(argv, cwd);
-        assert_eq!(run.code, 0, "{argv} {cwd}: {}", said(&run));
+        assert_eq!(run.code, 0, "{argv} {cwd}: {}", output_of(&run));
     }
 }
 
@@ -315,20 +319,20 @@ fn state_directory_of_another_user_waives_and_sends_nothing() {
         file = { path = \"/srv/maintenance\", exists = false }\n";
     write(&host, "/srv/etc/config.toml", "644", "");
     write(&host, "/srv/etc/runbooks.d/shop.toml", "644", runbook);
-    let look = |state: &str, args: &[&str]| {
+    let opsctl = |state: &str, args: &[&str]| {
         opsctl_in(&host, &[("OPSCTL_CONFIG", "/srv/etc/config.toml"), ("OPSCTL_STATE_DIR", state)], args)
     };
-    look("/srv/lib/state", &["waive", "shop.health", "--for", "1h", "--reason", "test"]).exits(0);
+    opsctl("/srv/lib/state", &["waive", "shop.health", "--for", "1h", "--reason", "test"]).exits(0);
     assert!(host.sh("cat /srv/lib/state/waivers.json").contains("shop.health"), "{waivers}");
-    look("/srv/lib/state", &["shop"]).exits(0);
+    opsctl("/srv/lib/state", &["shop"]).exits(0);
     // the same file in directories of another user
     host.sh(&format!("cp -r /srv/lib/state {HOME}/state; chown -R {UID} {HOME}/state; cp -r /srv/lib/state {HOME}/roots; ln -s {HOME}/roots /srv/lib/link"));
     for state in ["/home/mallory/state", "/home/mallory/roots", "/srv/lib/link"] {
-        let run = look(state, &["shop", "--format", "json"]);
-        assert_eq!(run.code, 2, "{state}: {}", said(&run));
+        let run = opsctl(state, &["shop", "--format", "json"]);
+        assert_eq!(run.code, 2, "{state}: {}", output_of(&run));
         assert!(run.report().notes.iter().any(|n| n.contains("belongs to user 4711")), "{state}: {:?}", run.report().notes);
-        let run = look(state, &["note", "deploy", "shop", "x"]);
-        assert!(run.code != 0 && run.stderr.contains("belongs to user 4711"), "{state}: {}", said(&run));
+        let run = opsctl(state, &["note", "deploy", "shop", "x"]);
+        assert!(run.code != 0 && run.stderr.contains("belongs to user 4711"), "{state}: {}", output_of(&run));
     }
 }
 
@@ -342,13 +346,13 @@ fn owner_reported_by_a_fuse_mount_is_not_trusted() {
         "cp {} /srv/claims.py; mkdir {HOME}/m /srv/mounted; chown {UID} {HOME}/m",
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/claims.py")
     ));
-    for (place, user) in [("/home/mallory/m", UID), ("/srv/mounted", 0)] {
-        host.spawn("python3", &["/srv/claims.py", place, &user.to_string(), EVIL]);
+    for (mountpoint, user) in [("/home/mallory/m", UID), ("/srv/mounted", 0)] {
+        host.spawn("python3", &["/srv/claims.py", mountpoint, &user.to_string(), EVIL]);
         crate::lab::eventually(30, "the filesystem is mounted", || {
-            host.sh(&format!("cat {place}/config.toml || true")).contains("evil").then_some(())
+            host.sh(&format!("cat {mountpoint}/config.toml || true")).contains("evil").then_some(())
         });
         // both report the same owner and mode
-        assert_eq!(host.sh(&format!("stat -c '%a %u' {place}/config.toml {place}")), "644 0\n755 0");
+        assert_eq!(host.sh(&format!("stat -c '%a %u' {mountpoint}/config.toml {mountpoint}")), "644 0\n755 0");
     }
     // the home directory is owned by root, so only the mount is the reason
     host.sh(&format!("chown root:root {HOME}"));
@@ -371,7 +375,7 @@ fn unprivileged_user_uses_its_own_configuration_and_that_of_root() {
     assert!(show("/home/mallory/config.toml").exits(0).stdout.contains("max_fixes_per_hour = 9"));
     show("/srv/etc/config.toml").exits(0);
     let run = show("/srv/foreign/config.toml");
-    assert!(run.code == 78 && run.stderr.contains("belongs to user 4712"), "{}", said(&run));
+    assert!(run.code == 78 && run.stderr.contains("belongs to user 4712"), "{}", output_of(&run));
 }
 
 #[test]
@@ -380,8 +384,8 @@ fn file_of_another_user_can_be_checked() {
     // as in a deployment, before the file is installed
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", "[policy]\nmax_fixes_per_hour = 9\n");
     let run = host.opsctl(&["config", "check", "/home/mallory/config.toml"]);
-    assert!(run.code == 0 && run.stdout.contains("config.toml: ok"), "{}", said(&run));
-    assert!(run.stderr.contains("would not be used: /home/mallory belongs to user 4711"), "{}", said(&run));
+    assert!(run.code == 0 && run.stdout.contains("config.toml: ok"), "{}", output_of(&run));
+    assert!(run.stderr.contains("would not be used: /home/mallory belongs to user 4711"), "{}", output_of(&run));
     write_as_user(&host, &format!("{HOME}/config.toml"), "644", "[polcy]\n");
     host.opsctl(&["config", "check", "/home/mallory/config.toml"]).exits(78);
 }

@@ -1,8 +1,8 @@
 //! Attacks on a host where root runs opsctl, one file per promise of the trust boundary (`SECURITY.md`). The attacker is an unprivileged user
 //! or a container of a lab host; each attack has a harmless counterpart that must still be examined.
 //!
-//! [`Scene::look`] verifies for every attack that the secrets of the scene appear in no output, recording or state file and in no file that an
-//! attacker recorded, and that no program of an attacker ran with privileges that the attacker does not have.
+//! [`Scene::run_verified`] verifies for every attack that the secrets of the scene appear in no output, recording or state file and in no
+//! file that an attacker recorded, and that no program of an attacker ran with privileges that the attacker does not have.
 
 mod configuration;
 mod outputs;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::Host;
 
-use super::user::{HOME, UID, as_user, host, opsctl_in, said, write};
+use super::user::{HOME, UID, as_user, host, opsctl_in, output_of, write};
 
 /// Runs one cheap check with `--output`; its exit code and output.
 #[track_caller]
@@ -12,7 +12,7 @@ fn report_to(host: &Host, file: &str) -> (i32, String) {
     let began = Instant::now();
     let run = host.opsctl(&["diagnose", "disk.space", "--fail-on", "never", "--output", &format!("json={file}")]);
     assert!(began.elapsed() < Duration::from_secs(20), "{file} blocked the run: {:?}", began.elapsed());
-    (run.code, said(&run))
+    (run.code, output_of(&run))
 }
 
 #[track_caller]
@@ -64,7 +64,7 @@ fn fifo_does_not_hold_the_run() {
     assert_refused(&host, &format!("{HOME}/report.json"), "belongs to user 4711");
     for (name, of) in [("record", "/mnt/report.json"), ("record", "/srv/report.json")] {
         let run = host.opsctl(&[name, of, "disk"]);
-        assert!(run.code != 0 && run.stderr.contains("is a FIFO"), "{}", said(&run));
+        assert!(run.code != 0 && run.stderr.contains("is a FIFO"), "{}", output_of(&run));
     }
     host.sh("rm /srv/report.json");
     assert_written(&host, "/srv/report.json");
@@ -89,7 +89,7 @@ fn directory_of_another_user_is_refused_at_every_level() {
     assert_refused(&host, "/srv/link/b/report.json", "belongs to user 4711");
     let line = format!("cd {HOME} && exec /run/lab/opsctl diagnose disk.space --fail-on never --output json=report.json");
     let run = host.read(host.command("bash").args(["-c", &line]));
-    assert!(run.code == 77 && run.stderr.contains("belongs to user 4711"), "{}", said(&run));
+    assert!(run.code == 77 && run.stderr.contains("belongs to user 4711"), "{}", output_of(&run));
     assert_eq!(as_user(&host, &format!("find {HOME} -name report.json | wc -l")), "0");
     assert_written(&host, "/srv/a/b/report.json");
 }
@@ -164,7 +164,7 @@ fn metrics_are_written_to_the_directory_of_the_collector() {
         host.sh(&make_directories(owner));
         host.configure(&format!("[report]\ntextfile = \"{file}\"\n"));
         let run = host.opsctl(&["report", "disk.space"]);
-        assert_eq!(run.stderr, "", "{}", said(&run));
+        assert_eq!(run.stderr, "", "{}", output_of(&run));
         assert!(as_user(&host, &format!("cat {file}")).contains("opsctl_verdict"));
         assert_eq!(host.sh(&format!("stat -c '%a %u' {file}; ls -A /srv/prometheus/node-exporter")), "644 0\nopsctl.prom");
         // the same on the command line
@@ -175,10 +175,10 @@ fn metrics_are_written_to_the_directory_of_the_collector() {
     host.sh("mkdir -m 755 /srv/victim; touch /srv/victim/opsctl.prom");
     as_user(&host, &format!("rm -f {file}; ln -s /srv/victim/opsctl.prom {file}"));
     let run = host.opsctl(&["report", "disk.space"]);
-    assert!(run.stderr.contains("opsctl.prom is a symbolic link"), "{}", said(&run));
+    assert!(run.stderr.contains("opsctl.prom is a symbolic link"), "{}", output_of(&run));
     as_user(&host, "cd /srv/prometheus; rm node-exporter/opsctl.prom; rmdir node-exporter; ln -s /srv/victim node-exporter");
     let run = host.opsctl(&["report", "disk.space"]);
-    assert!(run.stderr.contains("node-exporter is a symbolic link of user 4711"), "{}", said(&run));
+    assert!(run.stderr.contains("node-exporter is a symbolic link of user 4711"), "{}", output_of(&run));
     assert_eq!(host.sh("stat -c '%s' /srv/victim/opsctl.prom"), "0");
     // the exception for metrics does not apply to reports
     as_user(&host, "rm /srv/prometheus/node-exporter; mkdir /srv/prometheus/node-exporter");
@@ -199,7 +199,7 @@ fn standard_streams_are_written_and_not_reopened() {
         "--output",
         "json=/dev/null",
     ]);
-    assert!(run.code == 0 && run.stdout.contains("\"type\":\"run\""), "{}", said(&run));
+    assert!(run.code == 0 && run.stdout.contains("\"type\":\"run\""), "{}", output_of(&run));
     // output is appended: a reopened file would be written from its start
     host.sh("echo first > /srv/log; /run/lab/opsctl diagnose disk.space --fail-on never --quiet --output jsonl=/dev/stdout >> /srv/log");
     assert!(host.sh("cat /srv/log").starts_with("first\n"));
@@ -220,7 +220,7 @@ fn generated_files_are_not_written_to_a_directory_of_another_user() {
         &["diagnose", "disk", "--record", "/home/mallory/r.json"],
     ] {
         let run = host.opsctl(args);
-        assert!(run.stderr.contains("/home/mallory belongs to user 4711"), "{args:?}: {}", said(&run));
+        assert!(run.stderr.contains("/home/mallory belongs to user 4711"), "{args:?}: {}", output_of(&run));
     }
     assert_eq!(host.sh(&format!("ls -A {HOME}")), "");
     for args in [
@@ -230,7 +230,7 @@ fn generated_files_are_not_written_to_a_directory_of_another_user() {
         &["record", "/srv/r.json", "disk"],
     ] {
         let run = host.opsctl(args);
-        assert_eq!((run.code, run.stderr.contains("belongs to")), (0, false), "{args:?}: {}", said(&run));
+        assert_eq!((run.code, run.stderr.contains("belongs to")), (0, false), "{args:?}: {}", output_of(&run));
     }
     assert_eq!(
         host.sh(
@@ -302,7 +302,7 @@ fn reports_have_the_configured_mode() {
     let environment = [("OPSCTL_CONFIG", "/srv/etc/config.toml")];
     let run =
         opsctl_in(&host, &environment, &["diagnose", "disk.space", "--fail-on", "never", "--output", "json=/srv/adm/r.json"]);
-    assert_eq!(run.code, 0, "{}", said(&run));
+    assert_eq!(run.code, 0, "{}", output_of(&run));
     assert_eq!(host.sh("stat -c '%a %g' /srv/adm/r.json"), format!("640 {UID}"));
     // a recording stays readable by root only
     opsctl_in(&host, &environment, &["record", "/srv/adm/recording.json", "disk"]).exits(0);
@@ -318,6 +318,6 @@ fn unprivileged_user_writes_to_its_own_directories() {
         host.opsctl_command(&as_user, &["diagnose", "disk.space", "--fail-on", "never", "--output", "json=/home/mallory/r.json"])
             .env("OPSCTL_STATE_DIR", "/home/mallory/state"),
     );
-    assert_eq!(run.code, 0, "{}", said(&run));
+    assert_eq!(run.code, 0, "{}", output_of(&run));
     assert_eq!(host.sh("stat -c '%a %u' /home/mallory/r.json"), format!("600 {UID}"));
 }

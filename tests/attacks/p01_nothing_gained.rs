@@ -63,11 +63,11 @@ fn user_with_fakes_of_every_product_gains_nothing() {
     scene.program("nginx").title(title).rogue("http", &["--port", "8080"]);
     let failed =
         "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
-    let pages =
+    let args =
         ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/mnt/secret/prometheus.yml"];
-    scene.program("prometheus").rogue("http", &pages);
-    let pages = ["--port", "3100", "--page", "/ready=200:ready", "--", "-config.file=/mnt/secret/loki.yml"];
-    scene.program("loki").rogue("http", &pages);
+    scene.program("prometheus").rogue("http", &args);
+    let args = ["--port", "3100", "--page", "/ready=200:ready", "--", "-config.file=/mnt/secret/loki.yml"];
+    scene.program("loki").rogue("http", &args);
     let info = "info=redis_version:7.0.15\\nrdb_last_bgsave_status:err\\nrdb_bgsave_in_progress:0\\nloading:0\\nrole:master\\n";
     let settings = ["--port", "6379", "--set", info, "--set", "logfile=/mnt/secret/redis.log", "--set", "dir=/mnt/secret"];
     scene.program("redis-server").env("REDIS_PASSWORD_FILE=/mnt/secret/token").rogue("redis", &settings);

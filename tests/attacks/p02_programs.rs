@@ -19,7 +19,7 @@ fn bash_renamed_to_nginx_is_not_run() {
     );
     scene.spawn_as_user(&format!("exec -a {} bash < /mnt/home/mallory/script", quoted(SHELL_AS_NGINX)));
     scene.wait_for("[ -p /mnt/home/mallory/wait ]");
-    let run = scene.look(EDGE);
+    let run = scene.run_verified(EDGE);
     belongs_to_attacker(&run, "localhost:80");
 }
 
@@ -28,7 +28,7 @@ fn own_program_named_nginx_is_not_run() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.program("nginx").title("nginx: master process /usr/sbin/nginx").rogue("http", &["--port", "8080"]);
     scene.until_listening(8080);
-    let run = scene.look(EDGE);
+    let run = scene.run_verified(EDGE);
     belongs_to_attacker(&run, ":8080");
 }
 
@@ -52,7 +52,7 @@ __attribute__((constructor)) static void loaded(void) {
     );
     scene.as_user("cd ~mallory; cc -shared -fPIC -o evil.so evil.c");
     scene.as_user("cd ~mallory; sed -i '1i load_module /mnt/home/mallory/evil.so;' nginx.conf");
-    let run = scene.look(EDGE);
+    let run = scene.run_verified(EDGE);
     belongs_to_attacker(&run, ":8080");
 }
 
@@ -68,7 +68,7 @@ fn program_path_of_other_mount_namespace_is_not_run_on_host() {
     );
     scene.spawn_as_user(&format!("exec unshare --user --map-root-user --mount bash -c {}", quoted(&script)));
     scene.until_listening(8080);
-    let run = scene.look(EDGE);
+    let run = scene.run_verified(EDGE);
     belongs_to_attacker(&run, ":8080");
 }
 
@@ -92,7 +92,7 @@ fn fakes_of_every_product_are_not_run() {
     for port in products.iter().map(|(.., port)| *port).chain([5672, 15672]) {
         scene.until_listening(port);
     }
-    let run = scene.look(&["monitoring", "redis", "postgres", "rabbitmq"]);
+    let run = scene.run_verified(&["monitoring", "redis", "postgres", "rabbitmq"]);
     for (.., port) in products {
         belongs_to_attacker(&run, &format!(":{port}"));
     }
@@ -109,7 +109,7 @@ fn node_name_is_not_run_by_a_shell() {
     let name = "$(id>/mnt/marks/node-name)@localhost";
     scene.program("beam.smp").rogue("rabbitmq", &["--port", "5672", "--", "-sname", name, "-s", "rabbit", "boot"]);
     scene.until_listening(5672);
-    let run = scene.look(&["rabbitmq"]);
+    let run = scene.run_verified(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
 }
 
@@ -122,7 +122,7 @@ fn node_name_from_environment_is_not_run_by_a_shell() {
     let program = scene.program("beam.smp").env("RABBITMQ_NODENAME=`id>/mnt/marks/node-name`@localhost");
     program.rogue("rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
     scene.until_listening(5672);
-    let run = scene.look(&["rabbitmq"]);
+    let run = scene.run_verified(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
 }
 
@@ -151,7 +151,7 @@ fn nginx_of_container_user_is_not_run_as_container_root() {
     let Some(mut scene) = Scene::start() else { return };
     container_with_user(&mut scene);
     in_container(&scene, "nginx: master process /tools/nginx", "nginx", "8080", "http", &[]);
-    scene.look(EDGE);
+    scene.run_verified(EDGE);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn promtool_of_container_user_is_not_run_as_container_root() {
         "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
     let args = ["--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/tools/prometheus.yml"];
     in_container(&scene, "/tools/prometheus", "prometheus", "9090", "http", &args);
-    scene.look(&["monitoring"]);
+    scene.run_verified(&["monitoring"]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn rabbitmqctl_of_container_user_is_not_run_as_container_root() {
         "rabbitmq",
         &["--", "-sname", "rabbit@app", "-s", "rabbit", "boot"],
     );
-    scene.look(&["rabbitmq"]);
+    scene.run_verified(&["rabbitmq"]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn renewal_hook_of_other_mount_namespace_is_not_run() {
     let program = scene.program("nginx").unshare("--user --map-root-user --mount").before(&own_etc);
     program.title("nginx: master process nginx -c /mnt/home/mallory/nginx.conf").rogue("http", &["--port", "8443"]);
     scene.until_listening(8443);
-    let run = scene.look(EDGE);
+    let run = scene.run_verified(EDGE);
     belongs_to_attacker(&run, ":8443");
     let fix = scene.opsctl(&["fix", "certbot.renew", "shop", "--yes"]);
     assert!(scene.problems(&[&fix]).is_empty(), "{:?}", scene.problems(&[&fix]));

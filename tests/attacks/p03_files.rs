@@ -18,7 +18,7 @@ fn password_file_of_user_postgres_is_not_read() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.program("postgres").env("POSTGRES_PASSWORD_FILE=/etc/shadow").rogue("postgres", &["--port", "5432"]);
     scene.until_listening(5432);
-    let run = scene.look(&["postgres"]);
+    let run = scene.run_verified(&["postgres"]);
     belongs_to_attacker(&run, ":5432");
     scene.no_login_received();
 }
@@ -29,7 +29,7 @@ fn password_file_of_user_redis_is_not_read() {
     scene.plant("/mnt/secret/token", "SECRET");
     scene.program("redis-server").env("REDIS_PASSWORD_FILE=/mnt/secret/token").rogue("redis", &["--port", "6379"]);
     scene.until_listening(6379);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6379");
     scene.no_login_received();
 }
@@ -41,7 +41,7 @@ fn password_file_of_user_rabbitmq_is_not_read() {
     let program = scene.program("beam.smp").env("RABBITMQ_DEFAULT_PASS_FILE=/mnt/secret/token");
     program.rogue("rabbitmq", &["--port", "5672,15672", "--auth", "basic", "--", "-s", "rabbit", "boot"]);
     scene.until_listening(15672);
-    let run = scene.look(&["rabbitmq"]);
+    let run = scene.run_verified(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
     scene.no_login_received();
 }
@@ -54,7 +54,7 @@ fn configuration_link_in_other_mount_namespace_is_not_read() {
     let program = scene.program("redis-server").unshare("--user --map-root-user --mount").before(link);
     program.rogue("redis", &["--port", "6390"]);
     scene.until_listening(6390);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6390");
     scene.no_login_received();
 }
@@ -66,7 +66,7 @@ fn configuration_link_out_of_container_is_not_followed() {
     scene.tools(&["redis-server"]);
     scene.sh("mkdir /mnt/conf; ln -s /mnt/secret/redis.conf /mnt/conf/redis.conf");
     scene.hostile("cache", &["-v", "/mnt/conf:/etc/redis"], "redis-server", "redis-server *:6379", "redis", &["--port", "6379"]);
-    scene.look(&["redis"]);
+    scene.run_verified(&["redis"]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn hostname_link_out_of_container_is_not_followed() {
     let script = format!("export {}; exec chroot /jail /beam.smp \"$@\"", quoted(&variable));
     scene.run("mq", &[&own, SHARED, MACHINE, &["machine:1", "/usr/bin/bash", "-c", &script, "beam.smp"], &shown].concat());
     scene.until_runs("mq", "beam.smp");
-    scene.look(&["rabbitmq"]);
+    scene.run_verified(&["rabbitmq"]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn file_of_container_root_is_not_read_for_container_user() {
     let options = ["-u", "1000", "-v", "/mnt/private:/private:ro"];
     let title = "nginx: master process nginx -c /tools/nginx.conf";
     scene.hostile("web", &options, "nginx", title, "http", &["--port", "8080"]);
-    scene.look(&["nginx", "tls"]);
+    scene.run_verified(&["nginx", "tls"]);
 }
 
 /// Diagnoses a server of the attacker with arguments or files that name a file readable by root only.
@@ -112,7 +112,7 @@ fn file_of_container_root_is_not_read_for_container_user() {
 fn diagnose_server(scene: &Scene, program: &str, title: &str, port: u16, args: &[&str], runbooks: &[&str]) {
     scene.program(program).title(title).rogue(args[0], &[&["--port", &port.to_string()], &args[1..]].concat());
     scene.until_listening(port);
-    let run = scene.look(runbooks);
+    let run = scene.run_verified(runbooks);
     belongs_to_attacker(&run, &format!(":{port}"));
 }
 
@@ -130,9 +130,9 @@ fn prometheus_configuration_of_root_is_not_quoted() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/prometheus.yml", "SECRET: 1\n");
-    let pages =
+    let args =
         ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/mnt/secret/prometheus.yml"];
-    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &args, &["monitoring"]);
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn shadow_as_prometheus_configuration_is_not_quoted() {
         return;
     }
     let Some(scene) = Scene::without_engine() else { return };
-    let pages = ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/etc/shadow"];
-    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    let args = ["http", "--page", "/-/ready=200:ready", "--page", RELOAD_FAILED, "--", "--config.file=/etc/shadow"];
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &args, &["monitoring"]);
 }
 
 #[test]
@@ -152,17 +152,17 @@ fn rule_files_of_root_are_not_listed() {
     let rules = "/api/v1/rules=200:{\"data\":{\"groups\":[{\"file\":\"/mnt/secret/*.yml\"}]}}";
     let loaded =
         "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":true,\"lastConfigTime\":\"2020-01-01T00:00:00Z\"}}";
-    let pages =
+    let args =
         ["http", "--page", "/-/ready=200:ready", "--page", loaded, "--page", rules, "--", "--config.file=/mnt/secret/none.yml"];
-    diagnose_server(&scene, "prometheus", "prometheus", 9090, &pages, &["monitoring"]);
+    diagnose_server(&scene, "prometheus", "prometheus", 9090, &args, &["monitoring"]);
 }
 
 #[test]
 fn loki_configuration_of_root_is_not_quoted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.plant("/mnt/secret/loki.yml", "common:\n  path_prefix: /SECRET\n");
-    let pages = ["http", "--page", "/ready=200:ready", "--", "-config.file=/mnt/secret/loki.yml"];
-    diagnose_server(&scene, "loki", "loki", 3100, &pages, &["monitoring"]);
+    let args = ["http", "--page", "/ready=200:ready", "--", "-config.file=/mnt/secret/loki.yml"];
+    diagnose_server(&scene, "loki", "loki", 3100, &args, &["monitoring"]);
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn alloy_configuration_of_root_is_not_quoted() {
         "/mnt/secret/config.alloy",
         "loki.write \"default\" { endpoint { url = \"http://SECRET.test:3100/loki/api/v1/push\" } }\n",
     );
-    let pages = ["http", "--page", "/-/ready=200:ready", "--page", "/-/healthy=200:ok", "--", "run", "/mnt/secret/config.alloy"];
-    diagnose_server(&scene, "alloy", "alloy", 12345, &pages, &["monitoring"]);
+    let args = ["http", "--page", "/-/ready=200:ready", "--page", "/-/healthy=200:ok", "--", "run", "/mnt/secret/config.alloy"];
+    diagnose_server(&scene, "alloy", "alloy", 12345, &args, &["monitoring"]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn include_of_user_nginx_is_not_quoted_by_its_test() {
     scene.user_nginx();
     scene.plant("/mnt/secret/upstream.conf", "SECRET;\n");
     scene.as_user("printf 'include /mnt/secret/upstream.conf;' >> ~mallory/nginx.conf");
-    let run = scene.look(&["nginx"]);
+    let run = scene.run_verified(&["nginx"]);
     belongs_to_attacker(&run, ":8080");
 }
 
@@ -235,7 +235,7 @@ fn postgres_log_behind_a_mount_is_not_quoted() {
     let program = scene.program("postgres").unshare("--user --map-root-user --mount").before(swap);
     program.rogue("postgres", &["--port", "5432", "--how", "hang"]);
     scene.until_listening(5432);
-    let run = scene.look(&["postgres"]);
+    let run = scene.run_verified(&["postgres"]);
     belongs_to_attacker(&run, ":5432");
 }
 
@@ -328,7 +328,7 @@ fn group_readable_file_is_read_with_the_groups_of_the_process() {
     let options = ["-u", "1000:1000", "--group-add", "2000", "-v", "/mnt/conf:/conf"];
     let title = "nginx: master process nginx -c /conf/nginx.conf";
     scene.hostile("web", &options, "nginx", title, "http", &["--port", "8080"]);
-    let run = scene.look(&["nginx"]);
+    let run = scene.run_verified(&["nginx"]);
     let config = rows(&run, "web").find(|r| r.check == "nginx.config");
     assert!(config.is_some_and(|r| r.reason.as_ref().is_none_or(|why| !why.contains("could not be read"))), "{}", summary(&run));
 }

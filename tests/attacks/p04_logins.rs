@@ -21,7 +21,7 @@ fn redis_in_faked_group_gets_no_container_password() {
     let group = scene.faked_group("victim");
     scene.program("redis-server").group(&group).rogue("redis", &["--port", "6380"]);
     scene.until_listening(6380);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6380");
     scene.no_login_received();
 }
@@ -34,7 +34,7 @@ fn postgres_in_faked_group_gets_no_container_password() {
         scene.program("postgres").group(&group).rogue("postgres", &["--port", &port.to_string(), "--auth", auth]);
         scene.until_listening(port);
     }
-    let run = scene.look(&["postgres"]);
+    let run = scene.run_verified(&["postgres"]);
     for port in [":5433", ":5434", ":5435"] {
         belongs_to_attacker(&run, port);
     }
@@ -48,7 +48,7 @@ fn rabbitmq_in_faked_group_gets_no_container_password() {
     let args = ["--port", "5672,15672", "--auth", "basic", "--", "-s", "rabbit", "boot"];
     scene.program("beam.smp").group(&group).rogue("rabbitmq", &args);
     scene.until_listening(15672);
-    let run = scene.look(&["rabbitmq"]);
+    let run = scene.run_verified(&["rabbitmq"]);
     belongs_to_attacker(&run, ":5672");
     scene.no_login_received();
 }
@@ -61,7 +61,7 @@ fn faked_group_inside_own_container_gets_no_container_password() {
     // a container with writable control groups creates one with the name of another container's
     let (evil, victim) = (scene.inspect("evil", "{{.State.Pid}}"), scene.inspect("victim", "{{.Id}}"));
     scene.nested_group(&evil, &format!("docker-{victim}.scope"));
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     scene.no_login_received();
     assert!(!rows(&run, "redis:victim").any(|row| row.verdict != "skip"), "{}", summary(&run));
 }
@@ -82,7 +82,7 @@ fn faked_group_does_not_receive_the_login_of_a_container_name() {
     scene.docker(&["restart", "-t", "1", "cache"]);
     scene.until_redis("cache");
     scene.configure("[[server]]\nname = \"cache\"\npassword = \"${CACHE_PW}\"\n");
-    let run = scene.look_with(&["diagnose", "redis"], &[("CACHE_PW", &scene.secret)]);
+    let run = scene.run_verified_with(&["diagnose", "redis"], &[("CACHE_PW", &scene.secret)]);
     examined(&run, "redis:cache", &["redis.up"]);
     belongs_to_attacker(&run, ":6380");
     scene.no_login_received();
@@ -103,7 +103,7 @@ fn user_redis_gets_no_requirepass_of_the_host() {
     host_password(&scene);
     scene.program("redis-server").rogue("redis", &["--port", "6379"]);
     scene.until_listening(6379);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6379");
     scene.no_login_received();
 }
@@ -118,7 +118,7 @@ fn redis_in_other_network_namespace_gets_no_requirepass_of_the_host() {
     let program = scene.program("redis-server").unshare("--user --map-root-user --net").before("ip link set lo up");
     program.rogue("redis", &["--port", "6379"]);
     scene.until_listening_in("redis-server", 6379);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6379");
     scene.no_login_received();
 }
@@ -134,7 +134,7 @@ fn configured_url_does_not_match_a_server_in_another_network_namespace() {
     scene.until_listening_in("redis-server", 6379);
     scene.redis(6379, &["--requirepass", &scene.secret]);
     scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://:${CACHE_PW}@127.0.0.1:6379/0\"\n");
-    let run = scene.look_with(&["diagnose", "redis"], &[("CACHE_PW", &scene.secret)]);
+    let run = scene.run_verified_with(&["diagnose", "redis"], &[("CACHE_PW", &scene.secret)]);
     scene.no_login_received();
     let up = run.report().checks.iter().filter(|c| c.check == "redis.up" && c.verdict == "ok").count();
     assert_eq!(up, 1, "the real one is examined: {}", summary(&run));
@@ -150,9 +150,9 @@ fn one_connection(scene: &Scene, port: u16, protocol: &str) {
 
 /// Repeats the diagnosis until the report names the owner of a server of [`one_connection`]: between two connections it has no listener.
 #[track_caller]
-fn until_owner_is_named(address: &str, look: impl Fn() -> Run) {
+fn until_owner_is_named(address: &str, diagnose: impl Fn() -> Run) {
     let named = format!("the server at {address} belongs to user mallory");
-    eventually(60, "the owner is named", || summary(&look()).contains(&named).then_some(()));
+    eventually(60, "the owner is named", || summary(&diagnose()).contains(&named).then_some(()));
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn configured_server_without_a_listener_gets_no_login() {
         "[[server]]\nname = \"cache\"\nurl = \"redis://:${PW}@127.0.0.1:6379/0\"
 [[server]]\nname = \"metrics\"\nurl = \"prometheus://ops:${PW}@127.0.0.1:9090\"\n",
     );
-    let look = || scene.look_with(&["diagnose", "redis", "monitoring"], &[("PW", &scene.secret)]);
-    until_owner_is_named("127.0.0.1:6379", look);
-    until_owner_is_named("127.0.0.1:9090", look);
+    let diagnose = || scene.run_verified_with(&["diagnose", "redis", "monitoring"], &[("PW", &scene.secret)]);
+    until_owner_is_named("127.0.0.1:6379", diagnose);
+    until_owner_is_named("127.0.0.1:9090", diagnose);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn libpq_password_is_not_sent_to_a_closed_listener() {
     let Some(scene) = Scene::without_engine() else { return };
     one_connection(&scene, 5432, "postgres");
     let environment = [("PGHOST", "127.0.0.1"), ("PGUSER", "app"), ("PGPASSWORD", &*scene.secret)];
-    until_owner_is_named("127.0.0.1:5432", || scene.look_with(&["diagnose", "postgres"], &environment));
+    until_owner_is_named("127.0.0.1:5432", || scene.run_verified_with(&["diagnose", "postgres"], &environment));
 }
 
 #[test]
@@ -195,10 +195,10 @@ fn token_of_a_site_check_is_not_sent_to_a_user() {
     };
     let runbook = format!("[runbook]\nname = \"shop\"\ntitle = \"the shop\"\n\n{}{}", check(8088), check(8089));
     std::fs::write(scene.path("runbooks.d/shop.toml"), runbook).unwrap();
-    let look = || scene.look_with(&["diagnose", "shop"], &[("TOKEN", &scene.secret)]);
-    until_owner_is_named("127.0.0.1:8088", look);
-    until_owner_is_named("127.0.0.1:8089", look);
-    let run = look();
+    let diagnose = || scene.run_verified_with(&["diagnose", "shop"], &[("TOKEN", &scene.secret)]);
+    until_owner_is_named("127.0.0.1:8088", diagnose);
+    until_owner_is_named("127.0.0.1:8089", diagnose);
+    let run = diagnose();
     assert!(!rows(&run, "service:shop").any(|row| row.verdict == "ok"), "{}", summary(&run));
 }
 
@@ -217,7 +217,7 @@ fn password_file_of_a_user_namespace_proves_no_account() {
     let unshare = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "bash", "-c", &script];
     scene.spawn("setpriv", &[&["--reuid", "995", "--regid", "995", "--clear-groups"], &unshare[..]].concat());
     scene.wait_for("ss -Hltn sport = :6379 | grep -q .");
-    let run = scene.look_with(&["diagnose", "redis"], &[("REDISCLI_AUTH", &scene.secret)]);
+    let run = scene.run_verified_with(&["diagnose", "redis"], &[("REDISCLI_AUTH", &scene.secret)]);
     scene.no_login_received();
     super::belongs_to(&run, ":6379", "995");
 }
@@ -243,7 +243,7 @@ fn user_on_the_port_of_a_configured_server_gets_no_login() {
         server("mq", &format!("amqp://app:{password}@127.0.0.1:5672")),
     ];
     scene.configure(&config.concat());
-    let run = scene.look_with(&["diagnose", "redis", "postgres", "rabbitmq", "monitoring"], &[("PW", &scene.secret)]);
+    let run = scene.run_verified_with(&["diagnose", "redis", "postgres", "rabbitmq", "monitoring"], &[("PW", &scene.secret)]);
     scene.no_login_received();
     for port in ports {
         belongs_to_attacker(&run, &format!(":{port}"));
@@ -263,7 +263,7 @@ fn unnamed_program_of_a_user_on_the_port_of_a_configured_server_gets_no_login() 
         "[[server]]\nname = \"cache\"\nurl = \"redis://:${PW}@127.0.0.1:6379/0\"\n\
          [[server]]\nname = \"db\"\nurl = \"postgres://app:${PW}@127.0.0.1:5432/shop\"\n",
     );
-    scene.look_with(&["diagnose", "redis", "postgres"], &[("PW", &scene.secret)]);
+    scene.run_verified_with(&["diagnose", "redis", "postgres"], &[("PW", &scene.secret)]);
     scene.no_login_received();
 }
 
@@ -276,7 +276,7 @@ fn user_postgres_gets_no_password_of_root() {
     }
     scene.plant("/mnt/root/.pgpass", "localhost:*:*:*:SECRET\n127.0.0.1:*:*:*:SECRET\n");
     let environment = [("HOME", "/mnt/root"), ("PGPASSWORD", &scene.secret), ("PGUSER", "postgres")];
-    let run = scene.look_with(&["diagnose", "postgres"], &environment);
+    let run = scene.run_verified_with(&["diagnose", "postgres"], &environment);
     scene.no_login_received();
     for port in [":5432", ":5434", ":5435"] {
         belongs_to_attacker(&run, port);
@@ -293,7 +293,7 @@ fn container_gets_no_password_of_root() {
     scene.hostile("cache", &[], "redis-server", "redis-server *:6379", "redis", &["--port", "6379"]);
     scene.plant("/mnt/root/.pgpass", "localhost:*:*:*:SECRET\n127.0.0.1:5432:*:*:SECRET\n*:*:*:*:SECRET\n");
     let environment = [("HOME", "/mnt/root"), ("PGPASSWORD", &*scene.secret), ("REDISCLI_AUTH", &scene.secret)];
-    scene.look_with(&["diagnose", "postgres", "redis"], &environment);
+    scene.run_verified_with(&["diagnose", "postgres", "redis"], &environment);
     scene.no_login_received();
 }
 
@@ -303,7 +303,7 @@ fn libpq_password_goes_only_to_the_host_it_names() {
     scene.tools(&["postgres"]);
     scene.hostile("db", &[], "postgres", "postgres", "postgres", &["--port", "5432"]);
     let environment = [("PGHOST", "192.0.2.1"), ("PGUSER", "app"), ("PGPASSWORD", &*scene.secret), ("PGCONNECT_TIMEOUT", "1")];
-    scene.look_with(&["diagnose", "postgres"], &environment);
+    scene.run_verified_with(&["diagnose", "postgres"], &environment);
     scene.no_login_received();
 }
 
@@ -342,7 +342,7 @@ fn verify_full_rejects_a_self_signed_certificate() {
         ("PGDATABASE", "shop"),
     ];
     scene.configure("");
-    scene.look_with(&["diagnose", "postgres"], &environment);
+    scene.run_verified_with(&["diagnose", "postgres"], &environment);
     scene.no_login_received();
 }
 
@@ -354,7 +354,7 @@ fn cleartext_password_is_not_sent_to_another_host() {
     scene.spawn("ip", &["netns", "exec", "d", "env", &variable, "/run/lab/fixture"]);
     scene.wait_for("ip netns exec d ss -Hltn sport = :5432 | grep -q .");
     scene.configure(&format!("[[server]]\nname = \"db\"\nurl = \"postgres://app:${{PW}}@{PEER}:5432/shop\"\n"));
-    scene.look_with(&["diagnose", "postgres"], &[("PW", &scene.secret)]);
+    scene.run_verified_with(&["diagnose", "postgres"], &[("PW", &scene.secret)]);
     scene.no_login_received();
 }
 
@@ -369,7 +369,7 @@ fn user_on_the_other_family_of_a_server_gets_no_login() {
     scene.program("backup").rogue("redis", &["--port", "6379", "--bind", "127.0.0.1"]);
     scene.wait_for("ss -Hltn 'src 127.0.0.1:6379' | grep -q .");
     scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://:${PW}@localhost:6379/0\"\n");
-    let run = scene.look_with(&["diagnose", "redis"], &[("PW", &scene.secret)]);
+    let run = scene.run_verified_with(&["diagnose", "redis"], &[("PW", &scene.secret)]);
     scene.no_login_received();
     assert!(run.report().checks.iter().any(|c| c.check.starts_with("redis.")), "{}", summary(&run));
 }
@@ -384,7 +384,7 @@ fn user_on_the_other_family_of_a_server_with_requirepass_gets_no_login() {
     scene.redis_v6_only(&["--requirepass", &scene.secret]);
     scene.program("backup").rogue("redis", &["--port", "6379", "--bind", "127.0.0.1"]);
     scene.wait_for("ss -Hltn 'src 127.0.0.1:6379' | grep -q .");
-    scene.look(&["redis"]);
+    scene.run_verified(&["redis"]);
     scene.no_login_received();
 }
 
@@ -401,7 +401,7 @@ fn ipv6_only_redis_is_examined() {
     }
     let Some(scene) = Scene::without_engine() else { return };
     scene.redis_v6_only(&[]);
-    examined(&scene.look(&["redis"]), ":6379", &["redis.up"]);
+    examined(&scene.run_verified(&["redis"]), ":6379", &["redis.up"]);
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn response_of_a_user_on_the_other_address_family_is_not_used() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.redis_v6_only(&[]);
     start_forged_server(&scene, "redis", 6379);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     examined(&run, ":6379", &["redis.up"]);
     assert!(!run.stdout.contains("99.0.0"), "{}", summary(&run));
 }
@@ -428,9 +428,9 @@ fn ipv6_only_postgres_is_examined_beside_a_user_on_ipv4() {
     let own = ["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "/mnt/pg-bin/postgres", "-D", "/mnt/pg/data"];
     scene.spawn("setpriv", &own);
     scene.wait_for("/mnt/pg-bin/pg_isready -h ::1");
-    examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
+    examined(&scene.run_verified(&["postgres"]), ":5432", &["postgres.up"]);
     start_forged_server(&scene, "postgres", 5432);
-    examined(&scene.look(&["postgres"]), ":5432", &["postgres.up"]);
+    examined(&scene.run_verified(&["postgres"]), ":5432", &["postgres.up"]);
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn response_of_a_user_on_the_port_of_a_configured_server_is_not_used() {
     let Some(scene) = Scene::without_engine() else { return };
     start_forged_server(&scene, "redis", 6379);
     scene.configure("[[server]]\nname = \"cache\"\nurl = \"redis://127.0.0.1:6379/0\"\n");
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     assert!(summary(&run).contains("the server at 127.0.0.1:6379 belongs to user mallory"), "{}", summary(&run));
     assert!(!run.stdout.contains("99.0.0") && !rows(&run, "cache").any(|row| row.verdict == "ok"), "{}", summary(&run));
 }
@@ -466,6 +466,6 @@ fn replaced_unix_socket_gets_no_login() {
     scene.sh("mkdir -p /etc/redis; mount -t tmpfs tmpfs /etc/redis");
     scene.plant("/etc/redis/redis.conf", "port 0\nrequirepass SECRET\n");
     scene.configure("[[server]]\nname = \"/mnt/sockets/redis.sock\"\npassword = \"${PW}\"\n");
-    scene.look_with(&["diagnose", "redis", "postgres"], &[("PW", &scene.secret)]);
+    scene.run_verified_with(&["diagnose", "redis", "postgres"], &[("PW", &scene.secret)]);
     scene.no_login_received();
 }

@@ -19,7 +19,7 @@ fn hung_redis_of_a_user_is_no_alarm() {
     scene.spawn_as_user("cd ~mallory; exec redis-server --port 6379 --save ''");
     scene.until_listening(6379);
     scene.sh("pkill -STOP -x redis-server");
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     belongs_to_attacker(&run, ":6379");
     run.exits(3);
 }
@@ -50,7 +50,7 @@ fn user_without_a_name_is_reported_by_uid() {
         &["--reuid", "5999", "--regid", "5999", "--clear-groups", "redis-server", "--port", "6379", "--save", ""],
     );
     scene.until_listening(6379);
-    belongs_to(&scene.look(&["redis"]), ":6379", "5999");
+    belongs_to(&scene.run_verified(&["redis"]), ":6379", "5999");
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn reload_of_user_prometheus_is_refused() {
         "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
     scene.write("/mnt/home/mallory/prometheus.yml", "global: {}\n");
     let shown = ["--config.file=/mnt/home/mallory/prometheus.yml", "--web.enable-lifecycle"];
-    let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--page", "/-/reload=200:ok", "--"];
-    scene.program("prometheus").rogue("http", &[&pages[..], &shown].concat());
+    let args = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--page", "/-/reload=200:ok", "--"];
+    scene.program("prometheus").rogue("http", &[&args[..], &shown].concat());
     scene.until_listening(9090);
     let fix = scene.opsctl(&["fix", "prom.reload", "127.0.0.1:9090", "--yes"]);
     assert_ne!(fix.code, 0, "{}{}", fix.stdout, fix.stderr);
@@ -95,10 +95,10 @@ fn reload_of_user_prometheus_is_refused() {
 
 /// Repeats a diagnosis up to ten times until the condition holds, because servers have just started.
 #[track_caller]
-fn until(mut look: impl FnMut() -> Run, holds: impl Fn(&Run) -> bool) -> Run {
+fn until(mut diagnose: impl FnMut() -> Run, holds: impl Fn(&Run) -> bool) -> Run {
     let mut last = None;
     for _ in 0..10 {
-        let run = look();
+        let run = diagnose();
         if holds(&run) {
             return run;
         }
@@ -146,7 +146,7 @@ fn servers_of_their_standard_users_are_examined() {
     scene.wait_for(SCRAPED);
     scene.configure(NO_GRACE_PERIOD);
     let targets = [":8080", ":6379", ":5432", ":9090"];
-    let run = until(|| scene.look(SERVERS), all_ok(&targets));
+    let run = until(|| scene.run_verified(SERVERS), all_ok(&targets));
     examined(&run, "nginx:127.0.0.1:8080", &["nginx.config", "nginx.processes"]);
     examined(&run, "redis:127.0.0.1:6379", &["redis.up", "redis.memory", "redis.persistence"]);
     examined(&run, "postgres:127.0.0.1:5432", &["postgres.up", "postgres.activity", "postgres.connections"]);
@@ -172,7 +172,7 @@ fn rabbitmq_of_its_standard_user_is_examined() {
     );
     // without the management API it is examined with rabbitmqctl
     scene.wait_long("the node runs", "RABBITMQ_NODENAME=rabbit@localhost rabbitmqctl -q status");
-    let run = until(|| scene.look(&["rabbitmq"]), all_ok(&[":5672"]));
+    let run = until(|| scene.run_verified(&["rabbitmq"]), all_ok(&[":5672"]));
     examined(&run, ":5672", &["rabbitmq.up", "rabbitmq.node"]);
 }
 
@@ -191,7 +191,7 @@ fn servers_in_containers_are_examined() {
     scene.prometheus("prom", &["app:8080"]);
     scene.until_scraped("prom", "app:8080", "up");
     scene.configure(NO_GRACE_PERIOD);
-    let run = until(|| scene.look(SERVERS), all_ok(&["web", "cache", "db", "prom"]));
+    let run = until(|| scene.run_verified(SERVERS), all_ok(&["web", "cache", "db", "prom"]));
     examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
     examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
     examined(&run, "postgres:db", &["postgres.up", "postgres.activity"]);
@@ -209,7 +209,7 @@ fn container_password_of_its_own_server_is_used() {
     let line = "exec redis-server --port 6379 --requirepass \"$REDIS_PASSWORD\"";
     scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", line]].concat());
     scene.until_answers("cache");
-    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+    examined(&scene.run_verified(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn container_with_a_user_of_its_own_is_examined() {
     scene.until_workers("web");
     scene.configure(NO_GRACE_PERIOD);
     let targets = ["cache", "prom", "web"];
-    let run = until(|| scene.look(&["redis", "monitoring", "nginx"]), all_ok(&targets));
+    let run = until(|| scene.run_verified(&["redis", "monitoring", "nginx"]), all_ok(&targets));
     examined(&run, "redis:cache", &["redis.up", "redis.memory"]);
     examined(&run, "prometheus:prom", &["monitoring.prometheus", "monitoring.targets"]);
     examined(&run, "nginx:web", &["nginx.config", "nginx.processes"]);
@@ -258,7 +258,7 @@ fn dedicated_user_below_an_init_of_root_is_examined() {
     let redis = "setpriv --reuid redis --regid redis --clear-groups redis-server --port 6379 --dir /tmp --requirepass \"$REDIS_PASSWORD\" & wait";
     scene.run("cache", &[MACHINE, &["-e", &password, "machine:1", "bash", "-c", redis]].concat());
     scene.until_answers("cache");
-    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+    examined(&scene.run_verified(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn container_with_a_user_namespace_is_examined() {
     scene.until_answers("cache");
     let pid = scene.inspect("cache", "{{.State.Pid}}");
     assert_ne!(scene.sh(&format!("stat -c %u /proc/{pid}")), "0", "users of the container are mapped to other users of the host");
-    examined(&scene.look(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
+    examined(&scene.run_verified(&["redis"]), "redis:cache", &["redis.up", "redis.memory"]);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn root_of_a_user_namespace_gains_nothing() {
     scene.hostile("mq", &path, "beam.smp", "beam.smp", "rabbitmq", &["--port", "5672", "--", "-s", "rabbit", "boot"]);
     let first = scene.inspect("web", "{{.State.Pid}}");
     scene.own_rights = vec![scene.sh(&format!("stat -c %u /proc/{first}")).parse().unwrap()];
-    let run = scene.look(&["nginx", "tls", "rabbitmq"]);
+    let run = scene.run_verified(&["nginx", "tls", "rabbitmq"]);
     assert!(rows(&run, "web").next().is_some(), "{}", summary(&run));
 }
 
@@ -364,7 +364,7 @@ fn forged_line_of_a_unix_socket_does_not_replace_a_server() {
     scene.sh(&format!("install -m 644 {script} /mnt/forged_line.py"));
     scene.spawn_as_user(&format!("exec python3 /mnt/forged_line.py {inode} /mnt/home/mallory/socket"));
     scene.wait_for("grep -q 10000.*/mnt/home/mallory/socket /proc/net/unix");
-    examined(&scene.look(&["redis"]), ":6379", &["redis.up"]);
+    examined(&scene.run_verified(&["redis"]), ":6379", &["redis.up"]);
 }
 
 /// Names and arguments of processes are free text: they make no finding and hide none.
@@ -375,7 +375,7 @@ fn docker_proxy_of_a_user_is_no_proxy() {
     let words: Vec<&str> = ["--port", "8443", "--"].into_iter().chain(arguments.split(' ')).collect();
     scene.program("docker-proxy").rogue("http", &words);
     scene.until_listening(8443);
-    let run = scene.look(&["network"]);
+    let run = scene.run_verified(&["network"]);
     assert!(!summary(&run).contains("docker-proxy"), "{}", summary(&run));
 }
 
@@ -384,7 +384,7 @@ fn celery_of_a_user_is_not_counted() {
     let Some(scene) = Scene::without_engine() else { return };
     scene.program("celery").rogue("http", &["--port", "8443", "--", "-A", "shop", "beat"]);
     scene.until_listening(8443);
-    let run = scene.look(&["celery"]);
+    let run = scene.run_verified(&["celery"]);
     let examined = rows(&run, "").find(|row| row.check.starts_with("celery.") && row.verdict != "skip");
     assert!(examined.is_none(), "{examined:?}");
 }
@@ -396,6 +396,6 @@ fn clock_daemon_of_a_user_is_not_counted() {
         scene.program(name).rogue("http", &["--port", port]);
         scene.wait_for(&format!("ss -Hltn sport = :{port} | grep -q ."));
     }
-    let run = scene.look(&["time"]);
+    let run = scene.run_verified(&["time"]);
     assert!(!summary(&run).contains("chronyd") && !summary(&run).contains("ntpd"), "{}", summary(&run));
 }

@@ -90,10 +90,10 @@ fn fifo_in_place_of_every_file_of_a_container_respects_deadline() {
     scene.hostile("web", &options, "nginx", "nginx: master process nginx -c /fifos/nginx.conf", "http", &["--port", "8080"]);
     scene.hostile("cache", &options, "redis-server", "redis-server *:6379", "redis", &["--port", "6379"]);
     scene.hostile("db", &options, "postgres", "postgres", "postgres", &["--port", "5432"]);
-    let pages = ["--port", "3100", "--page", "/ready=200:ready", "--", "-config.file=/fifos/loki.yml"];
-    scene.hostile("loki", &options, "loki", "loki", "http", &pages);
-    let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--", "--config.file=/fifos/loki.yml"];
-    scene.hostile("prom", &options, "prometheus", "prometheus", "http", &pages);
+    let args = ["--port", "3100", "--page", "/ready=200:ready", "--", "-config.file=/fifos/loki.yml"];
+    scene.hostile("loki", &options, "loki", "loki", "http", &args);
+    let args = ["--port", "9090", "--page", "/-/ready=200:ready", "--", "--config.file=/fifos/loki.yml"];
+    scene.hostile("prom", &options, "prometheus", "prometheus", "http", &args);
     let beat = ["--", "-m", "celery", "-A", "x", "beat", "--schedule=/fifos/nginx.conf"];
     scene.hostile("beat", &options, "python3", "python3", "http", &beat);
     for name in ["web", "cache", "db", "loki", "prom", "beat"] {

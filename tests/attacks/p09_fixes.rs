@@ -18,7 +18,7 @@ fn hang_in_faked_group_restarts_no_container() {
         scene.program(name).group(&group).rogue("http", &["--port", &port.to_string(), "--how", "hang", "--", shown]);
         scene.until_listening(port);
     }
-    let run = scene.look(&["monitoring"]);
+    let run = scene.run_verified(&["monitoring"]);
     let offers: Vec<String> = run.report().fixes.iter().map(|o| format!("{} {}", o.id, o.subject)).collect();
     assert!(offers.is_empty(), "{offers:?}: {}", summary(&run));
     for subject in ["victim", "prometheus:victim", "loki:victim"] {
@@ -69,8 +69,8 @@ fn replacement_of_the_planned_process_is_not_signalled() {
         // a user process replaces it with the same port and name
         scene.sh("pkill -KILL -x prometheus; while pgrep -x prometheus > /dev/null; do sleep 0.05; done");
         let failed = "/api/v1/status/runtimeinfo=200:{\"data\":{\"reloadConfigSuccess\":false,\"lastConfigTime\":\"2026-01-01T00:00:00Z\"}}";
-        let pages = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/mnt/prom.yml"];
-        scene.program("prometheus").rogue("http", &pages);
+        let args = ["--port", "9090", "--page", "/-/ready=200:ready", "--page", failed, "--", "--config.file=/mnt/prom.yml"];
+        scene.program("prometheus").rogue("http", &args);
         scene.until_listening(9090);
     });
     assert!(fix.code == 11 || fix.code == 15, "exit {}: {}{}", fix.code, fix.stdout, fix.stderr);

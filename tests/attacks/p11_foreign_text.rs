@@ -16,7 +16,7 @@ fn text_of_a_hostile_server_is_escaped_in_every_format() {
     );
     let args = ["--port", "6379", "--auth", "trust", "--set", &ping, "--set", info, "--set", "dir=/data"];
     scene.hostile("cache", &[], "redis-server", "redis-server *:6379", "redis", &args);
-    let run = scene.look(&["redis"]);
+    let run = scene.run_verified(&["redis"]);
     assert!(run.stdout.contains("MISCONF"), "the text is not shown: {}", run.stdout);
     for format in ["table", "jsonl", "markdown", "html", "junit", "tap", "nagios", "prometheus"] {
         let run = scene.opsctl(&["diagnose", "redis", "-vv", "--format", format]);
@@ -47,7 +47,7 @@ fn kernel_log_lines_of_a_user_are_no_findings() {
             quoted(&path)
         ));
     }
-    let run = scene.look(&["memory", "disk", "network"]);
+    let run = scene.run_verified(&["memory", "disk", "network"]);
     for code in ["memory.oom-kill", "disk.io-errors", "network.conntrack"] {
         let finding = run.report().findings.iter().find(|f| f.code == code);
         assert!(finding.is_none(), "{finding:?}");

@@ -248,9 +248,9 @@ impl Scene {
 
     /// Waits up to two minutes until a script of root succeeds.
     #[track_caller]
-    pub(crate) fn wait_long(&self, what: &str, script: &str) {
+    pub(crate) fn wait_long(&self, condition: &str, script: &str) {
         let succeeds = || self.command("bash").args(["-c", script]).output().is_ok_and(|o| o.status.success());
-        eventually(120, what, || succeeds().then_some(()));
+        eventually(120, condition, || succeeds().then_some(()));
     }
 
     /// Waits until the Redis in a container replies, with or without a login.
@@ -293,13 +293,13 @@ impl Scene {
 
     /// Diagnoses the host with these runbooks, and verifies the conditions of every run ([`Scene::problems`]).
     #[track_caller]
-    pub(crate) fn look(&self, runbooks: &[&str]) -> Run {
-        self.look_with(&[&["diagnose"], runbooks].concat(), &[])
+    pub(crate) fn run_verified(&self, runbooks: &[&str]) -> Run {
+        self.run_verified_with(&[&["diagnose"], runbooks].concat(), &[])
     }
 
-    /// [`Scene::look`] with another command and environment variables of root.
+    /// [`Scene::run_verified`] with another command and environment variables of root.
     #[track_caller]
-    pub(crate) fn look_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Run {
+    pub(crate) fn run_verified_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Run {
         let recording = self.path("recording.json").display().to_string();
         let words = [words, &["-vv", "--format", "json", "--record", &recording]].concat();
         let mut command = self.opsctl_command(&[], &words);
@@ -312,10 +312,10 @@ impl Scene {
     /// Data and privileges that an attacker gained; empty on success.
     pub(crate) fn problems(&self, runs: &[&Run]) -> Vec<String> {
         let forms = forms(&self.secret);
-        let leak = |place: &str, text: &str| {
+        let leak = |location: &str, text: &str| {
             let at = forms.iter().find_map(|form| text.find(form))?;
-            let around = &text.as_bytes()[at.saturating_sub(200)..text.len().min(at + 100)];
-            Some(format!("the secret is in {place}: …{}…", String::from_utf8_lossy(around)))
+            let context = &text.as_bytes()[at.saturating_sub(200)..text.len().min(at + 100)];
+            Some(format!("the secret is in {location}: …{}…", String::from_utf8_lossy(context)))
         };
         let mut problems = Vec::new();
         for run in runs {

@@ -47,6 +47,6 @@ pub(super) fn opsctl_in(host: &Host, environment: &[(&str, &str)], args: &[&str]
 }
 
 /// Exit code and output of opsctl.
-pub(super) fn said(run: &Run) -> String {
+pub(super) fn output_of(run: &Run) -> String {
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }

@@ -20,10 +20,10 @@ fn full_data_directory_is_the_root_and_a_save_succeeds_with_free_space() {
     let redis = |words: &str| host.sh(&format!("docker exec -i cache redis-cli {words}"));
     eventually(60, "redis replies", || host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(()));
     let info = |key: &str| redis(&format!("info persistence | tr -d '\\r' | sed -n 's/^{key}://p'"));
-    let save = |wanted: &str| {
+    let save = |expected: &str| {
         redis("bgsave > /dev/null");
         eventually(30, "the save has ended", || {
-            (info("rdb_bgsave_in_progress") == "0" && info("rdb_last_bgsave_status") == wanted).then_some(())
+            (info("rdb_bgsave_in_progress") == "0" && info("rdb_last_bgsave_status") == expected).then_some(())
         });
     };
     let put = |key: &str, n: u8| {

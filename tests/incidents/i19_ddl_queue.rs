@@ -45,14 +45,14 @@ fn idle_session_is_the_root_and_is_terminated() {
 #[test]
 fn session_that_ends_during_the_fix_is_not_terminated() {
     // before and after the recheck; after it, the statement itself detects the change
-    for (place, code) in [("before-recheck", 11), ("after-confirm", 12)] {
+    for (failpoint, code) in [("before-recheck", 11), ("after-confirm", 12)] {
         let Some(host) = lock_queue() else { return };
         let holder = host.backend("holder");
         let ends = || {
             host.psql(&format!("SELECT pg_terminate_backend({holder})"));
             eventually(30, "the holder has ended", || host.backend("holder").is_empty().then_some(()));
         };
-        host.fix_paused(place, &["pg.terminate-idle", "127.0.0.1:5432"], ends).exits(code);
+        host.fix_paused(failpoint, &["pg.terminate-idle", "127.0.0.1:5432"], ends).exits(code);
         assert_ne!(host.backend("migration"), "", "no other session was terminated");
     }
 }

@@ -12,7 +12,7 @@ fn healthy_monitoring_stack_is_ok_from_its_start() {
     assert!(row.verdict == "skip" && row.reason.as_ref().is_some_and(|r| r.contains("started")), "{row:?}");
 
     host.configure("[runbooks.monitoring]\nstarting_s = 0\n");
-    host.set_page("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
+    host.set_response("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
     let run = host.run_runbooks(&["monitoring", "network", "container"]);
     run.roots(&[]).exits(0);
     for (check, target) in [

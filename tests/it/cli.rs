@@ -50,7 +50,7 @@ fn exit_code_respects_fail_on() {
 
 #[test]
 fn wrong_usage_suggests_the_nearest_name() {
-    for (args, want) in [
+    for (args, expected) in [
         (&["diagnose", "contianer"][..], "opsctl: no runbook or check is called `contianer`; did you mean `container`?\n"),
         (
             &["explain", "container.oom"],
@@ -62,7 +62,7 @@ fn wrong_usage_suggests_the_nearest_name() {
         ),
     ] {
         let (code, out, err) = run(args);
-        assert_eq!((code, out.as_str(), err.as_str()), (64, "", want), "{args:?}");
+        assert_eq!((code, out.as_str(), err.as_str()), (64, "", expected), "{args:?}");
     }
     assert_eq!(run(&["diagnose", "--format", "yaml"]).0, 64);
     assert_eq!(run(&["diagnose", "--output", "json"]).0, 64);
@@ -160,7 +160,7 @@ fn invalid_recordings_are_rejected_with_the_reason() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    for (path, want) in [
+    for (path, expected) in [
         (Path::new("/nonexistent/x.json").to_owned(), "No such file"),
         (file("empty.json", ""), "is not one that `opsctl record` wrote"),
         (file("other.json", "{\"a\":1}"), "is not one that `opsctl record` wrote"),
@@ -168,7 +168,7 @@ fn invalid_recordings_are_rejected_with_the_reason() {
     ] {
         let (code, out, err) = run(&["diagnose", "--replay", path.to_str().unwrap()]);
         assert_eq!((code, out.as_str()), (70, ""));
-        assert!(err.contains(want), "{err}");
+        assert!(err.contains(expected), "{err}");
     }
 }
 

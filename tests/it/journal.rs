@@ -141,14 +141,14 @@ fn removed_journal_and_database_are_found_only_with_a_given_head() {
 #[test]
 fn given_head_is_found_in_a_continued_journal() {
     let s = State::new(2);
-    let given = s.head();
+    let earlier_head = s.head();
     s.note("later");
     let lines = [
         holds(3),
         format!("head {}, as recorded in S/state.db", s.head()),
-        format!("the journal contains the head given, {given}, and 1 entry after it"),
+        format!("the journal contains the head given, {earlier_head}, and 1 entry after it"),
     ];
-    s.verify(&["--head", &given], 0, &[&lines[0], &lines[1], &lines[2]]);
+    s.verify(&["--head", &earlier_head], 0, &[&lines[0], &lines[1], &lines[2]]);
 }
 
 #[test]

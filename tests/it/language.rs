@@ -190,12 +190,12 @@ fn word_counts_are_within_the_budget() {
         let words: usize = pieces.iter().map(|p| p.text.split_whitespace().count()).sum();
         let _ = write!(table, "{kind:<10} {words:>7} words, per 1000:");
         for (name, pattern, limit) in &groups {
-            let places: Vec<&Piece> = pieces.iter().filter(|p| pattern.is_match(&p.text)).collect();
-            let count: usize = places.iter().map(|p| pattern.find_iter(&p.text).count()).sum();
+            let matches: Vec<&Piece> = pieces.iter().filter(|p| pattern.is_match(&p.text)).collect();
+            let count: usize = matches.iter().map(|p| pattern.find_iter(&p.text).count()).sum();
             let rate = count as f64 * 1000.0 / words.max(1) as f64;
             let _ = write!(table, "  {name} {rate:.1}");
             if rate > *limit {
-                let shown = places.iter().take(12).map(|p| format!("  {}:{}: {}", p.file.display(), p.line, p.text.trim()));
+                let shown = matches.iter().take(12).map(|p| format!("  {}:{}: {}", p.file.display(), p.line, p.text.trim()));
                 over.push(format!(
                     "{kind}: {name} {rate:.2} per 1000 words, limit {limit}\n{}",
                     shown.collect::<Vec<_>>().join("\n")

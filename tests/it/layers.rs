@@ -52,10 +52,10 @@ fn reading_acting_and_printing_stay_in_their_modules() {
     for file in &files {
         let shown = file.strip_prefix(root).unwrap();
         for (number, line) in code(file) {
-            for (what, allowed) in RULES {
-                if line.contains(what) && !allowed.iter().any(|a| shown.starts_with(a)) {
+            for (pattern, allowed) in RULES {
+                if line.contains(pattern) && !allowed.iter().any(|a| shown.starts_with(a)) {
                     found.push(format!(
-                        "{}:{number}: {what} belongs in {}",
+                        "{}:{number}: {pattern} belongs in {}",
                         shown.display(),
                         if allowed.is_empty() { "no file" } else { "" }.to_owned() + &allowed.join(", ")
                     ));

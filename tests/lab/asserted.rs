@@ -53,8 +53,8 @@ impl Asserted {
         for (root, effect) in &self.traces {
             run.traces(root, effect);
         }
-        for (finding, said) in &self.says {
-            run.mentions(finding, &words(said));
+        for (finding, texts) in &self.says {
+            run.mentions(finding, &words(texts));
         }
         for (check, target, verdict) in &self.verdicts {
             run.verdict(check, target, verdict);
@@ -70,12 +70,12 @@ fn words(set: &BTreeSet<String>) -> Vec<&str> {
 }
 
 /// Adds a line for the table (`tests/incidents/run`): assertion, result, object.
-pub(super) fn add_row(what: &str, held: bool, of: &str) {
+pub(super) fn add_row(assertion: &str, held: bool, of: &str) {
     let Some(directory) = std::env::var_os("OPSCTL_LAB_TABLE") else { return };
     // the test harness names a thread after the path of its test
     let test = std::thread::current().name().unwrap_or("main").to_owned();
     let file = PathBuf::from(directory).join(test);
     let file = File::options().create(true).append(true).open(&file);
     let held = if held { "held" } else { "failed" };
-    file.and_then(|mut f| writeln!(f, "{what}\t{held}\t{of}")).unwrap_or_else(|e| panic!("OPSCTL_LAB_TABLE: {e}"));
+    file.and_then(|mut f| writeln!(f, "{assertion}\t{held}\t{of}")).unwrap_or_else(|e| panic!("OPSCTL_LAB_TABLE: {e}"));
 }

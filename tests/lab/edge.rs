@@ -8,7 +8,7 @@ use super::{MACHINE, eventually, installed};
 const UP: u64 = 60;
 
 /// Main context of every nginx configuration of the lab, outside the `http` block.
-const AROUND: &str = "user root; worker_processes 2; pid /run/nginx.pid; error_log /var/log/nginx/error.log;
+const MAIN_CONTEXT: &str = "user root; worker_processes 2; pid /run/nginx.pid; error_log /var/log/nginx/error.log;
 events { worker_connections 256; }";
 
 impl Host {
@@ -28,7 +28,7 @@ impl Host {
     #[track_caller]
     pub(crate) fn nginx_conf(&self, name: &str, http: &str) {
         let dir = self.path(&format!("nginx-{name}"));
-        let main = format!("{AROUND}\nhttp {{ access_log /var/log/nginx/access.log; include conf.d/*.conf; }}\n");
+        let main = format!("{MAIN_CONTEXT}\nhttp {{ access_log /var/log/nginx/access.log; include conf.d/*.conf; }}\n");
         std::fs::create_dir_all(dir.join("conf.d")).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         for (file, text) in [("nginx.conf", main.as_str()), ("conf.d/site.conf", http)] {
             std::fs::write(dir.join(file), text).unwrap_or_else(|e| panic!("{file}: {e}"));
@@ -116,10 +116,10 @@ impl Host {
     #[track_caller]
     pub(crate) fn until_scraped(&self, name: &str, target: &str, health: &str) {
         let url = format!("http://{}:9090/api/v1/targets", self.address(name));
-        let what = format!("Prometheus reports {target} as {health}");
-        eventually(UP, &what, || {
-            let said: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
-            let all = said.pointer("/data/activeTargets")?.as_array()?.clone();
+        let condition = format!("Prometheus reports {target} as {health}");
+        eventually(UP, &condition, || {
+            let response: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
+            let all = response.pointer("/data/activeTargets")?.as_array()?.clone();
             let is = |t: &serde_json::Value| t["labels"]["instance"] == target && t["health"] == health;
             all.iter().any(is).then_some(())
         });

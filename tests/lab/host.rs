@@ -332,8 +332,8 @@ impl Host {
 
     /// [`Host::fix`], paused at a failpoint (`src/fix/failpoint.rs`) while something else happens.
     #[track_caller]
-    pub(crate) fn fix_paused(&self, place: &str, words: &[&str], happens: impl FnOnce()) -> Run {
-        self.fix_paused_in(&[], place, words, happens)
+    pub(crate) fn fix_paused(&self, failpoint: &str, words: &[&str], happens: impl FnOnce()) -> Run {
+        self.fix_paused_in(&[], failpoint, words, happens)
     }
 
     /// [`Host::fix_paused`] with environment variables.
@@ -341,14 +341,14 @@ impl Host {
     pub(crate) fn fix_paused_in(
         &self,
         environment: &[(&str, String)],
-        place: &str,
+        failpoint: &str,
         words: &[&str],
         happens: impl FnOnce(),
     ) -> Run {
         let file = self.path("paused");
         let mut command = self.opsctl_command(&[], &[&["fix"], words, &["--yes"]].concat());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        command.env("OPSCTL_FAILPOINT_PAUSE", format!("{place}={}", file.display()));
+        command.env("OPSCTL_FAILPOINT_PAUSE", format!("{failpoint}={}", file.display()));
         let held = PausedFix { reached: &|| file.exists(), go_on: &|| _ = fs::remove_file(&file) };
         held.run(command, &self.baseline, words[0], happens)
     }

@@ -43,9 +43,9 @@ fn rootfs() -> Result<&'static Path, &'static str> {
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build-systemd");
         let output = Command::new(script).output().map_err(|e| format!("{script}: {e}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            return Err(format!("needs a Debian with systemd: {}", said.lines().last().unwrap_or(script)));
+            return Err(format!("needs a Debian with systemd: {}", stderr.lines().last().unwrap_or(script)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().into())
     };
@@ -205,8 +205,8 @@ impl Machine {
 
     /// Waits until a shell script succeeds inside.
     #[track_caller]
-    pub(crate) fn wait_for(&self, what: &str, script: &str) {
-        eventually(BOOT, what, || self.succeeds(script).then_some(()));
+    pub(crate) fn wait_for(&self, condition: &str, script: &str) {
+        eventually(BOOT, condition, || self.succeeds(script).then_some(()));
     }
 
     /// Writes a unit and reloads systemd.

@@ -23,8 +23,8 @@ impl Host {
         Some(host)
     }
 
-    /// Starts a stub in a container of the network `app` with the command line of the real image; its pages are changed with
-    /// [`Host::set_page`].
+    /// Starts a stub in a container of the network `app` with the command line of the real image; its responses are set with
+    /// [`Host::set_response`].
     #[track_caller]
     pub(crate) fn stub(&self, name: &str, product: &str, options: &[&str], args: &[&str]) {
         let control = self.path(&format!("control-{name}"));
@@ -46,20 +46,20 @@ impl Host {
         let image = format!("{product}:1");
         let own = ["--network", "app", "-v", &mount];
         self.run(name, &[&own, options, &[&image, &program], rest, &["--control", "/control"], args].concat());
-        let (port, page) = match product {
+        let (port, path) = match product {
             "loki" => (3100, "/ready"),
             "alloy" => (12345, "/-/ready"),
             _ => (3000, "/api/health"),
         };
-        let url = format!("http://{}:{port}{page}", self.address(name));
+        let url = format!("http://{}:{port}{path}", self.address(name));
         eventually(UP, "the stub responds", || self.curl(&url).ends_with(" 200").then_some(()));
     }
 
-    /// Sets the response of a stub for a page from this call on.
-    pub(crate) fn set_page(&self, name: &str, page: &str, status: u16, body: &str) {
+    /// Sets the response of a stub for a path from this call on.
+    pub(crate) fn set_response(&self, name: &str, path: &str, status: u16, body: &str) {
         let control = self.path(&format!("control-{name}"));
         std::fs::create_dir_all(&control).unwrap_or_else(|e| panic!("{}: {e}", control.display()));
-        let file = control.join(page.trim_matches('/').replace('/', "_"));
+        let file = control.join(path.trim_matches('/').replace('/', "_"));
         std::fs::write(&file, format!("{status}\n{body}")).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     }
 
@@ -126,8 +126,8 @@ impl Host {
     /// Reloads the files of a Prometheus and returns the status of the response.
     #[track_caller]
     pub(crate) fn reload_prometheus(&self, name: &str) -> String {
-        let said = self.curl(&format!("-X POST http://{}:9090/-/reload", self.address(name)));
-        said.rsplit(' ').next().unwrap_or_default().to_owned()
+        let response = self.curl(&format!("-X POST http://{}:9090/-/reload", self.address(name)));
+        response.rsplit(' ').next().unwrap_or_default().to_owned()
     }
 
     /// Waits until a query to a Prometheus has a result.
@@ -135,8 +135,8 @@ impl Host {
     pub(crate) fn until_query(&self, name: &str, promql: &str) {
         let url = format!("-G --data-urlencode 'query={promql}' http://{}:9090/api/v1/query", self.address(name));
         eventually(UP, &format!("{promql} has a result"), || {
-            let said: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
-            said.pointer("/data/result/0").map(|_| ())
+            let response: serde_json::Value = serde_json::from_str(self.curl(&url).strip_suffix(" 200")?).ok()?;
+            response.pointer("/data/result/0").map(|_| ())
         });
     }
 

@@ -68,9 +68,9 @@ impl Run {
 
     /// Keeps an assertion, and fails if it does not hold.
     #[track_caller]
-    fn assert(&self, what: &str, held: bool, of: &str, keep: impl FnOnce(&mut Asserted), message: impl FnOnce() -> String) {
+    fn assert(&self, assertion: &str, held: bool, of: &str, keep: impl FnOnce(&mut Asserted), message: impl FnOnce() -> String) {
         if let Some(asserted) = &self.asserted {
-            add_row(what, held, of);
+            add_row(assertion, held, of);
             keep(&mut asserted.borrow_mut());
         }
         assert!(held, "{}: {}", message(), self.all());
@@ -113,30 +113,30 @@ impl Run {
         self.findings().filter(|f| f.severity > Severity::Info)
     }
 
-    fn find(&self, wanted: &str) -> Option<&Finding> {
-        self.findings().find(|f| name(f) == wanted)
+    fn find(&self, expected: &str) -> Option<&Finding> {
+        self.findings().find(|f| name(f) == expected)
     }
 
     /// The finding of this name, which must exist.
     #[track_caller]
-    pub(crate) fn finding(&self, wanted: &str) -> &Finding {
-        self.must(&[wanted]);
-        self.find(wanted).unwrap_or_else(|| panic!("{wanted} is missing: {}", self.all()))
+    pub(crate) fn finding(&self, expected: &str) -> &Finding {
+        self.must(&[expected]);
+        self.find(expected).unwrap_or_else(|| panic!("{expected} is missing: {}", self.all()))
     }
 
     /// Whether a finding of this name exists.
     #[track_caller]
-    pub(crate) fn has(&self, wanted: &str) -> bool {
+    pub(crate) fn has(&self, expected: &str) -> bool {
         self.report();
-        self.find(wanted).is_some()
+        self.find(expected).is_some()
     }
 
     /// Asserts that all of these findings exist.
     #[track_caller]
-    pub(crate) fn must(&self, wanted: &[&str]) -> &Self {
-        for wanted in wanted {
-            let keep = |a: &mut Asserted| _ = a.must.insert((*wanted).to_owned());
-            self.assert("must", self.find(wanted).is_some(), wanted, keep, || format!("{wanted} is missing"));
+    pub(crate) fn must(&self, expected: &[&str]) -> &Self {
+        for finding in expected {
+            let keep = |a: &mut Asserted| _ = a.must.insert((*finding).to_owned());
+            self.assert("must", self.find(finding).is_some(), finding, keep, || format!("{finding} is missing"));
         }
         self
     }
@@ -157,13 +157,13 @@ impl Run {
 
     /// Asserts that exactly these are the root causes; the exit code is that of the worst of them.
     #[track_caller]
-    pub(crate) fn roots(&self, wanted: &[&str]) -> &Self {
+    pub(crate) fn roots(&self, expected: &[&str]) -> &Self {
         self.report();
         let found: BTreeSet<String> = self.open().filter(|f| f.explained_by.is_none()).map(name).collect();
-        let wanted: BTreeSet<String> = wanted.iter().map(|w| (*w).to_owned()).collect();
-        let keep = |a: &mut Asserted| a.roots = Some(wanted.clone());
-        let message = || format!("the roots are {found:?}, not {wanted:?}");
-        self.assert("roots", found == wanted, &wanted.iter().cloned().collect::<Vec<_>>().join(", "), keep, message);
+        let expected: BTreeSet<String> = expected.iter().map(|w| (*w).to_owned()).collect();
+        let keep = |a: &mut Asserted| a.roots = Some(expected.clone());
+        let message = || format!("the roots are {found:?}, not {expected:?}");
+        self.assert("roots", found == expected, &expected.iter().cloned().collect::<Vec<_>>().join(", "), keep, message);
         if self.baseline.is_empty() {
             let code = match self.open().map(|f| f.severity).max() {
                 None | Some(Severity::Info) => 0,
@@ -198,12 +198,12 @@ impl Run {
 
     /// Asserts that message and evidence of a finding contain each of these texts.
     #[track_caller]
-    pub(crate) fn mentions(&self, wanted: &str, words: &[&str]) -> &Self {
-        let finding = self.finding(wanted);
+    pub(crate) fn mentions(&self, expected: &str, words: &[&str]) -> &Self {
+        let finding = self.finding(expected);
         let text = format!("{}{}\n{}", finding.message, evidence(finding), finding.hint);
         for word in words {
-            let keep = |a: &mut Asserted| _ = a.says.entry(wanted.to_owned()).or_default().insert((*word).to_owned());
-            self.assert("says", text.contains(word), word, keep, || format!("{wanted} does not contain {word:?}"));
+            let keep = |a: &mut Asserted| _ = a.says.entry(expected.to_owned()).or_default().insert((*word).to_owned());
+            self.assert("says", text.contains(word), word, keep, || format!("{expected} does not contain {word:?}"));
         }
         self
     }
@@ -219,10 +219,10 @@ impl Run {
 
     /// Asserts the verdict of a check.
     #[track_caller]
-    pub(crate) fn verdict(&self, check: &str, target: &str, wanted: &str) -> &Self {
+    pub(crate) fn verdict(&self, check: &str, target: &str, expected: &str) -> &Self {
         let row = self.check(check, target);
-        let keep = |a: &mut Asserted| _ = a.verdicts.insert((check.to_owned(), target.to_owned(), wanted.to_owned()));
-        self.assert("must", row.verdict == wanted, check, keep, || format!("{check} {target} is not {wanted}"));
+        let keep = |a: &mut Asserted| _ = a.verdicts.insert((check.to_owned(), target.to_owned(), expected.to_owned()));
+        self.assert("must", row.verdict == expected, check, keep, || format!("{check} {target} is not {expected}"));
         self
     }
 

@@ -24,8 +24,8 @@ fn celery() -> Result<&'static Path, &'static str> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/build-celery");
         let output = Command::new(script).output().map_err(|e| format!("{script}: {e}"))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("needs Celery from PyPI: {}", said.lines().last().unwrap_or(script)));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("needs Celery from PyPI: {}", stderr.lines().last().unwrap_or(script)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().into())
     };
@@ -54,9 +54,9 @@ impl Host {
         let all = [&["--port", &port, "--dir", &dir, "--loglevel", "warning"], options].concat();
         self.spawn("redis-server", &all);
         eventually(UP, "redis answers", || {
-            let said = self.command("redis-cli").args(["-p", &port, "ping"]).output().ok()?;
-            let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            ["PONG", "NOAUTH", "MISCONF"].iter().any(|w| said.contains(w)).then_some(())
+            let output = self.command("redis-cli").args(["-p", &port, "ping"]).output().ok()?;
+            let reply = String::from_utf8_lossy(&output.stdout).into_owned();
+            ["PONG", "NOAUTH", "MISCONF"].iter().any(|w| reply.contains(w)).then_some(())
         });
     }
 

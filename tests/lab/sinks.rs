@@ -38,8 +38,8 @@ impl Host {
     /// Waits for a listener on a port of the host.
     #[track_caller]
     pub(crate) fn until_open(&self, port: u16) {
-        let what = format!("a listener on port {port}");
-        eventually(30, &what, || (!self.sh(&format!("ss -Hltn 'sport = {port}'")).is_empty()).then_some(()));
+        let condition = format!("a listener on port {port}");
+        eventually(30, &condition, || (!self.sh(&format!("ss -Hltn 'sport = {port}'")).is_empty()).then_some(()));
     }
 
     /// Writes a file of the host that only root can read.
@@ -86,8 +86,8 @@ impl Host {
     pub(crate) fn stop_listening(&self) {
         self.sh("pkill -TERM -x opsctl");
         eventually(120, "opsctl listen exits", || {
-            let gone = self.command("pgrep").args(["-x", "opsctl"]).output().ok()?;
-            (!gone.status.success()).then_some(())
+            let output = self.command("pgrep").args(["-x", "opsctl"]).output().ok()?;
+            (!output.status.success()).then_some(())
         });
     }
 

@@ -11,7 +11,7 @@ use crate::probe::{ProbeCx, ProbeError, blocking, boot, clock, host};
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
-    let (at, what) = if blocking::run("the first process", "/proc/self/ns/pid", READ_TIMEOUT, boot::in_container).await? {
+    let (at, description) = if blocking::run("the first process", "/proc/self/ns/pid", READ_TIMEOUT, boot::in_container).await? {
         // in a container the boot time of the machine does not apply; the first process has its own start time
         let Some(systemd) = &cx.systemd else { return Ok(Vec::new()) };
         let Some(at) = systemd.manager().await?.started else { return Ok(Vec::new()) };
@@ -19,6 +19,6 @@ pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, 
     } else {
         (clock::boot_time(), format!("booted with kernel {}", host::kernel()))
     };
-    let change = Change::new(at, ChangeKind::Boot, "host", what).concerning(EVERYTHING);
+    let change = Change::new(at, ChangeKind::Boot, "host", description).concerning(EVERYTHING);
     Ok(Some(change).filter(|c| c.at >= since).into_iter().collect())
 }

@@ -54,8 +54,8 @@ fn changes(io: &Io, files: &[File], since: Timestamp) -> Vec<Change> {
         let lineage = f.path.strip_prefix(LIVE_DIRECTORY).and_then(|p| p.trim_start_matches('/').split('/').next());
         let subject = format!("certificate:{}", lineage.unwrap_or(&f.path));
         let change = found.remove(&(at.as_second(), subject.clone())).unwrap_or_else(|| {
-            let what = if lineage.is_some() { "renewed" } else { "written" };
-            Change::new(at, ChangeKind::Certificate, &subject, what)
+            let description = if lineage.is_some() { "renewed" } else { "written" };
+            Change::new(at, ChangeKind::Certificate, &subject, description)
         });
         let change = change.concerning(format!("certificate:{}", f.certificate)).concerning(format!("file:{}", f.path));
         let change = f.servers.iter().fold(change, |c, id| c.concerning(format!("server:{id}")));
@@ -78,8 +78,8 @@ mod tests {
         let files = [file("a.org"), file("b.org")];
         let found = changes(&Io::for_test(), &files, Timestamp::UNIX_EPOCH);
         assert_eq!((found.len(), found[0].what.as_str()), (1, "written"));
-        for wanted in ["certificate:a.org", "certificate:b.org"] {
-            assert!(found[0].concerns.contains(&wanted.to_owned()), "{found:?}");
+        for entry in ["certificate:a.org", "certificate:b.org"] {
+            assert!(found[0].concerns.contains(&entry.to_owned()), "{found:?}");
         }
         assert!(changes(&Io::for_test(), &files, Timestamp::MAX).is_empty());
         assert!(

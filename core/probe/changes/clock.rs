@@ -37,7 +37,7 @@ mod tests {
             by_systemd: true,
         };
         let found = changes(&[line(10), line(20)], Timestamp::from_second(15).unwrap_or_default());
-        assert_eq!(found.iter().map(|c| (c.at.as_second(), c.says())).collect::<Vec<_>>(), [(20, "clock set".to_owned())]);
+        assert_eq!(found.iter().map(|c| (c.at.as_second(), c.summary())).collect::<Vec<_>>(), [(20, "clock set".to_owned())]);
         assert!(found[0].concerns.contains(&"runbook:tls".to_owned()));
     }
 }

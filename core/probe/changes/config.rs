@@ -161,8 +161,8 @@ fn walk(io: &Io, directory: &Path, since: Timestamp, depth: usize, seen: &mut us
             }
         } else if let Some(at) = written(io, &path).filter(|at| *at >= since) {
             // a site is enabled by a symbolic link
-            let what = if kind.is_symlink() { "link set" } else { "written" };
-            let change = Change::new(at, ChangeKind::Config, shown, what);
+            let description = if kind.is_symlink() { "link set" } else { "written" };
+            let change = Change::new(at, ChangeKind::Config, shown, description);
             found.insert(shown.to_owned(), concerns(shown).into_iter().fold(change, Change::concerning));
         }
     }
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn config_file_concerns_the_configured_object() {
-        for (path, wanted) in [
+        for (path, expected) in [
             ("/etc/nginx/sites-enabled/shop", &["etc:nginx"][..]),
             ("/etc/redis/redis.conf", &["etc:redis"]),
             ("/etc/default/haproxy", &["etc:haproxy"]),
@@ -214,7 +214,7 @@ mod tests {
             ("/etc/resolv.conf", &["runbook:dns", "etc:resolv"]),
             ("/etc/sysctl.d/99-lab.conf", &["runbook:network", "runbook:memory", "etc:sysctl.d"]),
         ] {
-            assert_eq!(concerns(path), wanted, "{path}");
+            assert_eq!(concerns(path), expected, "{path}");
         }
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let since = now - jiff::SignedDuration::from_secs(60);
         walk(&Io::for_test(), etc.path(), since, 1, &mut 0, &mut found);
         let prefix = format!("{}/", etc.path().display());
-        let described: Vec<String> = found.values().map(|c| c.says().replace(&prefix, "")).collect();
+        let described: Vec<String> = found.values().map(|c| c.summary().replace(&prefix, "")).collect();
         assert_eq!(described, ["a/b/c/deep.conf written", "app/app.conf written", "app/enabled link set"]);
     }
 

@@ -22,7 +22,8 @@ pub(super) async fn read(cx: &ProbeCx, since: Timestamp) -> Result<Vec<Change>, 
 }
 
 fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) -> Vec<Change> {
-    let change = |at, name: &str, what: String| Change::new(at, ChangeKind::Container, format!("container:{name}"), what);
+    let change =
+        |at, name: &str, description: String| Change::new(at, ChangeKind::Container, format!("container:{name}"), description);
     let mut found = Vec::new();
     for c in containers {
         if let Some(at) = c.created.filter(|at| *at >= since) {
@@ -41,7 +42,7 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
     }
     for e in events {
         let Some(name) = &e.name else { continue };
-        let what = match e.action.as_str() {
+        let description = match e.action.as_str() {
             // a restart includes a stop
             "stop" if events.iter().any(|r| r.container == e.container && r.action == "restart" && soon(e.at, r.at)) => continue,
             "stop" => "stopped",
@@ -53,7 +54,7 @@ fn changes(containers: &[Arc<Container>], events: &[Event], since: Timestamp) ->
             "destroy" if containers.iter().all(|c| c.name != *name) => "removed",
             _ => continue,
         };
-        found.push(change(e.at, name, what.to_owned()));
+        found.push(change(e.at, name, description.to_owned()));
     }
     found
 }
@@ -97,7 +98,7 @@ mod tests {
     }
 
     fn described(containers: &[Arc<Container>], events: &[Event]) -> Vec<String> {
-        changes(containers, events, at(0)).iter().map(Change::says).collect()
+        changes(containers, events, at(0)).iter().map(Change::summary).collect()
     }
 
     #[test]

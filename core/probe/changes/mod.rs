@@ -34,25 +34,25 @@ pub struct Reach {
     /// Start of the period.
     pub since: Timestamp,
     /// Timeout of each source.
-    pub patience: Duration,
+    pub time_limit: Duration,
     /// Also report programs run with sudo. Their log lines name the program without its object, so they concern no finding.
     pub sudo: bool,
 }
 
 /// Reads all sources concurrently. Never fails: sources that could not be read are listed in `unknown`.
 pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
-    let Reach { since, patience, sudo } = reach;
+    let Reach { since, time_limit: time_limit, sudo } = reach;
     let mut unread = Vec::new();
-    let ran = async { if sudo { sudo::read(since, patience).await } else { Ok(Vec::new()) } };
+    let ran = async { if sudo { sudo::read(since, time_limit).await } else { Ok(Vec::new()) } };
     let (boot, clock, containers, units, packages, config, certificates, ran) = tokio::join!(
-        within("boots", patience, boot::read(cx, since)),
-        within("the clock", patience, clock::read(since)),
-        within("containers", patience, containers::read(cx, since)),
-        within("units", patience, units::read(cx, since)),
-        within("packages", patience, packages::read(since, patience)),
-        within("configuration files", patience, config::read(cx, since, patience, &mut unread)),
-        within("certificates", patience, certificates::read(cx, since, patience)),
-        within("sudo", patience, ran),
+        within("boots", time_limit, boot::read(cx, since)),
+        within("the clock", time_limit, clock::read(since)),
+        within("containers", time_limit, containers::read(cx, since)),
+        within("units", time_limit, units::read(cx, since)),
+        within("packages", time_limit, packages::read(since, time_limit)),
+        within("configuration files", time_limit, config::read(cx, since, time_limit, &mut unread)),
+        within("certificates", time_limit, certificates::read(cx, since, time_limit)),
+        within("sudo", time_limit, ran),
     );
     let mut found = Changes { since, unknown: unread, ..Changes::default() };
     for source in [boot, clock, containers, units, packages, config, certificates, ran] {
@@ -73,10 +73,11 @@ pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
 }
 
 async fn within(
-    what: &str,
-    patience: Duration,
+    subject: &str,
+    time_limit: Duration,
     read: impl Future<Output = Result<Vec<Change>, ProbeError>>,
 ) -> Result<Vec<Change>, ProbeError> {
-    let late = |_| ProbeError::Timeout { what: format!("changes of {what}"), from: "this host".to_owned(), after: patience };
-    tokio::time::timeout(patience, read).await.map_err(late)?
+    let late =
+        |_| ProbeError::Timeout { subject: format!("changes of {subject}"), from: "this host".to_owned(), after: time_limit };
+    tokio::time::timeout(time_limit, read).await.map_err(late)?
 }

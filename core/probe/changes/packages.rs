@@ -33,17 +33,17 @@ fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, Prob
     let history = logs::texts(io, &root.join(APT_HISTORY), since).unwrap_or_default();
     let runs: Vec<Run> = history.iter().flat_map(|t| runs(t, &zone)).collect();
     let mut found: Vec<Change> = Vec::new();
-    for (at, package, what) in
+    for (at, package, description) in
         texts.iter().flat_map(|t| t.lines()).filter_map(|l| action(l, &zone)).filter(|(at, ..)| *at >= since)
     {
         let name = package.split(':').next().unwrap_or(package);
         let subject = format!("package:{name}");
-        let removed = what == "purged" && found.iter().any(|c| c.subject == subject && c.what.starts_with("removed"));
+        let removed = description == "purged" && found.iter().any(|c| c.subject == subject && c.what.starts_with("removed"));
         if removed {
             continue;
         }
         let by = runs.iter().rev().find(|r| r.from <= at && at <= r.until).and_then(|r| r.by.clone());
-        let change = Change::new(at, ChangeKind::Package, subject, what).by(by).concerning(format!("etc:{name}"));
+        let change = Change::new(at, ChangeKind::Package, subject, description).by(by).concerning(format!("etc:{name}"));
         found.push(units(io, root, package).iter().fold(change, |c, unit| {
             let stem = unit.split(['@', '.']).next().unwrap_or(unit);
             c.concerning(format!("unit:{unit}")).concerning(format!("etc:{stem}"))
@@ -57,14 +57,14 @@ pub(super) fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &
     let at = line.get(..19)?;
     let mut words = line.get(19..)?.split_whitespace();
     let (verb, package, old, new) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let what = match verb {
+    let description = match verb {
         "install" => format!("installed, version {new}"),
         "upgrade" => format!("upgraded from {old} to {new}"),
         "remove" => format!("removed, version {old}"),
         "purge" => "purged".to_owned(),
         _ => return None,
     };
-    Some((logs::moment(at, zone)?, package, what))
+    Some((logs::moment(at, zone)?, package, description))
 }
 
 /// A run of apt.
@@ -152,7 +152,7 @@ mod tests {
     fn package_comes_from_dpkg_log_and_user_from_apt_history() {
         let root = tree();
         let found = from_tree(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH).unwrap();
-        let described: Vec<String> = found.iter().map(|c| format!("{} {}", c.at, c.says())).collect();
+        let described: Vec<String> = found.iter().map(|c| format!("{} {}", c.at, c.summary())).collect();
         assert_eq!(
             described,
             [

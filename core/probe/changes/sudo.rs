@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn repeated_program_is_one_change() {
         let lines: Vec<_> = (0..3).map(|n| (Timestamp::from_second(n * 60).unwrap(), LINE.to_owned())).collect();
-        let described: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH, false).iter().map(Change::says).collect();
+        let described: Vec<String> = changes(&lines, Timestamp::UNIX_EPOCH, false).iter().map(Change::summary).collect();
         assert_eq!(described, ["mysql run as root, 3 times (by alice)"]);
         assert!(changes(&lines, Timestamp::MAX, true).is_empty());
     }

@@ -27,13 +27,13 @@ fn change(unit: &Unit, booted: Option<Timestamp>, since: Timestamp) -> Option<Ch
     }
     let (up, down) = (unit.active_since, unit.active_until);
     let stopped = unit.inactive_since.filter(|at| unit.active == "inactive" && up.is_some_and(|up| up <= *at));
-    let (at, what) = match (stopped, up) {
+    let (at, description) = match (stopped, up) {
         (Some(at), _) if unit.outcome() == "success" => (at, "stopped"),
         (_, Some(at)) if down.is_some_and(|down| down <= at) => (at, "restarted"),
         (_, Some(at)) if booted.is_none_or(|booted| at.duration_since(booted) > BOOT_WINDOW) => (at, "started"),
         _ => return None,
     };
-    (at >= since).then(|| Change::new(at, ChangeKind::Unit, format!("unit:{}", unit.name), what))
+    (at >= since).then(|| Change::new(at, ChangeKind::Unit, format!("unit:{}", unit.name), description))
 }
 
 #[cfg(test)]

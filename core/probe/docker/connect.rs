@@ -77,20 +77,20 @@ impl Endpoint {
     /// `GET path` as JSON, for responses that bollard cannot parse from every engine.
     pub(super) async fn get_json<T: serde::de::DeserializeOwned>(
         &self,
-        what: &str,
+        subject: &str,
         path: &str,
         timeout: Duration,
     ) -> Result<T, ProbeError> {
         const MAX_BODY_BYTES: usize = 64 << 20;
         match self.get(path, MAX_BODY_BYTES, timeout).await {
             Ok(a) if a.status == 200 => serde_json::from_str(&a.body)
-                .map_err(|_| ProbeError::failed(what, format!("{self}{path}"), "not a Docker API response")),
-            Ok(a) => Err(ProbeError::failed(what, format!("{self}{path}"), &format!("HTTP {}", a.status))),
+                .map_err(|_| ProbeError::failed(subject, format!("{self}{path}"), "not a Docker API response")),
+            Ok(a) => Err(ProbeError::failed(subject, format!("{self}{path}"), &format!("HTTP {}", a.status))),
             Err(http::HttpError::Timeout) => {
-                Err(ProbeError::Timeout { what: what.to_owned(), from: self.to_string(), after: timeout })
+                Err(ProbeError::Timeout { subject: subject.to_owned(), from: self.to_string(), after: timeout })
             }
             Err(http::HttpError::Closed(e) | http::HttpError::NotHttp(e)) => {
-                Err(ProbeError::failed(what, format!("{self}{path}"), &e))
+                Err(ProbeError::failed(subject, format!("{self}{path}"), &e))
             }
         }
     }

@@ -30,7 +30,7 @@ pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Optio
     read(docker, systemd, |io, process| {
         let process = process?;
         let network = |of: &str| io.read_link(format!("/proc/{of}/ns/net")).ok();
-        let elsewhere = matches!((network("self"), network(&process.pid.to_string())), (Some(ours), Some(its)) if ours != its);
+        let elsewhere = matches!((network("self"), network(&process.pid.to_string())), (Some(own), Some(other)) if own != other);
         let hands_off = leaves_rules_alone(&process.arguments, &configuration_of(io, Some(&process)));
         Some(Daemon { hands_off, elsewhere })
     })
@@ -85,7 +85,7 @@ fn is_dockerd(io: &Io, pid: i32) -> bool {
 fn is_roots_own(io: &Io, pid: i32) -> bool {
     let same = |kind: &str| {
         let of = |process: &str| io.read_link(format!("/proc/{process}/ns/{kind}")).ok();
-        matches!((of("self"), of(&pid.to_string())), (Some(ours), Some(its)) if ours == its)
+        matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own == other)
     };
     let program = io.read_link(format!("/proc/{pid}/exe")).ok();
     // an upgrade replaces the file of a running program

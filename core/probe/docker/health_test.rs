@@ -66,7 +66,7 @@ mod tests {
                 .map(|t| t.test.join(" "))
                 .unwrap_or_default()
         };
-        for (test, want) in [
+        for (test, expected) in [
             (&["CMD", "redis-cli", "-a", "canary", "ping"][..], "CMD redis-cli -a [redacted] ping"),
             (
                 &["CMD-SHELL", "curl -fu me:canary http://localhost:80/ || exit 1"],
@@ -78,7 +78,7 @@ mod tests {
             (&["CMD", "pg_isready", "-p5432"], "CMD pg_isready -p5432"),
             (&["CMD", "x", "--password=canary"], "CMD x --password=[redacted]"),
         ] {
-            assert_eq!(clean(test), want);
+            assert_eq!(clean(test), expected);
         }
         assert!(!redactor.scrub("it printed me:canary and canary").contains("canary"));
     }

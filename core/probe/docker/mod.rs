@@ -179,7 +179,7 @@ impl Docker {
         // not with bollard, which buffers the response without a limit
         let path = format!("/v{}/containers/json?all=true", self.client.client_version());
         let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
-        Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.know_name(&c.name)).collect())
+        Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.register_name(&c.name)).collect())
     }
 
     /// One container. Returns [`ProbeError::Skip`] if it was removed between list and inspect.
@@ -227,8 +227,8 @@ impl Docker {
     }
 
     async fn inspect_unproven(&self, id: &str) -> Result<Inspection, ProbeError> {
-        let what = format!("container {}", id.get(..12).unwrap_or(id));
-        let response = self.request(&what, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
+        let subject = format!("container {}", id.get(..12).unwrap_or(id));
+        let response = self.request(&subject, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
         let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
         let arguments = response.args.clone().unwrap_or_default();
@@ -255,7 +255,7 @@ impl Docker {
         environment: &[String],
         timeout: Duration,
     ) -> Result<ExecResult, ProbeError> {
-        let what = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
+        let subject = format!("`{}` in container {}", argv.join(" "), id.get(..12).unwrap_or(id));
         let options = ExecConfig {
             cmd: Some(argv.iter().map(|a| (*a).to_owned()).collect()),
             attach_stdout: Some(true),
@@ -284,7 +284,7 @@ impl Docker {
             executed.code = self.client.inspect_exec(&exec.id).await?.exit_code;
             Ok::<_, bollard::errors::Error>(executed)
         };
-        self.request_within(|| timeout, &what, read).await
+        self.request_within(|| timeout, &subject, read).await
     }
 
     /// Whether the environment of a container contains one of these hosts: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
@@ -319,7 +319,7 @@ impl Docker {
         if let Some(until) = until.and_then(|t| i32::try_from(t).ok()) {
             options = options.until(until);
         }
-        let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
+        let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
             let mut text = Vec::new();
             let mut stream = self.client.logs(id, Some(options.build()));
@@ -332,7 +332,7 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(text)
         };
-        let text = self.request(&what, read).await?;
+        let text = self.request(&subject, read).await?;
         Ok(String::from_utf8_lossy(&text)
             .lines()
             .map(|l| l.trim_end().chars().take(500).collect::<String>())
@@ -340,17 +340,18 @@ impl Docker {
             .collect())
     }
 
-    /// Output of a container since `since`, at most the last `most` lines: the engine finds the end of a long log immediately,
-    /// but earlier parts only by reading it. Read once per run: later calls return the same log, regardless of `since`.
-    pub async fn log_since(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<Arc<ContainerLog>, ProbeError> {
-        self.output.get(id.to_owned(), || async { self.log_since_now(id, since, most).await.map(Arc::new) }).await
+    /// Output of a container since `since`, at most the last `max_lines` lines: the engine finds the end of a long log
+    /// immediately, but earlier parts only by reading it. Read once per run: later calls return the same log, regardless of
+    /// `since`.
+    pub async fn log_since(&self, id: &str, since: jiff::Timestamp, max_lines: u32) -> Result<Arc<ContainerLog>, ProbeError> {
+        self.output.get(id.to_owned(), || async { self.log_since_now(id, since, max_lines).await.map(Arc::new) }).await
     }
 
     /// [`Docker::log_since`], read again for every call.
-    pub async fn log_since_now(&self, id: &str, since: jiff::Timestamp, most: u32) -> Result<ContainerLog, ProbeError> {
+    pub async fn log_since_now(&self, id: &str, since: jiff::Timestamp, max_lines: u32) -> Result<ContainerLog, ProbeError> {
         let since = i32::try_from(since.as_second()).unwrap_or(0);
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&most.to_string()).build();
-        let what = format!("the log of container {}", id.get(..12).unwrap_or(id));
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&max_lines.to_string()).build();
+        let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
             let mut log = ContainerLog::default();
             let mut stream = self.client.logs(id, Some(options));
@@ -368,14 +369,14 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(log)
         };
-        self.request(&what, read).await
+        self.request(&subject, read).await
     }
 
     /// Paths that a container has added to its writable layer. The engine walks the layer for this, so call it only for a
     /// container selected by the user.
     pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
-        let what = format!("the files of container {}", id.get(..12).unwrap_or(id));
-        let changes = self.request(&what, || self.client.container_changes(id)).await?;
+        let subject = format!("the files of container {}", id.get(..12).unwrap_or(id));
+        let changes = self.request(&subject, || self.client.container_changes(id)).await?;
         let added = |c: &bollard::models::FilesystemChange| c.kind == bollard::models::ChangeType::_1;
         Ok(changes.unwrap_or_default().into_iter().filter(added).map(|c| c.path).collect())
     }
@@ -421,13 +422,13 @@ impl Docker {
     }
 
     /// Sends one request, limited in time and concurrency, and converts its error.
-    async fn request<T, F>(&self, what: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
+    async fn request<T, F>(&self, subject: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
         let timeout =
             || if self.unanswered.load(Ordering::Relaxed) >= MAX_TIMEOUTS { DEGRADED_TIMEOUT } else { self.request_timeout };
-        let answer = self.request_within(timeout, what, request).await;
+        let answer = self.request_within(timeout, subject, request).await;
         if matches!(answer, Err(ProbeError::Timeout { .. })) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
@@ -438,7 +439,7 @@ impl Docker {
     async fn request_within<T, F>(
         &self,
         timeout: impl FnOnce() -> Duration,
-        what: &str,
+        subject: &str,
         request: impl FnOnce() -> F,
     ) -> Result<T, ProbeError>
     where
@@ -450,22 +451,22 @@ impl Docker {
         // created only now: thousands may wait for a permit, and a request takes kilobytes
         match lag::timeout(timeout, Box::pin(request())).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(self.error(what, &e)),
-            Err(_) => Err(ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: timeout }),
+            Ok(Err(e)) => Err(self.error(subject, &e)),
+            Err(_) => Err(ProbeError::Timeout { subject: subject.to_owned(), from: self.endpoint.to_string(), after: timeout }),
         }
     }
 
-    fn error(&self, what: &str, error: &bollard::errors::Error) -> ProbeError {
+    fn error(&self, subject: &str, error: &bollard::errors::Error) -> ProbeError {
         use bollard::errors::Error;
         match error {
-            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{what} no longer exists")),
+            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{subject} no longer exists")),
             Error::DockerResponseServerError { status_code, message } => {
-                ProbeError::failed(what, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
+                ProbeError::failed(subject, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
             }
             Error::RequestTimeoutError => {
-                ProbeError::Timeout { what: what.to_owned(), from: self.endpoint.to_string(), after: self.request_timeout }
+                ProbeError::Timeout { subject: subject.to_owned(), from: self.endpoint.to_string(), after: self.request_timeout }
             }
-            other => ProbeError::failed(what, self.endpoint.to_string(), &root_message(other)),
+            other => ProbeError::failed(subject, self.endpoint.to_string(), &root_message(other)),
         }
     }
 }

@@ -96,14 +96,14 @@ fn names_container(path: &str, id: &str, engine: Listener, own: &str) -> bool {
 /// create no control groups.
 fn started_in_other_namespace(io: &Io, claim: &Claim) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
-    let (Some(theirs), Some(ours)) = (namespace(&claim.pid.to_string()), namespace("self")) else { return false };
+    let (Some(claimed), Some(own)) = (namespace(&claim.pid.to_string()), namespace("self")) else { return false };
     let stat = io.read_lossy(format!("/proc/{}/stat", claim.pid)).unwrap_or_default();
     let started = parent_and_start(&stat).and_then(|(_, ticks)| {
         let after = SignedDuration::from_secs(i64::try_from(ticks / host::clock_ticks()).ok()?);
         clock::boot_time().checked_add(after).ok()
     });
     let near = |(a, b): (Timestamp, Timestamp)| a.duration_since(b).abs() <= MAX_START_DIFFERENCE;
-    theirs != ours && started.zip(claim.started_at).is_some_and(near)
+    claimed != own && started.zip(claim.started_at).is_some_and(near)
 }
 
 #[cfg(test)]

@@ -5,22 +5,22 @@ use std::os::unix::fs::{chown, symlink};
 use super::*;
 
 /// Files of this user in `own`, and of user 4242 in `theirs`: both have the script `x.sh`, which may be run, and `x.txt`, which may not.
-struct Places(tempfile::TempDir);
+struct TestFiles(tempfile::TempDir);
 
-impl Places {
+impl TestFiles {
     fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let places = Self(tempfile::tempdir().unwrap());
+        let files = Self(tempfile::tempdir().unwrap());
         for (name, owner) in [("own", 0), ("theirs", 4242)] {
-            std::fs::create_dir(places.path(name)).unwrap();
+            std::fs::create_dir(files.path(name)).unwrap();
             for (file, mode) in [("x.sh", 0o755), ("x.txt", 0o644), ("Makefile", 0o644)] {
-                places.write(&format!("{name}/{file}"), "#!/bin/sh\necho hello\n", mode, owner);
+                files.write(&format!("{name}/{file}"), "#!/bin/sh\necho hello\n", mode, owner);
             }
-            chown(places.path(name), Some(owner), None).unwrap();
+            chown(files.path(name), Some(owner), None).unwrap();
         }
-        Some(places)
+        Some(files)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ impl Places {
         chown(self.path(name), Some(owner), None).unwrap();
     }
 
-    /// `~` stands for the directory of the places.
+    /// `~` stands for the directory of these files.
     fn vet(&self, argv: &[&str], cwd: &str) -> Result<Program, String> {
         let filled = |text: &str| text.replace('~', &self.0.path().display().to_string());
         vet(&argv.iter().map(|w| filled(w)).collect::<Vec<_>>(), Some(&filled(cwd)))
@@ -70,20 +70,20 @@ const RUNS: &[&[&str]] = &[
 
 #[test]
 fn file_of_another_user_is_not_run() {
-    let Some(places) = Places::new() else { return };
+    let Some(files) = TestFiles::new() else { return };
     for line in RUNS {
         let line = |dir: &str| line.iter().map(|w| w.replace("DIR", dir)).collect::<Vec<_>>();
-        let (own, theirs) = (line("~/own"), line("~/theirs"));
-        let words = |line: &[String]| places.vet(&line.iter().map(String::as_str).collect::<Vec<_>>(), "/");
-        assert!(words(&own).is_ok(), "{own:?}: {:?}", words(&own));
-        let error = words(&theirs).unwrap_err();
-        assert!(error.contains("theirs belongs to user 4242"), "{theirs:?}: {error}");
+        let (own, foreign) = (line("~/own"), line("~/theirs"));
+        let vet = |line: &[String]| files.vet(&line.iter().map(String::as_str).collect::<Vec<_>>(), "/");
+        assert!(vet(&own).is_ok(), "{own:?}: {:?}", vet(&own));
+        let error = vet(&foreign).unwrap_err();
+        assert!(error.contains("theirs belongs to user 4242"), "{foreign:?}: {error}");
     }
 }
 
 #[test]
 fn data_file_of_another_user_is_accepted() {
-    let Some(places) = Places::new() else { return };
+    let Some(files) = TestFiles::new() else { return };
     for line in [
         &["cat", "~/theirs/x.sh"][..],
         &["stat", "-c", "%Y", "~/theirs/x.sh"],
@@ -95,31 +95,31 @@ fn data_file_of_another_user_is_accepted() {
         &["awk", "{ print }", "~/theirs/x.txt"],
         &["timeout", "5", "wc", "-l", "~/theirs/x.txt"],
     ] {
-        assert!(places.vet(line, "/").is_ok(), "{line:?}: {:?}", places.vet(line, "/"));
+        assert!(files.vet(line, "/").is_ok(), "{line:?}: {:?}", files.vet(line, "/"));
     }
 }
 
 #[test]
 fn directory_and_project_files_are_checked() {
-    let Some(places) = Places::new() else { return };
-    assert!(places.vet(&["true"], "~/own").is_ok());
-    assert!(places.vet(&["true"], "~/theirs").unwrap_err().contains("theirs belongs to user 4242"));
+    let Some(files) = TestFiles::new() else { return };
+    assert!(files.vet(&["true"], "~/own").is_ok());
+    assert!(files.vet(&["true"], "~/theirs").unwrap_err().contains("theirs belongs to user 4242"));
     if locate("make").is_err() {
         return;
     }
-    assert!(places.vet(&["make", "restart", "ENV=prod"], "~/own").is_ok());
-    assert!(places.vet(&["make", "-C", "~/own"], "/").is_ok());
+    assert!(files.vet(&["make", "restart", "ENV=prod"], "~/own").is_ok());
+    assert!(files.vet(&["make", "-C", "~/own"], "/").is_ok());
     for line in [&["make", "-C", "~/theirs"][..], &["make", "-f", "~/theirs/Makefile"], &["make", "--directory=~/theirs"]] {
-        assert!(places.vet(line, "/").is_err(), "{line:?}");
+        assert!(files.vet(line, "/").is_err(), "{line:?}");
     }
-    places.write("own/Makefile", "all:\n", 0o644, 4242);
-    assert!(places.vet(&["make"], "~/own").unwrap_err().contains("Makefile belongs to user 4242"));
+    files.write("own/Makefile", "all:\n", 0o644, 4242);
+    assert!(files.vet(&["make"], "~/own").unwrap_err().contains("Makefile belongs to user 4242"));
 }
 
 #[test]
 fn interpreter_of_another_user_is_not_run() {
-    let Some(places) = Places::new() else { return };
-    let dir = places.0.path().display().to_string();
+    let Some(files) = TestFiles::new() else { return };
+    let dir = files.0.path().display().to_string();
     for (name, line, ok) in [
         ("a", "#!/bin/sh".to_owned(), true),
         ("b", "#!/usr/bin/env sh".to_owned(), true),
@@ -133,22 +133,22 @@ fn interpreter_of_another_user_is_not_run() {
         ("j", "#!/usr/bin/env no-such-program".to_owned(), false),
         ("k", format!("#!/bin/sh {dir}/theirs/x.txt"), false),
     ] {
-        places.write(&format!("own/{name}"), &format!("{line}\necho\n"), 0o755, 0);
-        let vetted = places.vet(&[&format!("~/own/{name}")], "/");
+        files.write(&format!("own/{name}"), &format!("{line}\necho\n"), 0o755, 0);
+        let vetted = files.vet(&[&format!("~/own/{name}")], "/");
         assert_eq!(vetted.is_ok(), ok, "{line}: {vetted:?}");
     }
 }
 
 #[test]
 fn link_is_checked_by_its_target() {
-    let Some(places) = Places::new() else { return };
-    symlink("x.sh", places.path("own/good")).unwrap();
-    symlink("../theirs/x.sh", places.path("own/bad")).unwrap();
-    symlink("/bin/sh", places.path("own/runner")).unwrap();
-    assert!(places.vet(&["~/own/good"], "/").is_ok());
-    assert!(places.vet(&["~/own/bad"], "/").is_err());
-    assert!(places.vet(&["~/own/runner", "~/own/x.txt"], "/").is_ok());
-    assert!(places.vet(&["~/own/runner", "~/theirs/x.txt"], "/").is_err());
+    let Some(files) = TestFiles::new() else { return };
+    symlink("x.sh", files.path("own/good")).unwrap();
+    symlink("../theirs/x.sh", files.path("own/bad")).unwrap();
+    symlink("/bin/sh", files.path("own/runner")).unwrap();
+    assert!(files.vet(&["~/own/good"], "/").is_ok());
+    assert!(files.vet(&["~/own/bad"], "/").is_err());
+    assert!(files.vet(&["~/own/runner", "~/own/x.txt"], "/").is_ok());
+    assert!(files.vet(&["~/own/runner", "~/theirs/x.txt"], "/").is_err());
 }
 
 #[test]

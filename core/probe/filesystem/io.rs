@@ -57,7 +57,7 @@ mod tests {
     fn only_complete_lines_of_whole_disks_are_parsed() {
         let text = " 254 0 vdx 100 0 8 50 200 0 16 150 3 180 900 0 0 0 0 0 0\n 254 1 vdx1 1 1 1 1 1 1 1 1 1 1 1\n 7 0 loop0 1 1 1 1 1 1 1 1 1 1 1\n1 2 short 1\n";
         let disks = parse(text, |name| name == "vdx1");
-        let want = DiskCounters { operations: 300, operation_ms: 200, in_flight: 3, busy_ms: 180, weighted_ms: 900 };
-        assert_eq!(disks.into_iter().collect::<Vec<_>>(), [("vdx".to_owned(), want)]);
+        let expected = DiskCounters { operations: 300, operation_ms: 200, in_flight: 3, busy_ms: 180, weighted_ms: 900 };
+        assert_eq!(disks.into_iter().collect::<Vec<_>>(), [("vdx".to_owned(), expected)]);
     }
 }

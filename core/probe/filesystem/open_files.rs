@@ -43,7 +43,7 @@ const MIN_FILE_BYTES: u64 = 1 << 20;
 pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
     if !host::is_root() {
         return Err(ProbeError::Denied {
-            what: "open files of all processes".into(),
+            subject: "open files of all processes".into(),
             from: "/proc/*/fd".into(),
             needs: "root".into(),
         });

@@ -119,7 +119,7 @@ impl Filesystems {
         let from = format!("{directory} of process {pid}");
         let path = PathBuf::from(directory);
         let read = move |io: &Io| {
-            let opened = Root::of(io, pid)?.place(&path)?;
+            let opened = Root::of(io, pid)?.open_path(&path)?;
             Ok(usage(&path, opened.metadata()?.dev(), Space::from(fstatvfs(&opened)?), &mounts))
         };
         let read = blocking::run("the filesystem", &from, TIMEOUT, read).await?;

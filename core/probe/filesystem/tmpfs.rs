@@ -29,7 +29,7 @@ pub fn tmpfs_of(io: &Io, pid: i32) -> std::io::Result<Vec<Tmpfs>> {
     let text = io.read_lossy(format!("/proc/{pid}/mountinfo"))?;
     let root = Root::of(io, pid)?;
     let space = |m: &MountRef| -> std::io::Result<Option<Space>> {
-        let directory = root.place(Path::new(&m.mountpoint))?;
+        let directory = root.open_path(Path::new(&m.mountpoint))?;
         let dev = directory.metadata()?.dev();
         // another filesystem may be mounted over it
         let same = format!("{}:{}", major(dev), minor(dev)) == m.dev;

@@ -142,9 +142,9 @@ fn top(directories: &HashMap<PathBuf, (u64, u64)>, root: &Path, of: impl Fn(&(u6
     let mut list: Vec<(&PathBuf, &(u64, u64))> = directories
         .iter()
         .filter(|(path, n)| {
-            let mine = of(n);
+            let total = of(n);
             let child = biggest_child.get(path.as_path()).copied().unwrap_or(0);
-            path.as_path() != root && mine > 0 && mine >= whole / 50 && child < mine / 10 * 8
+            path.as_path() != root && total > 0 && total >= whole / 50 && child < total / 10 * 8
         })
         .collect();
     list.sort_by(|a, b| of(b.1).cmp(&of(a.1)).then_with(|| a.0.cmp(b.0)));

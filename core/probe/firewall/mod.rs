@@ -255,7 +255,7 @@ const LEGACY: Iptables = Iptables { name: "iptables-legacy", save: "iptables-leg
 const PLAIN: Iptables = Iptables { name: "iptables", save: "iptables-save" };
 
 /// The program of a variant: its specific one, or plain `iptables` if `--version` reports this variant.
-async fn variant(own: Iptables, wants_nft: bool) -> Result<Option<Iptables>, ProbeError> {
+async fn variant(own: Iptables, requires_nft: bool) -> Result<Option<Iptables>, ProbeError> {
     if command::is_installed(own.save).await {
         return Ok(Some(own));
     }
@@ -264,7 +264,7 @@ async fn variant(own: Iptables, wants_nft: bool) -> Result<Option<Iptables>, Pro
     }
     // before 1.8 there was only the legacy variant, without brackets in the version
     let is_nft = listing(&Argv::new(PLAIN.name, &["--version"])).await?.contains("nf_tables");
-    Ok((is_nft == wants_nft).then_some(PLAIN))
+    Ok((is_nft == requires_nft).then_some(PLAIN))
 }
 
 /// Names of the legacy tables in this namespace.
@@ -280,7 +280,7 @@ fn legacy_tables(io: &Io) -> Result<Vec<String>, ProbeError> {
 }
 
 fn denied(from: &str) -> ProbeError {
-    ProbeError::Denied { what: "packet filter rules".into(), from: from.into(), needs: "root".into() }
+    ProbeError::Denied { subject: "packet filter rules".into(), from: from.into(), needs: "root".into() }
 }
 
 async fn listing(argv: &Argv) -> Result<String, ProbeError> {
@@ -290,7 +290,7 @@ async fn listing(argv: &Argv) -> Result<String, ProbeError> {
     if ended.status.success() {
         return Ok(ended.stdout);
     }
-    let message = ended.last_words();
+    let message = ended.last_line();
     let denials = ["ermission denied", "Operation not permitted", "you must be root"];
     Err(if denials.iter().any(|n| message.contains(n)) {
         denied(from)

@@ -79,27 +79,27 @@ impl<T> Drop for Pending<'_, T> {
 /// # Errors
 /// `Timeout` if the read takes longer, `Failed` if it panics or if earlier reads of the same source still hang.
 pub async fn run<T: Send + 'static>(
-    what: &str,
+    subject: &str,
     from: &str,
     timeout: Duration,
     read: impl FnOnce(&Io) -> T + Send + 'static,
 ) -> Result<T, ProbeError> {
-    run_charged(from, what, from, timeout, read).await
+    run_charged(from, subject, from, timeout, read).await
 }
 
 /// [`run`] for a read that is charged to `source` instead of `from` when it hangs, for example the user of the process that named
 /// the file.
 pub async fn run_charged<T: Send + 'static>(
     source: &str,
-    what: &str,
+    subject: &str,
     from: &str,
     timeout: Duration,
     read: impl FnOnce(&Io) -> T + Send + 'static,
 ) -> Result<T, ProbeError> {
     if abandoned(source, |_| ()) >= MAX_ABANDONED_PER_SOURCE {
-        return Err(ProbeError::failed(what, from, "earlier reads of it hang"));
+        return Err(ProbeError::failed(subject, from, "earlier reads of it hang"));
     }
-    let late = || ProbeError::Timeout { what: what.to_owned(), from: from.to_owned(), after: timeout };
+    let late = || ProbeError::Timeout { subject: subject.to_owned(), from: from.to_owned(), after: timeout };
     let begun = Instant::now();
     // held by the thread until it ends, even if abandoned; neither semaphore is ever closed
     let Ok(Ok(thread)) = tokio::time::timeout(timeout, THREADS.clone().acquire_owned()).await else { return Err(late()) };
@@ -118,7 +118,7 @@ pub async fn run_charged<T: Send + 'static>(
             }
             drop(thread);
         })
-        .map_err(|e| ProbeError::io(what, from, &e))?;
+        .map_err(|e| ProbeError::io(subject, from, &e))?;
     let mut pending = Pending { source, result, received: false };
     let started = Instant::now();
     let mut value = pending.within(PERMIT_TIME.min(timeout)).await;
@@ -128,9 +128,9 @@ pub async fn run_charged<T: Send + 'static>(
     }
     match value {
         Some(Some(value)) => Ok(value),
-        Some(None) => Err(ProbeError::failed(what, from, "internal error: the reading thread ended")),
+        Some(None) => Err(ProbeError::failed(subject, from, "internal error: the reading thread ended")),
         None => {
-            tracing::debug!(what, from, waited_ms = begun.elapsed().as_millis(), "abandoned a read");
+            tracing::debug!(what = subject, from, waited_ms = begun.elapsed().as_millis(), "abandoned a read");
             Err(late())
         }
     }

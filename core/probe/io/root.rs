@@ -112,7 +112,7 @@ impl Root {
     }
 
     /// A descriptor (`O_PATH`) of the object at `path`; follows symbolic links.
-    pub fn place(&self, path: &Path) -> Result<File> {
+    pub fn open_path(&self, path: &Path) -> Result<File> {
         self.open(path, OFlags::PATH)
     }
 

@@ -55,7 +55,7 @@ pub async fn run_as(
     start(command, &name, timeout, Some(Box::new(become_it))).await.map_err(|e| match e {
         crate::probe::command::RunError::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
         crate::probe::command::RunError::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
-        other => RunAsError::Failed(other.words(&name)),
+        other => RunAsError::Failed(other.message(&name)),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use hickory_proto::rr::RecordType;
 
-use super::ask::{Answer, Question, answer_to, encode};
+use super::query::{Answer, Question, answer_to, encode};
 use super::resolv_conf::ResolvConf;
 use super::{answer, candidates, in_hosts, question, resolvers};
 use crate::fuzz::Target;

@@ -1,9 +1,9 @@
 //! Name resolution as another process performs it: its hosts file, then the name servers of its resolv.conf, queried from its own
 //! network namespace; and direct queries to each name server.
 
-mod ask;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
+mod query;
 mod resolv_conf;
 mod resolvers;
 
@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::servers::file_of;
 use super::{ProbeError, blocking, lag, netns};
 
-pub use ask::{Patience, QueryResult, Question, Reply, Transport};
+pub use query::{QueryLimits, QueryResult, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
 pub use resolvers::{Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, hosts_line, query_all, query_each, questions};
 
-use ask::{Answer, question};
+use query::{Answer, question};
 
 /// Limit of domains of a search list.
 const MAX_SEARCH_DOMAINS: usize = 3;
@@ -46,8 +46,8 @@ pub async fn look_up(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, ProbeE
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let silent = |looked: &Result<Vec<Lookup>, ProbeError>| {
-        looked.as_ref().is_ok_and(|all| all.iter().any(|l| matches!(l, Lookup::NoAnswer(_))))
+    let silent = |lookups: &Result<Vec<Lookup>, ProbeError>| {
+        lookups.as_ref().is_ok_and(|all| all.iter().any(|l| matches!(l, Lookup::NoAnswer(_))))
     };
     lag::retried(|| look_up_once(pid, names.clone()), silent).await
 }
@@ -62,22 +62,22 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, Probe
             let conf = ResolvConf::parse(&file_of(io, pid, PATH).unwrap_or_default());
             let servers: Vec<SocketAddr> = conf.used().iter().map(|s| s.socket(io)).collect();
             let domains: Vec<String> = conf.search.into_iter().take(MAX_SEARCH_DOMAINS).collect();
-            let mut looked: Vec<Option<Lookup>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
-            let pending: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
+            let mut lookups: Vec<Option<Lookup>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
+            let pending: Vec<usize> = (0..names.len()).filter(|i| lookups[*i].is_none()).collect();
             if !pending.is_empty() {
                 // a short name is also looked up in the domains of the search list
-                let wanted: Vec<(usize, String)> =
+                let queries: Vec<(usize, String)> =
                     pending.iter().flat_map(|i| candidates(&names[*i], &domains).into_iter().map(|c| (*i, c))).collect();
-                let questions: Vec<&str> = wanted.iter().map(|(_, c)| c.as_str()).collect();
+                let questions: Vec<&str> = queries.iter().map(|(_, c)| c.as_str()).collect();
                 let answers = netns::enter_other(io, pid).and_then(|()| query_concurrently(&servers, &questions));
                 match answers {
                     Ok(answers) => {
-                        wanted.iter().zip(answers).for_each(|((i, _), a)| looked[*i] = Some(better(looked[*i].take(), a)));
+                        queries.iter().zip(answers).for_each(|((i, _), a)| lookups[*i] = Some(better(lookups[*i].take(), a)));
                     }
-                    Err(e) => pending.iter().for_each(|i| looked[*i] = Some(Lookup::NoAnswer(e.to_string()))),
+                    Err(e) => pending.iter().for_each(|i| lookups[*i] = Some(Lookup::NoAnswer(e.to_string()))),
                 }
             }
-            looked.into_iter().map(|l| l.unwrap_or_else(|| Lookup::NoAnswer("not queried".to_owned()))).collect()
+            lookups.into_iter().map(|l| l.unwrap_or_else(|| Lookup::NoAnswer("not queried".to_owned()))).collect()
         },
     )
     .await
@@ -89,8 +89,8 @@ pub async fn first_address(pid: Option<i32>, host: &str, port: u16) -> Result<Re
         return Ok(Ok(SocketAddr::new(ip, port)));
     }
     let me = i32::try_from(std::process::id()).unwrap_or_default();
-    let looked = look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
-    Ok(match looked.into_iter().next() {
+    let lookups = look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
+    Ok(match lookups.into_iter().next() {
         Some(Lookup::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
         Some(Lookup::NoSuchName) | None => Err(format!("there is no name {host}")),
         Some(Lookup::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
@@ -123,8 +123,8 @@ fn candidates(name: &str, domains: &[String]) -> Vec<String> {
 }
 
 /// The more informative of two results for one name: addresses, then a missing reply.
-fn better(one: Option<Lookup>, other: Lookup) -> Lookup {
-    match (one, other) {
+fn better(previous: Option<Lookup>, other: Lookup) -> Lookup {
+    match (previous, other) {
         (Some(up @ Lookup::Up(_)), _) | (_, up @ Lookup::Up(_)) => up,
         (Some(Lookup::NoAnswer(why)), _) | (_, Lookup::NoAnswer(why)) => Lookup::NoAnswer(why),
         (_, none) => none,
@@ -261,10 +261,10 @@ mod tests {
             }
             Some(reply)
         });
-        let looked = query_concurrently(&[at], &["here", "gone", "silent"]).unwrap();
-        assert_eq!(looked[0], Lookup::Up(vec!["10.0.0.9".parse().unwrap()]));
-        assert_eq!(looked[1], Lookup::NoSuchName);
-        assert!(matches!(looked[2], Lookup::NoAnswer(_)));
+        let lookups = query_concurrently(&[at], &["here", "gone", "silent"]).unwrap();
+        assert_eq!(lookups[0], Lookup::Up(vec!["10.0.0.9".parse().unwrap()]));
+        assert_eq!(lookups[1], Lookup::NoSuchName);
+        assert!(matches!(lookups[2], Lookup::NoAnswer(_)));
     }
 
     proptest::proptest! {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ask::{Patience, QueryResult, Question, Transport, ask};
+use super::query::{QueryLimits, QueryResult, Question, Transport, query_server};
 use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::model::has_own_network;
 use crate::probe::docker::{Container, Docker};
@@ -63,7 +63,7 @@ pub struct HostAnswers {
 /// Results for name servers, read once per run.
 #[derive(Debug, Default)]
 pub struct Resolvers {
-    host: Memo<(Vec<String>, Patience), Result<Arc<HostAnswers>, ProbeError>>,
+    host: Memo<(Vec<String>, QueryLimits), Result<Arc<HostAnswers>, ProbeError>>,
     files: Memo<i32, Result<Arc<ResolvFile>, ProbeError>>,
     engine: Memo<(), Vec<String>>,
     alike: Memo<(), Arc<Vec<Vec<Arc<Container>>>>>,
@@ -97,20 +97,20 @@ impl ProbeCx {
 impl Resolvers {
     /// Queries every server of this host's resolv.conf concurrently: over UDP for the root and for each of `names`, over TCP for
     /// the first of these.
-    pub async fn host(&self, names: &[String], patience: Patience) -> Result<Arc<HostAnswers>, ProbeError> {
+    pub async fn host(&self, names: &[String], limits: QueryLimits) -> Result<Arc<HostAnswers>, ProbeError> {
         let read = || async {
             let file = file_of(None).await?;
             if file.state == resolv_conf::FileState::Denied {
-                let (what, from) = ("the name servers".to_owned(), resolv_conf::PATH.to_owned());
-                return Err(ProbeError::Denied { what, from, needs: "root".to_owned() });
+                let (subject, from) = ("the name servers".to_owned(), resolv_conf::PATH.to_owned());
+                return Err(ProbeError::Denied { subject, from, needs: "root".to_owned() });
             }
-            let servers = query_all(None, &file.conf.used(), &questions(names), true, patience).await?;
+            let servers = query_all(None, &file.conf.used(), &questions(names), true, limits).await?;
             let conf = file.conf.clone();
             let read = move |io: &Io| resolv_conf::for_containers(io, &conf);
             let for_containers = blocking::run("the name servers", resolv_conf::PATH, READ_TIMEOUT, read).await?;
             Ok(Arc::new(HostAnswers { file, for_containers, servers }))
         };
-        self.host.get((names.to_vec(), patience), || Box::pin(read())).await
+        self.host.get((names.to_vec(), limits), || Box::pin(read())).await
     }
 
     /// resolv.conf of a process.
@@ -134,10 +134,10 @@ pub fn questions(names: &[String]) -> Vec<Question> {
 /// resolv.conf of this host, or as process `pid` sees it.
 pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
     let from = pid.map_or_else(|| resolv_conf::PATH.to_owned(), |pid| format!("{} of process {pid}", resolv_conf::PATH));
-    let what = "the name servers";
-    blocking::run(what, &from, READ_TIMEOUT, move |io| resolv_conf::read(io, pid))
+    let subject = "the name servers";
+    blocking::run(subject, &from, READ_TIMEOUT, move |io| resolv_conf::read(io, pid))
         .await?
-        .map_err(|e| ProbeError::of_process(what, &from, &e))
+        .map_err(|e| ProbeError::of_process(subject, &from, &e))
 }
 
 /// Queries each of `servers` concurrently, from the network namespace of process `pid` or of this process.
@@ -146,36 +146,36 @@ pub async fn query_all(
     servers: &[NameServer],
     questions: &[Question],
     tcp: bool,
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<Answers>, ProbeError> {
     let mut jobs: Vec<(NameServer, Transport, Question)> = Vec::new();
     for server in servers {
         jobs.extend(questions.iter().map(|q| (server.clone(), Transport::Udp, q.clone())));
         jobs.extend(questions.first().filter(|_| tcp).map(|q| (server.clone(), Transport::Tcp, q.clone())));
     }
-    let mut asked = query_each(pid, jobs, patience).await?.into_iter();
+    let mut results = query_each(pid, jobs, limits).await?.into_iter();
     let per_server = questions.len() + usize::from(tcp && !questions.is_empty());
-    Ok(servers.iter().map(|s| Answers { server: s.clone(), asked: asked.by_ref().take(per_server).collect() }).collect())
+    Ok(servers.iter().map(|s| Answers { server: s.clone(), asked: results.by_ref().take(per_server).collect() }).collect())
 }
 
 /// Sends each of these queries concurrently; the results are in the same order.
 pub async fn query_each(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<QueryResult>, ProbeError> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
     let silent =
-        |asked: &Result<Vec<QueryResult>, ProbeError>| asked.as_ref().is_ok_and(|a| a.iter().any(QueryResult::is_silent));
-    lag::retried(|| query_once(pid, jobs.clone(), patience), silent).await
+        |results: &Result<Vec<QueryResult>, ProbeError>| results.as_ref().is_ok_and(|a| a.iter().any(QueryResult::is_silent));
+    lag::retried(|| query_once(pid, jobs.clone(), limits), silent).await
 }
 
 async fn query_once(
     pid: Option<i32>,
     jobs: Vec<(NameServer, Transport, Question)>,
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<QueryResult>, ProbeError> {
     let from = pid.map_or_else(|| "the name servers".to_owned(), |pid| format!("the name servers of process {pid}"));
     let read = move |io: &Io| -> std::io::Result<Vec<QueryResult>> {
@@ -188,7 +188,7 @@ async fn query_once(
                 std::thread::Builder::new()
                     .name("probe".to_owned())
                     .stack_size(512 << 10)
-                    .spawn_scoped(scope, move || ask(at, transport, &question, patience))
+                    .spawn_scoped(scope, move || query_server(at, transport, &question, limits))
             };
             let threads = jobs.iter().map(run).collect::<std::io::Result<Vec<_>>>()?;
             let join = |t: std::thread::ScopedJoinHandle<'_, QueryResult>| {
@@ -197,7 +197,7 @@ async fn query_once(
             threads.into_iter().map(join).collect()
         })
     };
-    netns::inside(pid, "answers", &from, patience.longest(), read).await
+    netns::inside(pid, "answers", &from, limits.longest(), read).await
 }
 
 /// `hosts` line of nsswitch.conf(5): sources of host names in libc, in order. Without the file it is `files dns`.

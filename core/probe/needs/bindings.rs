@@ -37,7 +37,7 @@ pub struct Listening {
 impl Listening {
     /// `127.0.0.1:8080`.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn socket_address(&self) -> String {
         SocketAddr::new(self.address, self.port).to_string()
     }
 }
@@ -46,7 +46,7 @@ impl Listening {
 /// because every descriptor has to be read.
 pub async fn listening(cx: &ProbeCx, pid: i32, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
     let from = format!("/proc/{pid}/net/tcp");
-    let denied = || ProbeError::Denied { what: "listening sockets".into(), from: from.clone(), needs: "root".into() };
+    let denied = || ProbeError::Denied { subject: "listening sockets".into(), from: from.clone(), needs: "root".into() };
     let read = move |io: &Io| {
         let mut found: Vec<Listener> = listeners::listeners_of(io, i64::from(pid))?;
         found.retain(|l| l.address != NAME_SERVER);

@@ -4,8 +4,8 @@
 mod bindings;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
+mod host_port;
 mod neighbours;
-mod places;
 mod reach;
 
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub use bindings::{Binding, Listening, bindings, listening};
 pub use neighbours::{Neighbours, ResolvedContainer};
 pub use reach::{ConnectResult, ScrapeResult};
 
-use places::HostPort;
-pub(super) use places::url;
+use host_port::HostPort;
+pub(super) use host_port::url;
 
 /// Limit of dependencies of one consumer.
 const MAX_NEEDS: usize = 60;
@@ -119,7 +119,7 @@ pub struct DependencyGraph {
 pub struct DependencyCache {
     all: Memo<(), Result<Arc<DependencyGraph>, ProbeError>>,
     reached: Memo<(Option<i32>, std::net::SocketAddr), Result<ConnectResult, ProbeError>>,
-    looked: Memo<(i32, String), Result<Lookup, ProbeError>>,
+    lookups: Memo<(i32, String), Result<Lookup, ProbeError>>,
 }
 
 impl ProbeCx {
@@ -163,17 +163,17 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> 
     let running = neighbours.all().iter().filter_map(|c| Some((c, consumer_of(c)?)));
     let read = running.map(|(c, consumer)| async move {
         let environment = docker.environment(&c.id).await.unwrap_or_default();
-        let named = places::in_environment(&environment);
-        let need = |(variable, place): (String, HostPort)| {
-            let meant = neighbours.meant(Some(c), &place.host)?.container;
+        let named = host_port::in_environment(&environment);
+        let need = |(variable, host_port): (String, HostPort)| {
+            let resolved = neighbours.resolve(Some(c), &host_port.host)?.container;
             // its own address is announced to others
-            let own = meant.id == c.id || neighbours.holder(meant).id == neighbours.holder(c).id;
+            let own = resolved.id == c.id || neighbours.holder(resolved).id == neighbours.holder(c).id;
             (!own).then(|| Dependency {
                 consumer: consumer.clone(),
-                host: place.host.clone(),
-                port: place.port,
+                host: host_port.host.clone(),
+                port: host_port.port,
                 how: DependencySource::Environment { variable },
-                target: Some(meant.id.clone()),
+                target: Some(resolved.id.clone()),
             })
         };
         named.into_iter().filter_map(need).take(MAX_NEEDS).collect::<Vec<_>>()
@@ -186,7 +186,7 @@ type Scrapes = Vec<(Consumer, Result<(Vec<Dependency>, usize), String>)>;
 /// Failing scrapes of the Prometheus servers of this host. Alloy and the agent have no such list.
 async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
     let servers = cx.inventory.servers.iter().filter(|s| s.product == Product::Prometheus);
-    let asked = servers.filter_map(|s| Some((s, s.process?))).map(|(server, process)| async move {
+    let queries = servers.filter_map(|s| Some((s, s.process?))).map(|(server, process)| async move {
         let target = Target { kind: Kind::Prometheus, name: server.name.clone(), id: server.id.clone() };
         let container = server.container.as_deref().and_then(|id| neighbours.get(id));
         let consumer = Consumer {
@@ -202,10 +202,10 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
             scraped.sort_by_key(|s| (s.health != Health::Down, s.host.clone(), s.port));
             let more = scraped.len().saturating_sub(MAX_SCRAPES);
             let need = |s: ScrapeTarget| {
-                let meant = neighbours.meant(container, &s.host);
+                let resolved = neighbours.resolve(container, &s.host);
                 Dependency {
                     consumer: consumer.clone(),
-                    target: meant.map(|m| m.container.id.clone()),
+                    target: resolved.map(|m| m.container.id.clone()),
                     host: s.host,
                     port: s.port,
                     how: DependencySource::Scrape { url: s.url, health: s.health, error: s.error, path: s.path },
@@ -215,16 +215,16 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
         });
         (consumer, found)
     });
-    join_all(asked).await
+    join_all(queries).await
 }
 
 /// Endpoints of the configuration that are requested from a container.
 fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
     let need = |e: &super::endpoint::Endpoint| {
         let from = neighbours.named(e.from.as_deref()?)?;
-        let meant = neighbours.meant(Some(from), &e.host)?.container;
-        (meant.id != from.id).then_some(())?;
-        let target = Some(meant.id.clone());
+        let resolved = neighbours.resolve(Some(from), &e.host)?.container;
+        (resolved.id != from.id).then_some(())?;
+        let target = Some(resolved.id.clone());
         Some(Dependency {
             consumer: consumer_of(from)?,
             host: e.host.clone(),
@@ -233,7 +233,7 @@ fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
             target,
         })
     };
-    cx.endpoints.iter().filter(|e| e.is_asked()).filter_map(need).collect()
+    cx.endpoints.iter().filter(|e| e.is_queried()).filter_map(need).collect()
 }
 
 /// Upstreams of the nginx servers in containers.
@@ -245,14 +245,14 @@ fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
         let (Some(own), Ok(nginx)) = (own, cx.nginx(&target)) else { continue };
         let Some(consumer) = consumer_of(own) else { continue };
         for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()).take(MAX_NEEDS) {
-            let Some(meant) = neighbours.meant(Some(own), &backend.host) else { continue };
-            if meant.container.id != own.id {
+            let Some(resolved) = neighbours.resolve(Some(own), &backend.host) else { continue };
+            if resolved.container.id != own.id {
                 needs.push(Dependency {
                     consumer: consumer.clone(),
                     host: backend.host.clone(),
                     port: backend.port,
                     how: DependencySource::Nginx,
-                    target: Some(meant.container.id.clone()),
+                    target: Some(resolved.container.id.clone()),
                 });
             }
         }

@@ -70,7 +70,7 @@ impl Neighbours {
     /// A name is resolved like Docker does: in a shared network with name resolution. Otherwise only the exact name of a
     /// container, or a service of the same compose project, matches: `db` in another project is a different service.
     #[must_use]
-    pub fn meant(&self, from: Option<&Container>, host: &str) -> Option<ResolvedContainer<'_>> {
+    pub fn resolve(&self, from: Option<&Container>, host: &str) -> Option<ResolvedContainer<'_>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return self.owner(address).map(|container| ResolvedContainer { container, known: true });
         }
@@ -99,9 +99,9 @@ impl Neighbours {
     #[must_use]
     pub fn shared(&self, from: Option<&Container>, to: &Container) -> Vec<String> {
         let Some(from) = from else { return Vec::new() };
-        let mine = &self.holder(from).networks;
+        let own = &self.holder(from).networks;
         let real = |n: &&String| !matches!(n.as_str(), "host" | "none");
-        self.holder(to).networks.keys().filter(real).filter(|n| mine.contains_key(*n)).cloned().collect()
+        self.holder(to).networks.keys().filter(real).filter(|n| own.contains_key(*n)).cloned().collect()
     }
 
     /// Whether `from` is in the network namespace of the host, from which every bridge can be reached.
@@ -113,12 +113,12 @@ impl Neighbours {
     /// Address of a container for `from`: in a shared network; any of its addresses from the host.
     #[must_use]
     pub fn address(&self, from: Option<&Container>, to: &Container) -> Option<IpAddr> {
-        let theirs: &BTreeMap<String, String> = &self.holder(to).networks;
+        let networks: &BTreeMap<String, String> = &self.holder(to).networks;
         let parse = |ip: &String| ip.parse().ok();
         if self.on_host(from) {
-            return theirs.values().find_map(parse);
+            return networks.values().find_map(parse);
         }
-        self.shared(from, to).iter().filter_map(|n| theirs.get(n)).find_map(parse)
+        self.shared(from, to).iter().filter_map(|n| networks.get(n)).find_map(parse)
     }
 
     /// Number of other running containers that share a network with this one.
@@ -155,12 +155,12 @@ mod tests {
             container("old", &[("bridge", "172.17.0.3")], None),
         ]);
         let web = all.named("web");
-        let meant = |from, host: &str| all.meant(from, host).map(|m| (m.container.name.as_str(), m.known));
-        assert_eq!(meant(web, "db"), Some(("blog-db-1", true)));
-        assert_eq!(meant(web, "shop-db-1"), Some(("shop-db-1", false)));
-        assert_eq!(meant(all.named("old"), "db"), None, "a service of another project");
-        assert_eq!(meant(all.named("old"), "web"), Some(("web", false)), "the default bridge has no name resolution");
-        assert_eq!(meant(None, "10.0.1.2"), Some(("shop-db-1", true)));
+        let resolve = |from, host: &str| all.resolve(from, host).map(|m| (m.container.name.as_str(), m.known));
+        assert_eq!(resolve(web, "db"), Some(("blog-db-1", true)));
+        assert_eq!(resolve(web, "shop-db-1"), Some(("shop-db-1", false)));
+        assert_eq!(resolve(all.named("old"), "db"), None, "a service of another project");
+        assert_eq!(resolve(all.named("old"), "web"), Some(("web", false)), "the default bridge has no name resolution");
+        assert_eq!(resolve(None, "10.0.1.2"), Some(("shop-db-1", true)));
         let old = all.named("old").map(|c| all.address(web, c));
         assert_eq!(old, Some("172.17.0.3".parse().ok()));
     }

@@ -81,17 +81,17 @@ impl ProbeCx {
 
     /// Lookup of a name as process `pid` performs it; once per run.
     pub async fn lookup_as(&self, pid: i32, name: &str) -> Result<Lookup, ProbeError> {
-        let look = || async move {
+        let resolve = || async move {
             // without access to the namespace, the lookup would look like a name server that does not reply
             let namespace = format!("/proc/{pid}/ns/net");
             let path = namespace.clone();
             blocking::run("the network namespace", &namespace, CONNECT_TIMEOUT, move |io| io.metadata(path).map(drop))
                 .await?
                 .map_err(|e| ProbeError::io("the network namespace", namespace, &e))?;
-            let looked = names::look_up(pid, vec![name.to_owned()]).await?;
-            Ok(looked.into_iter().next().unwrap_or(Lookup::NoSuchName))
+            let lookups = names::look_up(pid, vec![name.to_owned()]).await?;
+            Ok(lookups.into_iter().next().unwrap_or(Lookup::NoSuchName))
         };
-        self.needs.looked.get((pid, name.to_owned()), || Box::pin(look())).await
+        self.needs.lookups.get((pid, name.to_owned()), || Box::pin(resolve())).await
     }
 
     /// Requests an endpoint as the scraping consumer does.

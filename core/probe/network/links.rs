@@ -11,7 +11,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 use netlink_sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
-use super::netlink::ask;
+use super::netlink::query;
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl NetworkRoute {
 }
 
 pub(super) fn interfaces() -> io::Result<Vec<Interface>> {
-    ask(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), true, |answer| match answer {
+    query(NETLINK_ROUTE, RouteNetlinkMessage::GetLink(LinkMessage::default()), true, |answer| match answer {
         RouteNetlinkMessage::NewLink(link) => Some(interface(link)),
         _ => None,
     })
@@ -90,7 +90,7 @@ fn kind(info: &LinkInfo) -> Option<String> {
 }
 
 pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
-    ask(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true, |answer| {
+    query(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()), true, |answer| {
         let RouteNetlinkMessage::NewAddress(message) = answer else { return None::<()> };
         // the own address of a point-to-point link is `Local`; its `Address` is that of the peer
         let of = |local: bool| {
@@ -111,7 +111,7 @@ pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
 }
 
 /// `ip route get`. A missing route is a result, not an error.
-pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute> {
+pub(super) fn route(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute> {
     let mut question = RouteMessage::default();
     let (family, length, address) = match to {
         IpAddr::V4(ip) => (AddressFamily::Inet, 32, RouteAddress::Inet(ip)),
@@ -120,25 +120,25 @@ pub(super) fn way(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute> 
     question.header.address_family = family;
     question.header.destination_prefix_length = length;
     question.attributes.push(RouteAttribute::Destination(address));
-    let wanted = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
-    let answers = ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false, wanted).ok()?;
-    let route = answers.into_iter().next()?;
-    let mut way = NetworkRoute::default();
-    for attribute in route.attributes {
+    let select = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
+    let answers = query(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false, select).ok()?;
+    let message = answers.into_iter().next()?;
+    let mut route = NetworkRoute::default();
+    for attribute in message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => {
                 let interface = interfaces.iter().find(|i| i.index == index)?;
-                (way.interface, way.mtu) = (interface.name.clone(), interface.mtu);
+                (route.interface, route.mtu) = (interface.name.clone(), interface.mtu);
             }
-            RouteAttribute::Gateway(gateway) => way.gateway = ip(&gateway),
-            RouteAttribute::PrefSource(source) => way.source = ip(&source),
+            RouteAttribute::Gateway(gateway) => route.gateway = ip(&gateway),
+            RouteAttribute::PrefSource(source) => route.source = ip(&source),
             RouteAttribute::Metrics(metrics) => {
-                way.route_mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
+                route.route_mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
             }
             _ => {}
         }
     }
-    (!way.interface.is_empty()).then_some(way)
+    (!route.interface.is_empty()).then_some(route)
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

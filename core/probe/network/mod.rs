@@ -50,12 +50,12 @@ impl View {
 }
 
 /// Interfaces, and routes to `destinations`, in the namespace of `pid` or of this process. A route lookup sends nothing.
-pub async fn look(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, ProbeError> {
+pub async fn view(pid: Option<i32>, destinations: Vec<IpAddr>) -> Result<View, ProbeError> {
     inside(pid, "interfaces and routes", move |_| {
         let mut interfaces = links::interfaces()?;
         links::add_addresses(&mut interfaces)?;
-        let ways = destinations.into_iter().map(|to| links::way(to, &interfaces)).collect();
-        Ok(View { interfaces, ways })
+        let routes = destinations.into_iter().map(|to| links::route(to, &interfaces)).collect();
+        Ok(View { interfaces, ways: routes })
     })
     .await
 }
@@ -72,11 +72,11 @@ pub async fn queues(pid: Option<i32>) -> Result<Vec<Queue>, ProbeError> {
 
 async fn inside<T: Send + 'static>(
     pid: Option<i32>,
-    what: &'static str,
+    subject: &'static str,
     read: impl FnOnce(&Io) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ProbeError> {
     let from = pid.map_or_else(|| "the kernel".to_owned(), |pid| format!("the network of process {pid}"));
-    netns::inside(pid, what, &from, READ_TIMEOUT, read).await
+    netns::inside(pid, subject, &from, READ_TIMEOUT, read).await
 }
 
 /// Whether this host forwards IPv6 packets (`net.ipv6.conf.all.forwarding`), or `None` without IPv6.

@@ -7,9 +7,9 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// Sends a request for one object, or for all of a kind (`dump`), and keeps the part of each reply that `wanted` returns: the
+/// Sends a request for one object, or for all of a kind (`dump`), and keeps the part of each reply that `select` returns: the
 /// replies themselves are large. Replies that this version cannot parse are left out.
-pub(super) fn ask<M, T>(protocol: isize, question: M, dump: bool, mut wanted: impl FnMut(M) -> Option<T>) -> io::Result<Vec<T>>
+pub(super) fn query<M, T>(protocol: isize, request: M, dump: bool, mut select: impl FnMut(M) -> Option<T>) -> io::Result<Vec<T>>
 where
     M: NetlinkSerializable + NetlinkDeserializable,
 {
@@ -18,7 +18,7 @@ where
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
     header.flags = if dump { NLM_F_REQUEST | NLM_F_DUMP } else { NLM_F_REQUEST };
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
@@ -34,7 +34,7 @@ where
                 Ok(NetlinkPayload::Done(_)) => return Ok(answers),
                 Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
                 Ok(NetlinkPayload::InnerMessage(answer)) => {
-                    answers.extend(wanted(answer));
+                    answers.extend(select(answer));
                     if !dump {
                         return Ok(answers);
                     }

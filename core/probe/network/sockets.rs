@@ -13,7 +13,7 @@ use netlink_packet_sock_diag::unix::{self, ShowFlags, UnixRequest};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use serde::{Deserialize, Serialize};
 
-use super::netlink::ask;
+use super::netlink::query;
 use super::tcp_info::TcpInfo;
 use crate::probe::Io;
 
@@ -113,7 +113,7 @@ pub(in crate::probe) fn end_of_connection(local: SocketAddr, remote: SocketAddr)
     };
     let states = StateFlags::all();
     let question = InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
-    let found = ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), false, |answer| match answer {
+    let found = query(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), false, |answer| match answer {
         SockDiagMessage::InetResponse(response) => Some(*response),
         _ => None,
     });
@@ -129,7 +129,7 @@ pub(in crate::probe) fn end_of_connection(local: SocketAddr, remote: SocketAddr)
 /// in it can contain line breaks, and so whole lines of a user. Paths with control characters are left out.
 pub(in crate::probe) fn unix_listeners() -> io::Result<Vec<(u64, PathBuf)>> {
     let request = UnixRequest { state_flags: unix::StateFlags::LISTEN, inode: 0, show_flags: ShowFlags::NAME, cookie: [0xff; 8] };
-    ask(NETLINK_SOCK_DIAG, SockDiagMessage::UnixRequest(request), true, |answer| {
+    query(NETLINK_SOCK_DIAG, SockDiagMessage::UnixRequest(request), true, |answer| {
         let SockDiagMessage::UnixResponse(socket) = answer else { return None };
         let path = socket.nlas.iter().find_map(|nla| match nla {
             unix::nlas::Nla::Name(UnixDiagName::Pathname(path)) => Some(PathBuf::from(path)),
@@ -166,7 +166,7 @@ fn dump(family: u8, states: &StateFlags, extensions: &ExtensionFlags) -> io::Res
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
     let question =
         InetRequest { family, protocol: IPPROTO_TCP, extensions: extensions.clone(), states: states.clone(), socket_id };
-    ask(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), true, |answer| match answer {
+    query(NETLINK_SOCK_DIAG, SockDiagMessage::InetRequest(question), true, |answer| match answer {
         SockDiagMessage::InetResponse(response) => Some(*response),
         _ => None,
     })

@@ -209,8 +209,8 @@ impl Context<'_> {
     /// Pairs of `ssl_certificate` and `ssl_certificate_key`, in order.
     fn certificates(&mut self, directives: &[Directive]) -> Vec<(String, String)> {
         let paths = |name: &str| -> Vec<String> {
-            let given = directives.iter().filter(|d| d.name == name).filter_map(|d| d.args.first());
-            given
+            let values = directives.iter().filter(|d| d.name == name).filter_map(|d| d.args.first());
+            values
                 .filter(|p| !p.contains('$') && !p.starts_with("data:") && !p.starts_with("engine:"))
                 .map(|p| absolute(p, self.main))
                 .collect()
@@ -258,21 +258,21 @@ fn formats(directives: &[Directive]) -> Vec<(String, String)> {
 
 /// `[::]:443`, `127.0.0.1:80`, `8080`, `unix:/run/x`, `localhost:80`.
 pub(super) fn listen(args: &[String], stream: bool) -> Option<Listen> {
-    let place = args.first()?;
+    let address = args.first()?;
     let has = |word: &str| args.iter().skip(1).any(|a| a == word);
     // with the PROXY protocol the clients are load balancers: others receive no certificate there
     let ssl = has("ssl") && !has("proxy_protocol");
     let mut listen = Listen { address: None, port: 0, unix: None, ssl, udp: has("udp") || has("quic") };
-    if let Some(path) = place.strip_prefix("unix:") {
+    if let Some(path) = address.strip_prefix("unix:") {
         listen.unix = Some(path.to_owned());
         return Some(listen);
     }
-    if let Ok(port) = place.parse() {
+    if let Ok(port) = address.parse() {
         listen.address = Some(Ipv4Addr::UNSPECIFIED.into());
         listen.port = port;
         return Some(listen);
     }
-    let (host, port) = host_and_port(place);
+    let (host, port) = host_and_port(address);
     listen.port = port.or(if stream { None } else { Some(80) })?;
     listen.address = match host {
         "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
@@ -361,9 +361,9 @@ fn servers<'a>(name: &'a str, group: &'a Directive) -> impl Iterator<Item = Back
     // a balancer in Lua selects the peer at run time
     let fixed = !group.block.iter().any(|d| d.name.starts_with("balancer_by_lua"));
     group.block.iter().filter(move |d| fixed && d.name == "server" && !d.args.iter().any(|a| a == "down")).filter_map(move |d| {
-        let place = d.args.first()?;
-        let unix = place.strip_prefix("unix:").map(str::to_owned);
-        let (host, port) = if unix.is_some() { ("", None) } else { host_and_port(place) };
+        let address = d.args.first()?;
+        let unix = address.strip_prefix("unix:").map(str::to_owned);
+        let (host, port) = if unix.is_some() { ("", None) } else { host_and_port(address) };
         Some(Backend {
             group: Some(name.to_owned()),
             host: host.to_ascii_lowercase(),
@@ -377,9 +377,9 @@ fn servers<'a>(name: &'a str, group: &'a Directive) -> impl Iterator<Item = Back
 
 /// Whether a listener at `listener` serves a `listen` address of the configuration.
 #[must_use]
-pub fn serves(listener: IpAddr, wanted: IpAddr) -> bool {
+pub fn serves(listener: IpAddr, configured: IpAddr) -> bool {
     let any6 = listener == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    listener == wanted || any6 || (wanted.is_ipv4() && listener == IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    listener == configured || any6 || (configured.is_ipv4() && listener == IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 #[cfg(test)]

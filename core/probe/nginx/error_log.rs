@@ -159,8 +159,8 @@ mod tests {
         let kinds: Vec<(&str, u64)> = e.signals.iter().map(|s| (s.kind.as_str(), s.count)).collect();
         assert_eq!(kinds, [("refused", 2), ("connections-exhausted", 1), ("timed-out", 1)]);
         assert_eq!(e.upstreams, BTreeMap::from([("172.18.0.3:8080".to_owned(), 2), ("172.18.0.9:80".to_owned(), 1)]));
-        let said = serde_json::to_string(&e).unwrap();
-        assert!(!said.contains("canary") && !said.contains("10.0.0.1"), "{said}");
+        let json = serde_json::to_string(&e).unwrap();
+        assert!(!json.contains("canary") && !json.contains("10.0.0.1"), "{json}");
         assert!(e.signals[0].last.ends_with("server: a.org, upstream: 172.18.0.3:8080"), "{}", e.signals[0].last);
     }
 

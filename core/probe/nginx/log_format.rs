@@ -63,7 +63,7 @@ impl LogFormat {
 
     /// Whether lines contain a time.
     #[must_use]
-    pub fn tells_time(&self) -> bool {
+    pub fn has_time(&self) -> bool {
         self.time.is_some()
     }
 
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!((f.status(line), f.time(line).unwrap().as_millisecond()), (Some(504), 1_795_264_632_500));
         assert_eq!(f.field(line, "upstream_addr"), Some(&b"10.0.0.3:80, 10.0.0.4:80"[..]));
         assert!(LogFormat::new("$remote_addr $request").is_none());
-        assert!(!LogFormat::new("$status").unwrap().tells_time());
+        assert!(!LogFormat::new("$status").unwrap().has_time());
     }
 
     proptest::proptest! {

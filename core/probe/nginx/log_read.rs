@@ -174,9 +174,9 @@ pub(super) fn window(
     Ok(log)
 }
 
-/// Counts all of these files, on all processors, for at most `patience`. Unreadable files are named in the list of errors.
-pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: Duration) -> (Requests, u64, Vec<String>) {
-    let until = Instant::now() + patience;
+/// Counts all of these files, on all processors, for at most `time_limit`. Unreadable files are named in the list of errors.
+pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, time_limit: Duration) -> (Requests, u64, Vec<String>) {
+    let until = Instant::now() + time_limit;
     let mut problems = Vec::new();
     let mut tasks = Vec::new();
     let mut size = 0;
@@ -200,7 +200,7 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(tasks.len().max(1));
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut mine = Requests::default();
+                let mut counted = Requests::default();
                 let mut failed = Vec::new();
                 let mut buffer = Vec::new();
                 while let Some((file, path, part)) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -209,15 +209,15 @@ pub(super) fn whole(root: &Root, paths: &[String], scanner: &Scanner, patience: 
                         continue;
                     }
                     let read = match part {
-                        Some(start) => part_of(file, *start, scanner, &mut buffer, &mut mine),
-                        None => packed(file, scanner, &mut mine),
+                        Some(start) => part_of(file, *start, scanner, &mut buffer, &mut counted),
+                        None => packed(file, scanner, &mut counted),
                     };
                     if let Err(e) = read {
                         failed.push(format!("{path}: {e}"));
                     }
                 }
                 if let Ok(mut result) = result.lock() {
-                    result.0.add(&mine);
+                    result.0.add(&counted);
                     result.1.append(&mut failed);
                 }
             });

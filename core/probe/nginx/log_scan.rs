@@ -45,13 +45,13 @@ impl Requests {
         for (status, n) in &other.failed {
             *self.failed.entry(*status).or_default() += n;
         }
-        for (mine, theirs) in [
+        for (counts, added) in [
             (&mut self.by_upstream, &other.by_upstream),
             (&mut self.by_host, &other.by_host),
             (&mut self.by_path, &other.by_path),
         ] {
-            for (key, n) in theirs {
-                count(mine, key, *n);
+            for (key, n) in added {
+                count(counts, key, *n);
             }
         }
     }

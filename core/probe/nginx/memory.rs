@@ -34,12 +34,12 @@ pub fn known_addresses(io: &Io, pid: i32, ports: &[u16]) -> Option<(BTreeSet<(Ip
     for (start, end) in maps.lines().filter_map(private) {
         let mut at = start;
         while at < end && left > 0 {
-            let want = usize::try_from((end - at).min(CHUNK_BYTES as u64)).unwrap_or(CHUNK_BYTES);
-            let Ok(n @ 1..) = memory.read_at(&mut buffer[..want], at) else { break };
+            let len = usize::try_from((end - at).min(CHUNK_BYTES as u64)).unwrap_or(CHUNK_BYTES);
+            let Ok(n @ 1..) = memory.read_at(&mut buffer[..len], at) else { break };
             addresses(&buffer[..n], &needles, &mut found);
             left = left.saturating_sub(n as u64);
             // an address that is split between two chunks is complete in the second
-            let step = if n == want && at + (n as u64) < end { n.saturating_sub(MAX_ADDRESS_BYTES).max(1) } else { n };
+            let step = if n == len && at + (n as u64) < end { n.saturating_sub(MAX_ADDRESS_BYTES).max(1) } else { n };
             at += step as u64;
         }
     }
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn address_in_own_heap_is_found() {
         // created at run time, so that it is on the heap
-        let mine = format!("{}.{}.0.7:{}", 10, 250, 4711).into_boxed_str();
+        let sample = format!("{}.{}.0.7:{}", 10, 250, 4711).into_boxed_str();
         let me = i32::try_from(std::process::id()).unwrap();
         let (known, _) = known_addresses(&Io::for_test(), me, &[4711]).unwrap();
-        assert!(known.contains(&("10.250.0.7".parse().unwrap(), 4711)), "{mine} {known:?}");
+        assert!(known.contains(&("10.250.0.7".parse().unwrap(), 4711)), "{sample} {known:?}");
     }
 
     proptest::proptest! {

@@ -173,9 +173,9 @@ pub async fn run_test(
     let ended = super::servers::run_for(docker, container, process, argv, &[], TEST_TIMEOUT).await;
     let ended = ended.map(|e| (e.code == Some(0), e.stderr + &e.stdout));
     match ended {
-        Ok((passes, said)) => {
+        Ok((passes, text)) => {
             tested.passes = passes;
-            tested.says = said
+            tested.says = text
                 .lines()
                 .map(|l| without_prefix(l).chars().take(400).collect::<String>())
                 .filter(|l| !l.is_empty() && !l.contains("syntax is ok") && !l.contains("test is successful"))
@@ -293,7 +293,7 @@ impl Nginx {
                     return Ok(None);
                 }
                 let mut requests = Requests::default();
-                if !counting.format().tells_time() {
+                if !counting.format().has_time() {
                     return Err(std::io::Error::other("its log_format contains no time"));
                 }
                 let tail = log_read::window(&root, &path, now, window, &|l| counting.format().time(l))?;

@@ -39,9 +39,9 @@ pub(super) fn arguments(title: &str) -> Arguments {
     let mut i = 0;
     while i < words.len() {
         let value = |from: usize| -> (String, usize) {
-            let taken: Vec<&str> =
+            let values: Vec<&str> =
                 words[from..].iter().copied().take_while(|w| !matches!(*w, "-c" | "-p" | "-g" | "-e" | "-q")).collect();
-            (taken.join(" "), taken.len())
+            (values.join(" "), values.len())
         };
         let slot = match words[i] {
             "-c" => &mut arguments.file,
@@ -52,9 +52,9 @@ pub(super) fn arguments(title: &str) -> Arguments {
                 continue;
             }
         };
-        let (text, taken) = value(i + 1);
+        let (text, count) = value(i + 1);
         *slot = Some(text).filter(|t| !t.is_empty());
-        i += 1 + taken;
+        i += 1 + count;
     }
     arguments
 }

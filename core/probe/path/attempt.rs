@@ -82,9 +82,9 @@ impl Attempt {
         self.send(bytes, FULL_TIMEOUT, again)
     }
 
-    fn send(&mut self, bytes: &[u8], patience: Duration, again: u32) -> Progress {
+    fn send(&mut self, bytes: &[u8], timeout: Duration, again: u32) -> Progress {
         let before = self.info().retransmitted;
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         let mut rest = bytes;
         let mut in_vain_since = None;
         loop {
@@ -116,11 +116,11 @@ impl Attempt {
         }
     }
 
-    /// Waits for a response: at most `patience` for its beginning, until `enough` bytes have arrived, or until it pauses.
-    pub(super) fn answer(&mut self, patience: Duration, enough: u64) -> Answer {
+    /// Waits for a response: at most `timeout` for its beginning, until `enough` bytes have arrived, or until it pauses.
+    pub(super) fn answer(&mut self, timeout: Duration, enough: u64) -> Answer {
         let mut answer = Answer::default();
         let started = Instant::now();
-        let mut until = started + patience;
+        let mut until = started + timeout;
         let mut buffer = [0; 4096];
         while answer.bytes < enough {
             match self.stream.read(&mut buffer) {

@@ -9,7 +9,7 @@
 //! databases.
 
 mod attempt;
-mod greeting;
+mod payload;
 mod search;
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::netns::ConnectError;
 use super::{ProbeError, lag, netns};
 
-pub use greeting::{Protocol, protocol_of};
+pub use payload::{Protocol, protocol_of};
 
 /// Limit of data sent to a peer in one run, in bytes, including retransmissions.
 pub const MAX_SENT_BYTES: u64 = 16 << 10;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{Answer, Attempt, Progress, overhead};
-use super::{MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, PathTest, Peer, greeting};
+use super::{MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, PathTest, Peer, payload};
 
 /// Data of the first, small packet, in bytes.
 const SMALL_BYTES: usize = 300;
@@ -50,12 +50,12 @@ pub(super) fn search(peer: &Peer, guess: Option<u32>, thorough: bool) -> PathTes
     tried.full = first.full_packet(&before);
     tried.path_mtu = (before.path_mtu, before.path_mtu);
     let length = SMALL_BYTES + (before.send_mss + TAIL_BYTES) as usize;
-    let Some(words) = greeting::words(&peer.speech, length) else {
+    let Some(data) = payload::build(&peer.speech, length) else {
         tried.out = PathResult::unclear("nothing is sent to this port");
         count(&first, &mut tried);
         return tried;
     };
-    let (small, rest) = words.split_at(SMALL_BYTES.min(words.len()));
+    let (small, rest) = data.split_at(SMALL_BYTES.min(data.len()));
     let progress = match first.send_small(small) {
         Progress::Acknowledged => first.send_full(rest, 2),
         Progress::Stuck { .. } => {
@@ -111,8 +111,8 @@ fn out_fits(peer: &Peer, size: u32, tried: &mut PathTest) -> Option<bool> {
     let info = attempt.info();
     // the peer may request still smaller segments
     let fits = attempt.full_packet(&info) == size;
-    let words = greeting::words(&peer.speech, (info.send_mss + TAIL_BYTES) as usize)?;
-    let progress = attempt.send_full(words.get(..(info.send_mss + TAIL_BYTES) as usize)?, 1);
+    let data = payload::build(&peer.speech, (info.send_mss + TAIL_BYTES) as usize)?;
+    let progress = attempt.send_full(data.get(..(info.send_mss + TAIL_BYTES) as usize)?, 1);
     count(&attempt, tried);
     match progress {
         Progress::Acknowledged => fits.then_some(true),
@@ -132,7 +132,7 @@ fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut PathTest) -> P
         return PathResult::unclear(format!("the answer was only {} bytes", answer.bytes));
     }
     // a slow server is no suspicion, unless the test was requested explicitly
-    if !thorough && !answer.behind_gap && matches!(peer.speech, greeting::Protocol::Http { .. }) {
+    if !thorough && !answer.behind_gap && matches!(peer.speech, payload::Protocol::Http { .. }) {
         return PathResult::unclear("it did not reply immediately");
     }
     let enough = u64::from(tried.full);
@@ -142,10 +142,10 @@ fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut PathTest) -> P
     if small.bytes <= answer.bytes {
         return PathResult::unclear("it does not answer");
     }
-    let patience = small.first.unwrap_or(ANSWER_TIMEOUT) * 3 + Duration::from_millis(300);
+    let timeout = small.first.unwrap_or(ANSWER_TIMEOUT) * 3 + Duration::from_millis(300);
     let overhead = overhead(peer.address.is_ipv6());
     let fits = |size: u32, tried: &mut PathTest| {
-        let came = answer_with(peer, size.checked_sub(overhead)?, patience, enough, tried)?;
+        let came = answer_with(peer, size.checked_sub(overhead)?, timeout, enough, tried)?;
         Some(came.bytes >= small.bytes)
     };
     // once more with full segments: only then the size is the cause
@@ -158,11 +158,11 @@ fn back(peer: &Peer, answer: &Answer, thorough: bool, tried: &mut PathTest) -> P
 }
 
 /// Response if both ends send segments of at most `mss`.
-fn answer_with(peer: &Peer, mss: u32, patience: Duration, enough: u64, tried: &mut PathTest) -> Option<Answer> {
+fn answer_with(peer: &Peer, mss: u32, timeout: Duration, enough: u64, tried: &mut PathTest) -> Option<Answer> {
     let mut attempt = connect(peer, Some(mss), tried).ok()?;
-    let words = greeting::words(&peer.speech, SMALL_BYTES)?;
-    let said = attempt.send_small(&words);
-    let answer = (said == Progress::Acknowledged).then(|| attempt.answer(patience, enough));
+    let data = payload::build(&peer.speech, SMALL_BYTES)?;
+    let sent = attempt.send_small(&data);
+    let answer = (sent == Progress::Acknowledged).then(|| attempt.answer(timeout, enough));
     count(&attempt, tried);
     answer
 }
@@ -208,26 +208,26 @@ mod tests {
     use super::*;
 
     fn found(path: u32, lost: u32, guess: Option<u32>) -> ((Option<u32>, u32), u32) {
-        let mut asked = 0;
+        let mut attempts = 0;
         let found = narrow(
             lost,
             guess,
             |size, tried| {
-                asked += 1;
+                attempts += 1;
                 tried.sent += u64::from(if size <= path { size } else { size * 2 });
                 Some(size <= path)
             },
             &mut PathTest::default(),
         );
-        (found, asked)
+        (found, attempts)
     }
 
     #[test]
     fn size_is_found_in_few_steps() {
         assert_eq!(found(1450, 1500, Some(1450)), ((Some(1450), 1460), 2));
         for path in [1280, 1358, 1380, 1400, 1420, 1442, 1450, 1492] {
-            let ((arrived, lost), asked) = found(path, 1500, None);
-            assert!(arrived.is_none_or(|a| a <= path) && lost > path && asked <= 5, "{path}: {arrived:?} {lost} {asked}");
+            let ((arrived, lost), attempts) = found(path, 1500, None);
+            assert!(arrived.is_none_or(|a| a <= path) && lost > path && attempts <= 5, "{path}: {arrived:?} {lost} {attempts}");
         }
         assert_eq!(found(1400, 1500, None).0, (Some(1400), 1410));
         assert_eq!(found(500, 1500, None).0.0, None);

@@ -79,7 +79,7 @@ fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<De
     let mut starts: Vec<u32> = Vec::with_capacity(text.len() + 1);
     let mut changed = false;
     let mut at = 0;
-    let place =
+    let origin_of =
         |at: usize| outer.map_or(u32::try_from(at).unwrap_or(u32::MAX), |o| o.origin.get(at).copied().unwrap_or(u32::MAX));
     while at < text.len() {
         let rest = &text[at..];
@@ -93,7 +93,7 @@ fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<De
         match one {
             Some((code, length, true)) => {
                 bytes.push(u8::try_from(code).unwrap_or(b'?'));
-                starts.push(place(at));
+                starts.push(origin_of(at));
                 at += length;
                 changed = true;
             }
@@ -101,18 +101,18 @@ fn decode(text: &[u8], outer: Option<&Decoded>, encoding: Encoding) -> Option<De
                 let mut buffer = [0; 4];
                 let encoded = char::from_u32(code).unwrap_or('\u{fffd}').encode_utf8(&mut buffer);
                 bytes.extend_from_slice(encoded.as_bytes());
-                starts.extend(std::iter::repeat_n(place(at), encoded.len()));
+                starts.extend(std::iter::repeat_n(origin_of(at), encoded.len()));
                 at += length;
                 changed = true;
             }
             None => {
                 bytes.push(rest[0]);
-                starts.push(place(at));
+                starts.push(origin_of(at));
                 at += 1;
             }
         }
     }
-    starts.push(place(text.len()));
+    starts.push(origin_of(text.len()));
     changed.then_some(Decoded { bytes, origin: starts })
 }
 

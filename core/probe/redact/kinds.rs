@@ -9,7 +9,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::names::{self, Class, MAX_NAME_BYTES};
 use super::spans::Spans;
-use super::values::{self, Around, is_blank, is_quote, skip_blanks, until};
+use super::values::{self, ValueContext, is_blank, is_quote, skip_blanks, until};
 use super::{lines, options, tokens, urls};
 
 /// Kind of a position where a secret may follow.
@@ -232,9 +232,9 @@ impl Search<'_> {
         let next = self.at(sign + 1);
         let lower = self.text[from..to].to_ascii_lowercase();
         let query = lower.ends_with(b"accesssignature") || lower.ends_with(b"access_signature");
-        let around = Around { start: from, quote: quote.filter(|_| !closed), query, ..Around::default() };
+        let context = ValueContext { start: from, quote: quote.filter(|_| !closed), query, ..ValueContext::default() };
         match self.at(sign) {
-            Some(b'=') if next == Some(b'>') => self.value(sign + 2, class, b'>', around),
+            Some(b'=') if next == Some(b'>') => self.value(sign + 2, class, b'>', context),
             Some(b'=') if matches!(next, Some(b'=' | b'~')) => {}
             Some(b'=') => {
                 let spaced = sign > i && next.is_some_and(is_blank);
@@ -245,15 +245,15 @@ impl Search<'_> {
                 let entry = self.form == Form::Environment && self.before(from).is_none_or(|b| b == b'\n');
                 let whole_line = spaced && self.begins_line(from);
                 let list = self.before(self.blanks_before(from)) == Some(b';');
-                self.value(sign + 1, class, b'=', Around { whole_line, entry, list, ..around });
+                self.value(sign + 1, class, b'=', ValueContext { whole_line, entry, list, ..context });
             }
             Some(b':') if next == Some(b':') => {}
-            Some(b':') if next == Some(b'=') => self.value(sign + 2, class, b'=', around),
+            Some(b':') if next == Some(b'=') => self.value(sign + 2, class, b'=', context),
             // `arn:aws:secretsmanager:…:secret:name`, `https://x-access-token:…@host`
             Some(b':') if self.before(from) == Some(b':') || self.text[..from].ends_with(b"://") => {}
             Some(b':') => {
                 let whole_line = next.is_some_and(is_blank) && self.begins_line(from);
-                self.value(sign + 1, class, b':', Around { whole_line, ..around });
+                self.value(sign + 1, class, b':', ValueContext { whole_line, ..context });
             }
             Some(b'>') if self.before(from) == Some(b'<') => {
                 let end = until(&self.text[..self.text.len().min(sign + values::MAX_VALUE_BYTES)], sign + 1, |b| b == b'<');
@@ -264,10 +264,10 @@ impl Search<'_> {
             Some(b',') if self.is_first_of_pair(from, closed) => {
                 let at = until(self.text, sign + 1, |b| !b.is_ascii_whitespace());
                 if self.at(at + 1) != Some(b'-') || self.text[from] != b'-' {
-                    self.value(at, class, b',', around);
+                    self.value(at, class, b',', context);
                 }
             }
-            Some(b'(') if sign == to && next.is_some_and(is_quote) => self.value(sign + 1, class, b'=', around),
+            Some(b'(') if sign == to && next.is_some_and(is_quote) => self.value(sign + 1, class, b'=', context),
             _ if self.paired(i, class) => {}
             Some(_) if sign > i || (self.form != Form::Text && self.at(i) == Some(b'\n')) => {
                 self.spaced(from, to, sign, class, directive, closed);
@@ -317,20 +317,20 @@ impl Search<'_> {
                     sign + 1,
                     class,
                     b':',
-                    Around { start: word, whole_line: self.begins_line(word), ..Around::default() },
+                    ValueContext { start: word, whole_line: self.begins_line(word), ..ValueContext::default() },
                 );
             }
-            Some(b'=') => self.value(sign + 1, class, b'=', Around { start: word, ..Around::default() }),
+            Some(b'=') => self.value(sign + 1, class, b'=', ValueContext { start: word, ..ValueContext::default() }),
             _ => return false,
         }
         true
     }
 
     /// Parses the value at `at`, after blanks. `sign`: the character between it and its name.
-    fn value(&mut self, at: usize, class: Class, sign: u8, around: Around) {
+    fn value(&mut self, at: usize, class: Class, sign: u8, context: ValueContext) {
         match class {
-            Class::Authorization => return self.authorization(at, around),
-            Class::Cookie if sign != b'=' => return self.cookie(at, around),
+            Class::Authorization => return self.authorization(at, context),
+            Class::Cookie if sign != b'=' => return self.cookie(at, context),
             _ => {}
         }
         let mut at = skip_blanks(self.text, at);
@@ -347,7 +347,7 @@ impl Search<'_> {
             None | Some(b'\n' | b'\r') => {}
             Some(quote) if is_quote(quote) => {
                 // inside a string in quotes of this kind, the quote ends that string
-                if around.quote != Some(quote) {
+                if context.quote != Some(quote) {
                     self.quoted(at, class, sign);
                 }
             }
@@ -355,7 +355,7 @@ impl Search<'_> {
             Some(b'{') if self.at(at + 1) == Some(b'{') => {}
             Some(b'{') if sign == b'=' && self.value_in_braces(at, class) => {}
             Some(b'{') if sign != b'=' => {}
-            Some(b'|' | b'>') if sign == b':' && self.block(at, around.start) => {}
+            Some(b'|' | b'>') if sign == b':' && self.block(at, context.start) => {}
             // `<your password>`
             Some(b'<') if self.text[at..self.text.len().min(at + 48)].contains(&b'>') => {}
             // `$(command)`
@@ -367,7 +367,7 @@ impl Search<'_> {
                     Class::Login => {
                         until(&self.text[..values::word_end(self.text, at)], at, |b| is_quote(b) || b == b']' || b == b'}')
                     }
-                    _ => values::unquoted_end(self.text, at, around),
+                    _ => values::unquoted_end(self.text, at, context),
                 };
                 let word = &self.text[at..values::word_end(self.text, at).min(end)];
                 let prose = sign == b':' && is_blank(self.before(at).unwrap_or(b' ')) && values::is_statement(word);
@@ -527,7 +527,7 @@ impl Search<'_> {
             let end = values::closing_quote(self.text, at);
             let inner = &self.text[at + 1..end];
             match class {
-                Class::Authorization => self.authorization(at, Around { start: from, ..Around::default() }),
+                Class::Authorization => self.authorization(at, ValueContext { start: from, ..ValueContext::default() }),
                 Class::Password if directive || option || (!closed && first != b'`') => self.judge(at + 1, end, class, b' '),
                 _ if directive || (option && certain) => self.judge(at + 1, end, class, b' '),
                 _ if self.is_redis_auth(from, to) => lines::redis_auth(self, at),
@@ -541,7 +541,7 @@ impl Search<'_> {
         let name_is = |name: &[u8]| self.text[from..to].eq_ignore_ascii_case(name);
         if option && certain {
             if first != b'-' && !values::is_statement(word) {
-                let end = values::unquoted_end(self.text, at, Around { start: from, ..Around::default() });
+                let end = values::unquoted_end(self.text, at, ValueContext { start: from, ..ValueContext::default() });
                 self.judge(at, end, class, b' ');
             }
         } else if option && class == Class::Weak && word.contains(&b':') && memchr::memmem::find(word, b"://").is_none() {
@@ -551,7 +551,7 @@ impl Search<'_> {
             let second = skip_blanks(self.text, end);
             self.judge(second, values::word_end(self.text, second), class, b' ');
         } else if directive || (certain && (self.is_short_secret)(word)) {
-            let end = values::unquoted_end(self.text, at, Around { start: from, ..Around::default() });
+            let end = values::unquoted_end(self.text, at, ValueContext { start: from, ..ValueContext::default() });
             self.judge(at, end, class, b' ');
         } else if class == Class::Login || self.text[..from].trim_ascii_end().ends_with(b"stats") {
             // `stats auth admin:secret`
@@ -636,23 +636,23 @@ impl Search<'_> {
     }
 
     /// End of a header: the quote around it, or the end of the line.
-    fn header_end(&self, at: usize, around: Around) -> usize {
+    fn header_end(&self, at: usize, context: ValueContext) -> usize {
         let line = values::line_end(self.text, at).min(at + values::MAX_VALUE_BYTES);
-        match around.quote {
+        match context.quote {
             Some(quote) => until(&self.text[..line], at, |b| b == quote),
             None => line,
         }
     }
 
     /// Parses the text after the scheme of `Authorization: Basic …`.
-    fn authorization(&mut self, at: usize, around: Around) {
+    fn authorization(&mut self, at: usize, context: ValueContext) {
         let mut at = skip_blanks(self.text, at);
-        let mut end = self.header_end(at, around);
+        let mut end = self.header_end(at, context);
         if self.at(at) == Some(b'[') {
             end = until(&self.text[..end], at, |b| b == b']');
             at += 1;
         }
-        if self.at(at).is_some_and(is_quote) && around.quote != self.at(at) {
+        if self.at(at).is_some_and(is_quote) && context.quote != self.at(at) {
             end = values::closing_quote(self.text, at);
             at += 1;
         }
@@ -684,10 +684,10 @@ impl Search<'_> {
     }
 
     /// Parses all of `Cookie: name=value; …`.
-    fn cookie(&mut self, at: usize, around: Around) {
+    fn cookie(&mut self, at: usize, context: ValueContext) {
         let mut at = skip_blanks(self.text, at);
-        let mut end = self.header_end(at, around);
-        if self.at(at).is_some_and(is_quote) && around.quote != self.at(at) {
+        let mut end = self.header_end(at, context);
+        if self.at(at).is_some_and(is_quote) && context.quote != self.at(at) {
             end = values::closing_quote(self.text, at);
             at += 1;
         }

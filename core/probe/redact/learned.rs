@@ -149,7 +149,7 @@ impl Learned {
     }
 
     /// Registers a name that is shown even if it is used as a password.
-    pub(super) fn know_name(&self, name: &str) {
+    pub(super) fn register_name(&self, name: &str) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.names.insert(name.to_owned()) {
             inner.name_finder = None;
@@ -183,8 +183,8 @@ impl Learned {
     pub(super) fn find(&self, text: &[u8]) -> Spans {
         let (found, worth_it) = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            let (found, places) = inner.find(text);
-            let searched = self.searched.fetch_add(places.saturating_mul(inner.fresh.len()), Ordering::Relaxed);
+            let (found, candidates) = inner.find(text);
+            let searched = self.searched.fetch_add(candidates.saturating_mul(inner.fresh.len()), Ordering::Relaxed);
             (found, searched > inner.patterns.len().saturating_mul(AUTOMATON_THRESHOLD))
         };
         if worth_it {
@@ -230,11 +230,11 @@ impl Inner {
 
     /// Positions of the patterns, and the number of candidate positions.
     fn find(&self, text: &[u8]) -> (Spans, usize) {
-        let (mut found, mut places) = (Vec::new(), 0);
+        let (mut found, mut candidates) = (Vec::new(), 0);
         let mut from = 0;
         while let Some(at) = self.beginnings.next(text, from) {
             from = at + 1;
-            places += 1;
+            candidates += 1;
             let longest = self.automaton.as_ref().and_then(|(automaton, forms)| {
                 let hit = automaton.find(Input::new(text).range(at..).anchored(Anchored::Yes))?;
                 Some((hit.len(), forms[hit.pattern().as_usize()]))
@@ -250,7 +250,7 @@ impl Inner {
             let shown = |span: &Range<usize>| names.iter().any(|n| n.start <= span.start && span.end <= n.end);
             found.into_iter().filter(|span| !shown(span)).for_each(|span| spans.push(span));
         }
-        (spans, places)
+        (spans, candidates)
     }
 
     /// The beginning of a secret at the end of a text that was cut there.
@@ -262,8 +262,8 @@ impl Inner {
         let text = dots.unwrap_or(text);
         let from = text.len().saturating_sub(2 * PIECE_BYTES);
         let begins_word = |at: &usize| *at == 0 || !text[at - 1].is_ascii_alphanumeric();
-        let places = std::iter::successors(self.beginnings.next(text, from), |at| self.beginnings.next(text, at + 1));
-        places
+        let positions = std::iter::successors(self.beginnings.next(text, from), |at| self.beginnings.next(text, at + 1));
+        positions
             .filter(begins_word)
             .find(|at| self.pieces.range(text[*at..].to_vec()..).next().is_some_and(|piece| piece.starts_with(&text[*at..])))
             .map(|at| at..text.len())
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn many_secrets_are_found_like_few() {
         let learned = Learned::default();
-        learned.know_name("shop_postgres");
+        learned.register_name("shop_postgres");
         for i in 0..1000 {
             learned.insert(&format!("secret-{i:04}"));
             // searched in between, as health logs are while others are still read
@@ -396,7 +396,7 @@ mod tests {
         learned.inner.write().unwrap_or_else(PoisonError::into_inner).build();
         assert_eq!(removed(&learned, "secret-0001-and-more").as_deref(), Some(REDACTED));
         // a name that is registered later is shown from then on
-        learned.know_name("secret-0002");
+        learned.register_name("secret-0002");
         assert_eq!(removed(&learned, "secret-0002 secret-0003").as_deref(), Some("secret-0002 [redacted]"));
     }
 
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn secret_within_a_name_stays_only_in_the_name() {
         let learned = Learned::default();
-        learned.know_name("canary-proxy");
+        learned.register_name("canary-proxy");
         learned.insert("canary");
         assert_eq!(removed(&learned, "canary-proxy sent canary").as_deref(), Some("canary-proxy sent [redacted]"));
     }

@@ -122,8 +122,8 @@ impl Redactor {
     }
 
     /// Registers the name of an object. It is shown even if it is used as a password, but only as a whole name.
-    pub fn know_name(&self, name: &str) {
-        self.learned.know_name(name);
+    pub fn register_name(&self, name: &str) {
+        self.learned.register_name(name);
     }
 
     /// Learns the secrets in a `NAME=value` list: values of secret names, and matches of secret patterns in the others, also
@@ -459,7 +459,7 @@ mod tests {
 
     fn redactor() -> Redactor {
         let r = Redactor::default();
-        r.know_name("shared_postgres");
+        r.register_name("shared_postgres");
         r.learn_environment([
             "POSTGRES_PASSWORD=postgres",
             "API_TOKEN=hunter2-canary",

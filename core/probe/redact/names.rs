@@ -327,14 +327,14 @@ const ABOUT: &[&str] = &[
 struct Words {
     bytes: [u8; MAX_NAME_BYTES],
     /// Start and end of each word, the last first.
-    places: [(u8, u8); MAX_WORDS],
+    ranges: [(u8, u8); MAX_WORDS],
     count: usize,
 }
 
 impl Words {
     fn of(name: &[u8]) -> Self {
         let name = &name[name.len().saturating_sub(MAX_NAME_BYTES)..];
-        let mut found = Self { bytes: [0; MAX_NAME_BYTES], places: [(0, 0); MAX_WORDS], count: 0 };
+        let mut found = Self { bytes: [0; MAX_NAME_BYTES], ranges: [(0, 0); MAX_WORDS], count: 0 };
         let mut end = name.len();
         for at in (0..name.len()).rev() {
             found.bytes[at] = name[at].to_ascii_lowercase();
@@ -352,14 +352,14 @@ impl Words {
 
     fn add(&mut self, start: usize, end: usize) {
         if start < end && self.count < MAX_WORDS {
-            self.places[self.count] = (u8::try_from(start).unwrap_or(0), u8::try_from(end).unwrap_or(0));
+            self.ranges[self.count] = (u8::try_from(start).unwrap_or(0), u8::try_from(end).unwrap_or(0));
             self.count += 1;
         }
     }
 
     /// The word `back` places before the last one.
     fn word(&self, back: usize) -> &str {
-        let (start, end) = if back < self.count { self.places[back] } else { (0, 0) };
+        let (start, end) = if back < self.count { self.ranges[back] } else { (0, 0) };
         std::str::from_utf8(&self.bytes[usize::from(start)..usize::from(end)]).unwrap_or_default()
     }
 }

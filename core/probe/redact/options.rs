@@ -349,25 +349,25 @@ fn from_literal(search: &mut Search<'_>, at: usize) {
 /// Parses `echo user:password | chpasswd`, `echo password | sudo -S`.
 fn piped(search: &mut Search<'_>, start: usize, end: usize) {
     /// Maximum distance of a preceding `echo`.
-    const MAX_LOOK_BACK: usize = 256;
+    const MAX_LOOKBACK: usize = 256;
     let text = search.text;
     let sudo = &text[start..end] == b"sudo";
-    let before = text[start.saturating_sub(MAX_LOOK_BACK)..start].trim_ascii_end();
+    let before = text[start.saturating_sub(MAX_LOOKBACK)..start].trim_ascii_end();
     let (Some(left), Some(n)) = (before.strip_suffix(b"|"), memchr::memmem::rfind(before, b"echo ")) else { return };
     if sudo && !command(search, end).iter().take(4).any(|w| text[w.clone()].starts_with(b"-") && text[w.clone()].contains(&b'S'))
     {
         return;
     }
-    let from = start.saturating_sub(MAX_LOOK_BACK) + n + 5;
-    let to = start.saturating_sub(MAX_LOOK_BACK) + left.trim_ascii_end().len();
+    let from = start.saturating_sub(MAX_LOOKBACK) + n + 5;
+    let to = start.saturating_sub(MAX_LOOKBACK) + left.trim_ascii_end().len();
     if from >= to {
         return;
     }
     let from = if text[from..to].starts_with(b"-n ") || text[from..to].starts_with(b"-e ") { from + 3 } else { from };
-    let said = inner(text, from..to);
-    match text[said.clone()].iter().position(|b| *b == b':').filter(|_| !sudo) {
-        Some(n) => secret(search, said.start + n + 1..said.end),
-        None if sudo => secret(search, said),
+    let output = inner(text, from..to);
+    match text[output.clone()].iter().position(|b| *b == b':').filter(|_| !sudo) {
+        Some(n) => secret(search, output.start + n + 1..output.end),
+        None if sudo => secret(search, output),
         None => {}
     }
 }

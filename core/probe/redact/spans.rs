@@ -28,14 +28,14 @@ impl Spans {
     pub(super) fn merged(mut self, text: &str) -> Vec<Range<usize>> {
         let earlier: Vec<usize> = memchr::memmem::find_iter(text.as_bytes(), REDACTED).collect();
         // a replacement of an earlier run is completely inside or outside of a span
-        let around = |at: usize| {
+        let enclosing = |at: usize| {
             let n = earlier.partition_point(|start| *start < at);
             let before = n.checked_sub(1).map(|n| earlier[n]..earlier[n] + REDACTED.len());
             before.filter(|r| r.end > at)
         };
         for span in &mut self.0 {
-            span.start = around(span.start).map_or(span.start, |r| r.start);
-            span.end = around(span.end).map_or(span.end, |r| r.end).min(text.len());
+            span.start = enclosing(span.start).map_or(span.start, |r| r.start);
+            span.end = enclosing(span.end).map_or(span.end, |r| r.end).min(text.len());
             while !text.is_char_boundary(span.start) {
                 span.start -= 1;
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 pub(super) const MAX_VALUE_BYTES: usize = 4096;
 
 /// Maximum distance of the preceding quote or bracket around a value.
-const MAX_LOOK_BACK: usize = 256;
+const MAX_LOOKBACK: usize = 256;
 
 pub(super) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
@@ -58,7 +58,7 @@ pub(super) fn closing_quote(text: &[u8], at: usize) -> usize {
     while i < end {
         match text[i] {
             b'\\' => i += 1,
-            b'\n' if i - at > MAX_LOOK_BACK || memchr::memchr(quote, &text[i..end]).is_none() => return i,
+            b'\n' if i - at > MAX_LOOKBACK || memchr::memchr(quote, &text[i..end]).is_none() => return i,
             b if b == quote => {
                 let doubled = text.get(i + 1) == Some(&quote) && quote == b'\'' && text.get(i + 2).is_some_and(|b| !is_end(*b));
                 if !doubled {
@@ -105,7 +105,7 @@ fn pair_follows(text: &[u8], at: usize, signs: &[u8], with_blanks: bool) -> bool
 
 /// Whether an opening sign before `at`, in the same line, is not closed yet. For quotes, open and close are the same.
 fn is_open(text: &[u8], at: usize, open: u8, close: u8) -> bool {
-    let start = at.saturating_sub(MAX_LOOK_BACK);
+    let start = at.saturating_sub(MAX_LOOKBACK);
     let line = text[start..at].iter().rposition(|b| *b == b'\n').map_or(start, |n| start + n + 1);
     let mut depth = 0_usize;
     for byte in &text[line..at] {
@@ -121,7 +121,7 @@ fn is_open(text: &[u8], at: usize, open: u8, close: u8) -> bool {
 /// The surroundings of a value.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each of which one kind of text has")]
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Around {
+pub(super) struct ValueContext {
     /// Beginning of the name of the value.
     pub(super) start: usize,
     /// A quote directly before the name: it encloses name and value.
@@ -137,8 +137,8 @@ pub(super) struct Around {
 }
 
 /// The end of the unquoted value at `at`.
-pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
-    if around.entry {
+pub(super) fn unquoted_end(text: &[u8], at: usize, context: ValueContext) -> usize {
+    if context.entry {
         return whole_line_end(text, at);
     }
     let end = text.len().min(at + MAX_VALUE_BYTES);
@@ -149,8 +149,8 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
         match text[i] {
             b'\n' | b'\r' => break,
             b if b.is_ascii_whitespace() => {
-                let goes_on = around.whole_line || around.quote.is_some() || (around.list && ends_in_list(text, i));
-                if !goes_on || pair_follows(text, i + 1, b"=", false) || (around.whole_line && next == Some(b'#')) {
+                let goes_on = context.whole_line || context.quote.is_some() || (context.list && ends_in_list(text, i));
+                if !goes_on || pair_follows(text, i + 1, b"=", false) || (context.whole_line && next == Some(b'#')) {
                     break;
                 }
             }
@@ -160,7 +160,7 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
                 None => {}
             },
             quote @ (b'"' | b'\'' | b'`') => {
-                let inside = || around.quote == Some(quote) || is_open(text, around.start, quote, quote);
+                let inside = || context.quote == Some(quote) || is_open(text, context.start, quote, quote);
                 let goes_on = next.is_some_and(|b| b.is_ascii_alphanumeric() || !(is_end(b) || is_quote(b) || inside()));
                 if !goes_on {
                     break;
@@ -168,9 +168,9 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
             }
             b',' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=:", false) => break,
             b';' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", true) => break,
-            b'&' if around.query => {}
+            b'&' if context.query => {}
             b'&' if next.is_none_or(|b| is_end(b) || is_quote(b)) || pair_follows(text, i + 1, b"=", false) => break,
-            b'#' if is_in_url(text, around.start) => break,
+            b'#' if is_in_url(text, context.start) => break,
             b'<' if next == Some(b'/') => break,
             open @ (b'(' | b'[' | b'{') => depth.push(open),
             close @ (b')' | b']' | b'}' | b'>') => {
@@ -182,7 +182,8 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
                 };
                 if depth.last() == Some(&open) {
                     depth.pop();
-                } else if is_open(text, around.start, open, close) && next.is_none_or(|b| is_end(b) || is_quote(b) || b == b'.') {
+                } else if is_open(text, context.start, open, close) && next.is_none_or(|b| is_end(b) || is_quote(b) || b == b'.')
+                {
                     break;
                 }
             }
@@ -198,7 +199,7 @@ pub(super) fn unquoted_end(text: &[u8], at: usize, around: Around) -> usize {
 
 /// Whether the value at `at` is an entry of a list with `;`: another entry follows in the same line.
 fn ends_in_list(text: &[u8], at: usize) -> bool {
-    let end = line_end(text, at).min(at + MAX_LOOK_BACK);
+    let end = line_end(text, at).min(at + MAX_LOOKBACK);
     memchr::memchr_iter(b';', &text[at..end]).any(|n| {
         let after = at + n + 1;
         after >= text.len() || is_end(text[after]) || is_quote(text[after]) || pair_follows(text, after, b"=", true)
@@ -516,40 +517,40 @@ struct Composition {
 
 impl Composition {
     fn of(word: &[u8]) -> Self {
-        let mut look = Self { digits: 0, lower: 0, upper: 0, symbols: 0, other: 0 };
+        let mut counts = Self { digits: 0, lower: 0, upper: 0, symbols: 0, other: 0 };
         for byte in word {
             match byte {
-                b'0'..=b'9' => look.digits += 1,
-                b'a'..=b'z' => look.lower += 1,
-                b'A'..=b'Z' => look.upper += 1,
-                b'!' | b'$' | b'%' | b'^' | b'&' | b'*' | b'#' | b'~' | b'?' => look.symbols += 1,
+                b'0'..=b'9' => counts.digits += 1,
+                b'a'..=b'z' => counts.lower += 1,
+                b'A'..=b'Z' => counts.upper += 1,
+                b'!' | b'$' | b'%' | b'^' | b'&' | b'*' | b'#' | b'~' | b'?' => counts.symbols += 1,
                 b'-' | b'_' | b'+' | b'=' => {}
-                _ => look.other += 1,
+                _ => counts.other += 1,
             }
         }
-        look
+        counts
     }
 }
 
 /// Whether a word is unlike the words of a sentence about a password: `hunter2`, `c4nary!`.
 pub(super) fn looks_like_password(word: &[u8]) -> bool {
     let bare = trimmed(word);
-    let look = Composition::of(bare);
-    let letters = look.lower + look.upper;
-    bare.len() >= 6 && letters >= 2 && (look.digits > 0 || look.symbols > 0) && look.other == 0 && !bare.starts_with(b"--")
+    let counts = Composition::of(bare);
+    let letters = counts.lower + counts.upper;
+    bare.len() >= 6 && letters >= 2 && (counts.digits > 0 || counts.symbols > 0) && counts.other == 0 && !bare.starts_with(b"--")
 }
 
 /// Whether the value is a long word of letters and digits: like a token, and unlike a word of a language.
 pub(super) fn looks_like_token(word: &[u8], shortest: usize) -> bool {
     let bare = trimmed(word);
-    let look = Composition::of(bare);
-    let letters = look.lower + look.upper;
+    let counts = Composition::of(bare);
+    let letters = counts.lower + counts.upper;
     let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'+' | b'=' | b'/' | b'.' | b'%' | b'~');
     bare.len() >= shortest
         && letters >= 2
-        && look.digits >= 2
+        && counts.digits >= 2
         && bare.iter().all(plain)
-        && !bare.contains(&b'/') | (look.lower > 0 && look.upper > 0 && !bare.starts_with(b"/"))
+        && !bare.contains(&b'/') | (counts.lower > 0 && counts.upper > 0 && !bare.starts_with(b"/"))
 }
 
 /// Whether a word has a long unbroken run of letters and digits: a token within a sentence, rather than the name of an object.
@@ -557,8 +558,8 @@ pub(super) fn looks_opaque(word: &[u8]) -> bool {
     /// Shorter runs are parts of names: the suffix of a pod name has 10 characters.
     const MIN_RUN: usize = 12;
     trimmed(word).split(|b| !b.is_ascii_alphanumeric()).any(|run| {
-        let look = Composition::of(run);
-        run.len() >= MIN_RUN && look.digits >= 2 && look.lower + look.upper >= 2
+        let counts = Composition::of(run);
+        run.len() >= MIN_RUN && counts.digits >= 2 && counts.lower + counts.upper >= 2
     })
 }
 

@@ -129,10 +129,10 @@ impl ConnectAddr {
 }
 
 /// Opens a connection.
-pub async fn open_connection(way: &ConnectAddr, timeout: Duration) -> Result<Result<Stream, ConnectError>, ProbeError> {
-    match &way.socket {
-        Socket::Tcp(address) => tcp(*address, way.inside, timeout).await,
-        Socket::Unix(path) => unix(path.clone(), way.inside, way.user, timeout).await,
+pub async fn open_connection(addr: &ConnectAddr, timeout: Duration) -> Result<Result<Stream, ConnectError>, ProbeError> {
+    match &addr.socket {
+        Socket::Tcp(address) => tcp(*address, addr.inside, timeout).await,
+        Socket::Unix(path) => unix(path.clone(), addr.inside, addr.user, timeout).await,
     }
 }
 
@@ -174,7 +174,7 @@ async fn unix(
 #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
 fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u32)>) -> std::io::Result<UnixStream> {
     // with the rights of the server and below its root: symbolic links resolve as they do for the server
-    let socket = Root::of_or_own(io, inside)?.place(path)?;
+    let socket = Root::of_or_own(io, inside)?.open_path(path)?;
     if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[])?;

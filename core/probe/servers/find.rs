@@ -75,7 +75,7 @@ fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) ->
 
 /// Whether `pid` shares the network namespace of this process; `None` if unknown.
 fn is_local(io: &Io, pid: i32) -> Option<bool> {
-    let of = |who: &str| io.read_link(format!("/proc/{who}/ns/net")).ok();
+    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
     if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
         return Some(its == own);
     }
@@ -121,11 +121,11 @@ pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
     children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
 }
 
-/// Paths of the entries of a directory as process `pid` sees it, at most `most`.
+/// Paths of the entries of a directory as process `pid` sees it, at most `limit`.
 #[must_use]
-pub fn entries_of(io: &Io, pid: i32, directory: &str, most: usize) -> Vec<String> {
+pub fn entries_of(io: &Io, pid: i32, directory: &str, limit: usize) -> Vec<String> {
     let names = Root::of(io, pid).map(|root| root.names(directory.as_ref())).unwrap_or_default();
-    names.into_iter().take(most).map(|name| format!("{directory}/{name}")).collect()
+    names.into_iter().take(limit).map(|name| format!("{directory}/{name}")).collect()
 }
 
 /// Process titles of the children of a process.

@@ -86,11 +86,11 @@ pub(super) fn password(
 /// Password from `~/.pgpass`: `host:port:database:user:password`, `*` for any, `\` before `:` and `\` (libpq-pgpass).
 #[must_use]
 pub(super) fn pgpass(text: &str, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
-    let wanted = [host, &port.to_string(), database, user].map(str::to_owned);
+    let expected = [host, &port.to_string(), database, user].map(str::to_owned);
     text.lines().filter(|l| !l.starts_with('#')).find_map(|line| {
         let fields = pgpass_fields(line);
         let (password, keys) = fields.split_last()?;
-        (keys.len() == 4 && keys.iter().zip(&wanted).all(|(k, w)| k == "*" || k == w)).then(|| password.clone())
+        (keys.len() == 4 && keys.iter().zip(&expected).all(|(k, w)| k == "*" || k == w)).then(|| password.clone())
     })
 }
 

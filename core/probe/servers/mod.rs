@@ -215,9 +215,9 @@ impl ServerHandle {
     /// Proof of identity that TLS has to provide, where TLS is required. A discovered process is proven by itself and often has a
     /// self-signed certificate; only PostgreSQL's `sslmode` states explicitly that the certificate counts.
     fn trust(&self) -> Option<&Trust> {
-        let wanted = self.login.as_ref().and_then(|l| l.tls.as_ref());
+        let required = self.login.as_ref().and_then(|l| l.tls.as_ref());
         let explicit = matches!(self.server.product, Product::Postgres | Product::Pgbouncer);
-        if self.server.process.is_some() && !explicit { wanted.map(|_| &Trust::Encrypted) } else { wanted }
+        if self.server.process.is_some() && !explicit { required.map(|_| &Trust::Encrypted) } else { required }
     }
 
     /// Whether clients on this host reach this server at the loopback's `port` without naming a host.
@@ -239,7 +239,7 @@ pub struct Servers {
     redis: Sessions<redis::Session>,
     postgres: Sessions<postgres::Session>,
     rabbitmq: Sessions<rabbitmq::Session>,
-    pages: web::Pages,
+    responses: web::Responses,
     pub(super) nginx_tests: Memo<String, super::nginx::ConfigTest>,
 }
 
@@ -300,7 +300,7 @@ impl ProbeCx {
 }
 
 /// Addresses of a server, in the order in which they are tried.
-async fn ways(known: &ServerHandle) -> Result<Vec<ConnectAddr>, SessionError> {
+async fn connect_addrs(known: &ServerHandle) -> Result<Vec<ConnectAddr>, SessionError> {
     let inside = known.server.process.map(|p| p.pid);
     if let Some((host, port)) = &known.server.address {
         if host.starts_with('/') {

@@ -30,13 +30,13 @@ pub(super) struct PeerConnection {
 /// configured address on this host, at a process of root, of the user that runs opsctl or of a service, unless `trust` proves it.
 /// A peer on another host can be proven by TLS only.
 pub(super) async fn reach(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     known: &ServerHandle,
     trust: Option<&Trust>,
 ) -> Result<Result<PeerConnection, SessionError>, ProbeError> {
     let expected =
         ExpectedPeer { process: known.server.process, product: known.server.product, is_seen: known.is_local.is_some() };
-    let (stream, proven) = match dial(way, expected).await? {
+    let (stream, proven) = match dial(addr, expected).await? {
         Ok(made) => made,
         Err(why) => return Ok(Err(why)),
     };
@@ -46,20 +46,20 @@ pub(super) async fn reach(
         Err(Unproven::Answers(doubt)) if expected.process.is_none() && trust.is_some_and(Trust::proves) => {
             Ok(PeerConnection { stream, doubt: Some(doubt) })
         }
-        Err(Unproven::Answers(why)) => Err(SessionError::Unproven { address: way.address(), why }),
+        Err(Unproven::Answers(why)) => Err(SessionError::Unproven { address: addr.address(), why }),
     })
 }
 
 /// Connects to a process, and proves that the connection ends there.
 pub(super) async fn reach_process(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     process: ServerProcess,
     product: Product,
 ) -> Result<Result<Stream, SessionError>, ProbeError> {
     let expected = ExpectedPeer { process: Some(process), product, is_seen: false };
-    Ok(dial(way, expected).await?.and_then(|(stream, proven)| match proven {
+    Ok(dial(addr, expected).await?.and_then(|(stream, proven)| match proven {
         Ok(()) => Ok(stream),
-        Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(SessionError::Unproven { address: way.address(), why }),
+        Err(Unproven::Login(why) | Unproven::Answers(why)) => Err(SessionError::Unproven { address: addr.address(), why }),
     }))
 }
 
@@ -74,9 +74,9 @@ struct ExpectedPeer {
 
 type Dialed = (Stream, Result<(), Unproven>);
 
-async fn dial(way: &ConnectAddr, expected: ExpectedPeer) -> Result<Result<Dialed, SessionError>, ProbeError> {
-    let address = way.address();
-    let stream = match open_connection(way, CONNECT_TIMEOUT).await? {
+async fn dial(addr: &ConnectAddr, expected: ExpectedPeer) -> Result<Result<Dialed, SessionError>, ProbeError> {
+    let address = addr.address();
+    let stream = match open_connection(addr, CONNECT_TIMEOUT).await? {
         Ok(stream) => stream,
         Err(why) => return Ok(Err(SessionError::unconnected(address, why))),
     };
@@ -84,7 +84,7 @@ async fn dial(way: &ConnectAddr, expected: ExpectedPeer) -> Result<Result<Dialed
         Ok(ends) => ends,
         Err(e) => return Ok(Err(SessionError::Closed { address, why: e.to_string() })),
     };
-    let inside = way.inside;
+    let inside = addr.inside;
     let proven = blocking::run("the peer of a connection", &address, READ_TIMEOUT, move |io| match ends {
         Ends::Unix(peer) => unix(io, peer, expected.process, expected.product).map_err(Unproven::Answers),
         Ends::Tcp(peer, own) => match expected.process {

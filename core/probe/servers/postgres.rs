@@ -16,7 +16,9 @@ use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
 use super::peer::{PeerConnection, reach};
 use super::tls::{self, Trust};
-use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, file_of, millis, user_of, ways};
+use super::{
+    Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, connect_addrs, file_of, millis, user_of,
+};
 use crate::model::{Product, Target};
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
@@ -62,7 +64,7 @@ impl Drop for Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostgresError {
     /// An error of the server: SQLSTATE and message.
-    Said {
+    Server {
         /// Five characters.
         sqlstate: String,
         /// Message.
@@ -75,7 +77,7 @@ pub enum PostgresError {
 impl std::fmt::Display for PostgresError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Said { message, .. } => f.write_str(message),
+            Self::Server { message, .. } => f.write_str(message),
             Self::Lost(why) => f.write_str(why),
         }
     }
@@ -98,7 +100,7 @@ impl Session {
 
     /// First column of every row.
     async fn texts(&self, sql: &str) -> Result<Vec<String>, PostgresError> {
-        let messages = self.ask(sql).await?;
+        let messages = self.execute(sql).await?;
         let first = |m: SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -108,7 +110,7 @@ impl Session {
 
     /// Rows of a command other than a query, such as `SHOW POOLS`, by column name.
     pub async fn show(&self, command: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, PostgresError> {
-        let messages = self.ask(command).await?;
+        let messages = self.execute(command).await?;
         let named = |m: SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(row) => {
                 let column = |(i, c): (usize, &tokio_postgres::SimpleColumn)| Some((c.name().to_owned(), row.get(i)?.to_owned()));
@@ -120,7 +122,7 @@ impl Session {
     }
 
     /// Executes one statement.
-    pub async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
+    pub async fn execute(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, PostgresError> {
         match tokio::time::timeout(QUERY_TIMEOUT, self.client.simple_query(sql)).await {
             Ok(Ok(messages)) => Ok(messages),
             Ok(Err(e)) => Err(no_answer(&e)),
@@ -147,13 +149,13 @@ pub enum Value {
 }
 
 /// Result of a custom query, on a separate connection because it may be slow and must not delay other checks. The server executes
-/// one statement, in a read-only transaction, and cancels it after `patience`.
+/// one statement, in a read-only transaction, and cancels it after `time_limit`.
 pub async fn value(
     cx: &ProbeCx,
     target: &Target,
     database: Option<&str>,
     query: &str,
-    patience: Duration,
+    time_limit: Duration,
 ) -> Result<Result<Value, QueryError>, ProbeError> {
     let known = cx.servers.known(target)?;
     let session = match Box::pin(open(known, cx, database)).await? {
@@ -162,22 +164,22 @@ pub async fn value(
     };
     if let Some(database) = database.filter(|d| *d != session.database) {
         let message = format!("there is no database {database}");
-        return Ok(Err(QueryError::Said(PostgresError::Said { sqlstate: "3D000".to_owned(), message })));
+        return Ok(Err(QueryError::Failed(PostgresError::Server { sqlstate: "3D000".to_owned(), message })));
     }
-    let said = |e: tokio_postgres::Error| QueryError::Said(no_answer(&e));
-    let limit = format!("SET statement_timeout = '{}ms'", patience.as_millis().max(1));
-    if let Err(why) = session.ask(&limit).await {
-        return Ok(Err(QueryError::Said(why)));
+    let failed = |e: tokio_postgres::Error| QueryError::Failed(no_answer(&e));
+    let limit = format!("SET statement_timeout = '{}ms'", time_limit.as_millis().max(1));
+    if let Err(why) = session.execute(&limit).await {
+        return Ok(Err(QueryError::Failed(why)));
     }
     // the extended protocol accepts one statement only; the line break ends a comment
     let sql = format!("SELECT answer.v::text FROM ({}\n) AS answer(v) LIMIT 2", query.trim().trim_end_matches(';'));
-    let rows = match session.client.query_typed(&sql, &[]).await.map_err(said) {
+    let rows = match session.client.query_typed(&sql, &[]).await.map_err(failed) {
         Ok(rows) => rows,
         Err(why) => return Ok(Err(why)),
     };
     Ok(match rows.as_slice() {
         [] => Ok(Value::Empty),
-        [row] => row.try_get(0).map(Value::One).map_err(said),
+        [row] => row.try_get(0).map(Value::One).map_err(failed),
         _ => Ok(Value::Several),
     })
 }
@@ -188,12 +190,12 @@ pub enum QueryError {
     /// There is no session.
     NoSession(SessionError),
     /// The query failed.
-    Said(PostgresError),
+    Failed(PostgresError),
 }
 
 fn no_answer(error: &tokio_postgres::Error) -> PostgresError {
     match error.as_db_error() {
-        Some(said) => PostgresError::Said { sqlstate: said.code().code().to_owned(), message: said.message().to_owned() },
+        Some(e) => PostgresError::Server { sqlstate: e.code().code().to_owned(), message: e.message().to_owned() },
         None => PostgresError::Lost(error.to_string()),
     }
 }
@@ -204,8 +206,8 @@ pub(super) async fn open(
     cx: &ProbeCx,
     database: Option<&str>,
 ) -> Result<Result<Session, SessionError>, ProbeError> {
-    let mut ways = match ways(known).await {
-        Ok(ways) => ways,
+    let mut addrs = match connect_addrs(known).await {
+        Ok(addrs) => addrs,
         Err(why) => return Ok(Err(why)),
     };
     let mut logins = logins(known, cx).await?;
@@ -218,21 +220,21 @@ pub(super) async fn open(
         Some(process) => blocking::run("a user", "/proc", CONNECT_TIMEOUT, move |io| user_of(io, process.pid)).await?,
         None => None,
     };
-    for way in &mut ways {
-        if matches!(way.socket, Socket::Unix(_)) {
-            way.user = peer;
+    for addr in &mut addrs {
+        if matches!(addr.socket, Socket::Unix(_)) {
+            addr.user = peer;
         }
     }
     let mut last = SessionError::NotListening;
-    'ways: for way in &ways {
+    'addrs: for addr in &addrs {
         for login in logins.iter().take(4) {
-            last = match log_in(way, login, known, cx).await? {
+            last = match log_in(addr, login, known, cx).await? {
                 Ok(session) => return Ok(Ok(session)),
                 // another login, or another socket, may be accepted
                 Err(why @ (SessionError::Login { .. } | SessionError::Unproven { .. })) => why,
                 Err(why @ SessionError::Refused { .. }) => {
                     last = why.or(last);
-                    continue 'ways;
+                    continue 'addrs;
                 }
                 Err(why) => return Ok(Err(why)),
             };
@@ -363,14 +365,14 @@ fn owner_name(io: &Io, pid: i32, uid: u32) -> Option<String> {
 }
 
 async fn log_in(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     login: &Login,
     known: &ServerHandle,
     cx: &ProbeCx,
 ) -> Result<Result<Session, SessionError>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
     let database = login.database.clone().unwrap_or_else(|| if bouncer { "pgbouncer".to_owned() } else { "postgres".to_owned() });
-    match connect(way, login, known, &database).await? {
+    match connect(addr, login, known, &database).await? {
         Ok(session) if bouncer || login.database.is_some() => Ok(Ok(session)),
         Ok(session) => {
             // tables are visible from within their database only: the busiest database is more useful than the administrative one
@@ -378,21 +380,21 @@ async fn log_in(
                 Some(database) => {
                     // one connection at a time
                     drop(session);
-                    match connect(way, login, known, &database).await? {
+                    match connect(addr, login, known, &database).await? {
                         Ok(session) => Ok(Ok(session)),
-                        Err(_) => connect(way, login, known, "postgres").await,
+                        Err(_) => connect(addr, login, known, "postgres").await,
                     }
                 }
                 None => Ok(Ok(session)),
             }
         }
         Err(why @ SessionError::Login { .. }) => {
-            cx.redactor.know_name(&known.server.name);
+            cx.redactor.register_name(&known.server.name);
             Ok(Err(why))
         }
         // 3D000: the server is up, and only this database does not exist
         Err(SessionError::Rejected { code, .. }) if code == SqlState::INVALID_CATALOG_NAME.code() && database != "template1" => {
-            connect(way, login, known, "template1").await
+            connect(addr, login, known, "template1").await
         }
         Err(why) => Ok(Err(why)),
     }
@@ -409,19 +411,19 @@ async fn busiest(session: &Session) -> Option<String> {
 const UNPROTECTED: &str = "the connection is neither a unix socket nor verified TLS";
 
 async fn connect(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     login: &Login,
     known: &ServerHandle,
     database: &str,
 ) -> Result<Result<Session, SessionError>, ProbeError> {
     let bouncer = known.server.product == Product::Pgbouncer;
-    let address = way.address();
+    let address = addr.address();
     // a remote server gets a proof of the password only (SCRAM), in spite of the doubt
-    let PeerConnection { stream, doubt } = match reach(way, known, login.tls.as_ref()).await? {
+    let PeerConnection { stream, doubt } = match reach(addr, known, login.tls.as_ref()).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
-    let unix = matches!(way.socket, Socket::Unix(_));
+    let unix = matches!(addr.socket, Socket::Unix(_));
     let secured = async {
         let trust = login.tls.as_ref();
         if unix { Ok((stream, None)) } else { secure(stream, known.host(), trust).await.map(|s| (s, trust)) }
@@ -455,7 +457,7 @@ async fn connect(
         let _ = connection.await;
     });
     let session = Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone() };
-    if !bouncer && let Err(PostgresError::Lost(why)) = session.ask(SESSION_SETTINGS).await {
+    if !bouncer && let Err(PostgresError::Lost(why)) = session.execute(SESSION_SETTINGS).await {
         return Ok(Err(SessionError::Closed { address: session.address.clone(), why }));
     }
     Ok(Ok(session))
@@ -487,8 +489,8 @@ pub(super) fn version_number(text: &str) -> Option<u32> {
 }
 
 fn refusal(address: String, error: &tokio_postgres::Error, login: &Login) -> SessionError {
-    if let Some(said) = error.as_db_error() {
-        let (code, message) = (said.code().code().to_owned(), said.message().to_owned());
+    if let Some(db_error) = error.as_db_error() {
+        let (code, message) = (db_error.code().code().to_owned(), db_error.message().to_owned());
         // class 28: invalid authorization; 42501: no CONNECT privilege
         return if code.starts_with("28") || code == SqlState::INSUFFICIENT_PRIVILEGE.code() {
             SessionError::Login { address, message, tried: Some(login.from.clone()) }

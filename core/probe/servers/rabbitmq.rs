@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
 use super::peer::{PeerConnection, reach};
-use super::{CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, millis, run_for, tls, ways};
+use super::{
+    CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, connect_addrs, millis, run_for, tls,
+};
 use crate::model::quantity;
 use crate::probe::http::{self, HttpError};
 use crate::probe::io::Root;
@@ -152,20 +154,20 @@ struct ConnectionOf {
 
 /// Connects to the AMQP port and reads the beginning of the handshake.
 pub(super) async fn open(known: &ServerHandle, _cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
-    let ways = match ways(known).await {
-        Ok(ways) => ways,
+    let addrs = match connect_addrs(known).await {
+        Ok(addrs) => addrs,
         Err(why) => return Ok(Err(why)),
     };
-    let port = |way: &ConnectAddr| match &way.socket {
+    let port = |addr: &ConnectAddr| match &addr.socket {
         Socket::Tcp(address) => address.port(),
         Socket::Unix(_) => 0,
     };
-    let mut ways: Vec<ConnectAddr> = ways.into_iter().filter(|w| !NON_AMQP_PORTS.contains(&port(w)) && port(w) != 0).collect();
-    ways.sort_by_key(|w| (port(w) != 5672, port(w)));
+    let mut addrs: Vec<ConnectAddr> = addrs.into_iter().filter(|a| !NON_AMQP_PORTS.contains(&port(a)) && port(a) != 0).collect();
+    addrs.sort_by_key(|a| (port(a) != 5672, port(a)));
     let mut last = SessionError::NotListening;
-    for way in &ways {
-        let trust = known.trust().cloned().or_else(|| (port(way) == 5671).then_some(Trust::Encrypted));
-        last = match handshake(way, known, trust.as_ref()).await? {
+    for addr in &addrs {
+        let trust = known.trust().cloned().or_else(|| (port(addr) == 5671).then_some(Trust::Encrypted));
+        last = match handshake(addr, known, trust.as_ref()).await? {
             // an IPv6 wildcard may refuse IPv4 connections, and the listener of another server may come first
             Err(why @ (SessionError::Refused { .. } | SessionError::Unproven { .. })) => why.or(last),
             other => return Ok(other),
@@ -175,12 +177,12 @@ pub(super) async fn open(known: &ServerHandle, _cx: &ProbeCx) -> Result<Result<S
 }
 
 async fn handshake(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     known: &ServerHandle,
     trust: Option<&Trust>,
 ) -> Result<Result<Session, SessionError>, ProbeError> {
-    let address = way.address();
-    let stream = match reach(way, known, trust).await? {
+    let address = addr.address();
+    let stream = match reach(addr, known, trust).await? {
         Ok(PeerConnection { stream, .. }) => stream,
         Err(why) => return Ok(Err(why)),
     };
@@ -247,25 +249,25 @@ impl Session {
 
 /// Requests are sequential, each on a connection of its own.
 async fn by_api(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, FactsError> {
-    let ways = ways(known).await.map_err(|_| FactsError::Unavailable("it is not reachable".to_owned()))?;
-    let at = |way: &ConnectAddr| match (&way.socket, known.server.address.is_some()) {
+    let addrs = connect_addrs(known).await.map_err(|_| FactsError::Unavailable("it is not reachable".to_owned()))?;
+    let at = |addr: &ConnectAddr| match (&addr.socket, known.server.address.is_some()) {
         // a server configured by its AMQP address has its API on the same host
         (Socket::Tcp(address), true) => {
             let mut api = *address;
             api.set_port(MANAGEMENT_PORTS[0].0);
-            Some((ConnectAddr { socket: Socket::Tcp(api), ..way.clone() }, false))
+            Some((ConnectAddr { socket: Socket::Tcp(api), ..addr.clone() }, false))
         }
         (Socket::Tcp(address), false) => {
-            MANAGEMENT_PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, tls)| (way.clone(), *tls))
+            MANAGEMENT_PORTS.iter().find(|(port, _)| *port == address.port()).map(|(_, tls)| (addr.clone(), *tls))
         }
         (Socket::Unix(_), _) => None,
     };
     let mut last =
         FactsError::Unavailable("its management API is not enabled (`rabbitmq-plugins enable rabbitmq_management`)".to_owned());
     let login = login(known, cx).await.map_err(|e| FactsError::Unavailable(e.to_string()))?;
-    for (way, tls) in ways.iter().filter_map(at) {
+    for (addr, tls) in addrs.iter().filter_map(at) {
         let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
-        let api = Api { way, trust, login: &login, known };
+        let api = Api { addr, trust, login: &login, known };
         match api.get("/api/nodes").await {
             Ok(nodes) => return api.facts(nodes).await,
             // the same server responds on each of its addresses, or on none
@@ -276,7 +278,7 @@ async fn by_api(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, FactsError>
 }
 
 struct Api<'a> {
-    way: ConnectAddr,
+    addr: ConnectAddr,
     trust: Option<Trust>,
     login: &'a Login,
     known: &'a ServerHandle,
@@ -311,8 +313,8 @@ impl Api<'_> {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, FactsError> {
-        let unavailable = |why: String| FactsError::Unavailable(format!("its management API at {}: {why}", self.way.address()));
-        let PeerConnection { stream, doubt } = match reach(&self.way, self.known, self.trust.as_ref()).await {
+        let unavailable = |why: String| FactsError::Unavailable(format!("its management API at {}: {why}", self.addr.address()));
+        let PeerConnection { stream, doubt } = match reach(&self.addr, self.known, self.trust.as_ref()).await {
             Ok(Ok(reached)) => reached,
             Ok(Err(why)) => return Err(unavailable(why.words())),
             Err(e) => return Err(unavailable(e.to_string())),
@@ -371,8 +373,8 @@ async fn login(known: &ServerHandle, cx: &ProbeCx) -> Result<Login, ProbeError> 
 /// Queries the node with its own tools: as the user of the node, on the host or in its container.
 async fn by_tools(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, String> {
     let process = known.server.process.ok_or("its tools are on another machine")?;
-    let looked = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| node_of(io, process.pid)).await;
-    let (node, home) = looked.map_err(|e| e.to_string())?.ok_or("its arguments do not contain a node name")?;
+    let inspected = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| node_of(io, process.pid)).await;
+    let (node, home) = inspected.map_err(|e| e.to_string())?.ok_or("its arguments do not contain a node name")?;
     let run = async |tool: &str, words: &[&str]| -> Result<String, String> {
         // not the wrapper of the packages: it passes its arguments through a shell
         let beside = format!("/usr/lib/rabbitmq/bin/{tool}");
@@ -386,9 +388,9 @@ async fn by_tools(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, String> {
             return Ok(ended.stdout);
         }
         // the lines after the first contain hashes of cookies
-        let said =
+        let message =
             ended.stderr.lines().chain(ended.stdout.lines()).find(|l| l.starts_with("Error")).unwrap_or("it failed").to_owned();
-        Err(format!("{tool}: {said}"))
+        Err(format!("{tool}: {message}"))
     };
     let (status, queues) = tokio::join!(
         run("rabbitmq-diagnostics", &["status"]),
@@ -426,7 +428,7 @@ struct Descriptors {
 
 impl Status {
     fn facts(self, node: String, mut queues: Vec<Queue>) -> Facts {
-        let says = |word: &str| self.alarms.iter().any(|a| a.to_string().contains(word));
+        let has_alarm = |word: &str| self.alarms.iter().any(|a| a.to_string().contains(word));
         let total = self.memory.get("total").and_then(|t| t.as_u64().or_else(|| t.get("rss")?.as_u64())).unwrap_or(0);
         for queue in queues.iter_mut().filter(|q| q.vhost.is_empty()) {
             "/".clone_into(&mut queue.vhost);
@@ -437,8 +439,8 @@ impl Status {
             nodes: vec![Node {
                 name: node,
                 running: true,
-                mem_alarm: says("memory"),
-                disk_free_alarm: says("disk"),
+                mem_alarm: has_alarm("memory"),
+                disk_free_alarm: has_alarm("disk"),
                 mem_used: total,
                 mem_limit: self.vm_memory_high_watermark_limit,
                 disk_free: self.disk_free,

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnecti
 use super::login::{Login, Secret, password};
 use super::peer::{PeerConnection, UnprovenReason, reach};
 use super::tls::Trust;
-use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, file_of, millis, tls, ways};
+use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, connect_addrs, file_of, millis, tls};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Environment variables of images and deployments that hold the password.
@@ -37,7 +37,7 @@ pub struct ErrorReply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisCommandError {
     /// An error reply.
-    Said(ErrorReply),
+    Rejected(ErrorReply),
     /// Timeout, closed connection, or another protocol.
     Lost(SessionError),
 }
@@ -72,7 +72,7 @@ impl Drop for Session {
 
 impl Session {
     /// Sends one command.
-    pub async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisCommandError> {
+    pub async fn query<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisCommandError> {
         let mut command = Cmd::new();
         for word in words {
             command.arg(*word);
@@ -89,7 +89,7 @@ impl Session {
 
     /// Sends several commands for one database as a pipeline, without interleaved commands of other checks; rejected commands are
     /// omitted from the result.
-    pub async fn ask_in<T: FromRedisValue>(
+    pub async fn query_in<T: FromRedisValue>(
         &self,
         database: u32,
         questions: &[Vec<&[u8]>],
@@ -149,10 +149,10 @@ impl Session {
 
     /// [`Session::info`] without the cache.
     pub async fn info_now(&self) -> Result<Info, RedisCommandError> {
-        let text: Vec<u8> = self.ask(&["INFO"]).await?;
+        let text: Vec<u8> = self.query(&["INFO"]).await?;
         let mut info = parse_info(&String::from_utf8_lossy(&text));
         // since 6.2; older versions return an empty reply
-        if let Ok(text) = self.ask::<Vec<u8>>(&["INFO", "errorstats"]).await {
+        if let Ok(text) = self.query::<Vec<u8>>(&["INFO", "errorstats"]).await {
             info.extend(parse_info(&String::from_utf8_lossy(&text)));
         }
         Ok(info)
@@ -160,7 +160,7 @@ impl Session {
 
     /// One setting, or `None` if it does not exist or CONFIG is not permitted.
     pub async fn setting(&self, name: &str) -> Option<String> {
-        let pair: Vec<String> = self.ask(&["CONFIG", "GET", name]).await.ok()?;
+        let pair: Vec<String> = self.query(&["CONFIG", "GET", name]).await.ok()?;
         pair.into_iter().nth(1)
     }
 }
@@ -229,7 +229,7 @@ impl FromRedisValue for SlowEntry {
 
 fn no_answer(address: &str, error: &RedisError) -> RedisCommandError {
     if let Some(code) = error.code().filter(|_| matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)) {
-        return RedisCommandError::Said(ErrorReply {
+        return RedisCommandError::Rejected(ErrorReply {
             code: code.to_owned(),
             message: error.detail().unwrap_or_default().to_owned(),
         });
@@ -247,13 +247,13 @@ fn no_answer(address: &str, error: &RedisError) -> RedisCommandError {
 
 /// Connects, authenticates if required, and verifies that the server replies.
 pub(super) async fn open(known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
-    let ways = match ways(known).await {
-        Ok(ways) => ways,
+    let addrs = match connect_addrs(known).await {
+        Ok(addrs) => addrs,
         Err(why) => return Ok(Err(why)),
     };
     let mut last = SessionError::NotListening;
-    for way in &ways {
-        last = match open_over(way, known, cx).await? {
+    for addr in &addrs {
+        last = match open_over(addr, known, cx).await? {
             Ok(session) => return Ok(Ok(session)),
             // another socket of the same server replies no better, but the listener of another server may come first
             Err(why @ (SessionError::Refused { .. } | SessionError::Unproven { .. })) => why.or(last),
@@ -263,9 +263,9 @@ pub(super) async fn open(known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Se
     Ok(Err(last))
 }
 
-async fn open_over(way: &ConnectAddr, known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
+async fn open_over(addr: &ConnectAddr, known: &ServerHandle, cx: &ProbeCx) -> Result<Result<Session, SessionError>, ProbeError> {
     let trust = known.trust();
-    let session = match start(way, known, trust).await? {
+    let session = match start(addr, known, trust).await? {
         Ok((session, doubt)) => authenticate(session, doubt, known, trust, cx).await?,
         Err(why) => return Ok(Err(why)),
     };
@@ -274,10 +274,10 @@ async fn open_over(way: &ConnectAddr, known: &ServerHandle, cx: &ProbeCx) -> Res
         return Ok(session);
     }
     let encrypted = Some(&Trust::Encrypted);
-    match start(way, known, encrypted).await? {
+    match start(addr, known, encrypted).await? {
         Ok((session, doubt)) => authenticate(session, doubt, known, encrypted, cx).await,
         // result of a server that does not speak TLS either
-        Err(_) => match start(way, known, None).await? {
+        Err(_) => match start(addr, known, None).await? {
             Ok((session, doubt)) => authenticate(session, doubt, known, None, cx).await,
             Err(why) => Ok(Err(why)),
         },
@@ -288,12 +288,12 @@ async fn open_over(way: &ConnectAddr, known: &ServerHandle, cx: &ProbeCx) -> Res
 type Begun = (Session, Option<UnprovenReason>);
 
 async fn start(
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     known: &ServerHandle,
     trust: Option<&Trust>,
 ) -> Result<Result<Begun, SessionError>, ProbeError> {
-    let address = way.address();
-    let PeerConnection { stream, doubt } = match reach(way, known, trust).await? {
+    let address = addr.address();
+    let PeerConnection { stream, doubt } = match reach(addr, known, trust).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
@@ -326,33 +326,33 @@ async fn authenticate(
     trust: Option<&Trust>,
     cx: &ProbeCx,
 ) -> Result<Result<Session, SessionError>, ProbeError> {
-    let wanted = match ping(&session).await {
+    let auth_error = match ping(&session).await {
         Ok(()) => {
             session.without_login = true;
             return Ok(Ok(session));
         }
         Err(RedisCommandError::Lost(why)) => return Ok(Err(why)),
         // protected mode: the server rejects clients from other hosts and closes the connection
-        Err(RedisCommandError::Said(said)) if said.code == "DENIED" => {
+        Err(RedisCommandError::Rejected(reply)) if reply.code == "DENIED" => {
             let address = session.address.clone();
-            return Ok(Err(SessionError::Rejected { address, code: said.code, message: said.message }));
+            return Ok(Err(SessionError::Rejected { address, code: reply.code, message: reply.message }));
         }
-        Err(RedisCommandError::Said(said)) if matches!(said.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => said,
+        Err(RedisCommandError::Rejected(reply)) if matches!(reply.code.as_str(), "NOAUTH" | "NOPERM" | "WRONGPASS") => reply,
         // commands are rejected, but INFO is available
-        Err(RedisCommandError::Said(said)) => {
+        Err(RedisCommandError::Rejected(reply)) => {
             session.without_login = true;
-            session.refuses = Some((said.code, said.message));
+            session.refuses = Some((reply.code, reply.message));
             return Ok(Ok(session));
         }
     };
-    let refused = |session: &Session, said: ErrorReply, tried: Option<String>| SessionError::Login {
+    let refused = |session: &Session, reply: ErrorReply, tried: Option<String>| SessionError::Login {
         address: session.address.clone(),
-        message: format!("{} {}", said.code, said.message),
+        message: format!("{} {}", reply.code, reply.message),
         tried,
     };
     let logins = logins(known, cx).await?;
     if logins.is_empty() {
-        return Ok(Err(refused(&session, wanted, None)));
+        return Ok(Err(refused(&session, auth_error, None)));
     }
     // AUTH sends the password in clear text
     if !trust.is_some_and(Trust::proves)
@@ -360,27 +360,27 @@ async fn authenticate(
     {
         return Ok(Err(SessionError::Unproven { address: session.address.clone(), why: doubt }));
     }
-    let mut last = refused(&session, wanted, None);
+    let mut last = refused(&session, auth_error, None);
     for login in logins.iter().take(3) {
         let mut words: Vec<&str> = vec!["AUTH"];
         words.extend(login.user.as_deref());
         words.push(login.password.as_ref().map_or("", Secret::reveal));
-        match session.ask::<redis::Value>(&words).await {
+        match session.query::<redis::Value>(&words).await {
             Ok(_) => {
                 return Ok(match ping(&session).await {
                     Err(RedisCommandError::Lost(why)) => Err(why),
-                    Err(RedisCommandError::Said(said)) if said.code == "NOAUTH" => {
-                        Err(refused(&session, said, Some(login.from.clone())))
+                    Err(RedisCommandError::Rejected(reply)) if reply.code == "NOAUTH" => {
+                        Err(refused(&session, reply, Some(login.from.clone())))
                     }
                     // other commands may be rejected, but the session is authenticated
-                    Err(RedisCommandError::Said(said)) => {
-                        session.refuses = Some((said.code, said.message));
+                    Err(RedisCommandError::Rejected(reply)) => {
+                        session.refuses = Some((reply.code, reply.message));
                         Ok(session)
                     }
                     Ok(()) => Ok(session),
                 });
             }
-            Err(RedisCommandError::Said(said)) => last = refused(&session, said, Some(login.from.clone())),
+            Err(RedisCommandError::Rejected(reply)) => last = refused(&session, reply, Some(login.from.clone())),
             Err(RedisCommandError::Lost(why)) => return Ok(Err(why)),
         }
     }
@@ -388,7 +388,7 @@ async fn authenticate(
 }
 
 async fn ping(session: &Session) -> Result<(), RedisCommandError> {
-    session.ask::<redis::Value>(&["PING"]).await.map(|_| ())
+    session.query::<redis::Value>(&["PING"]).await.map(|_| ())
 }
 
 /// Available logins for this server, the most deliberate first.

@@ -62,16 +62,16 @@ impl Namespaces {
     /// Listening sockets of `pid`: unix sockets first, then TCP, lowest port first. If its descriptors are not accessible
     /// (another user), the result is the product's default port in its network namespace, provided that it has a listener.
     pub(super) fn sockets_of(&mut self, io: &Io, pid: i32, product: Product) -> Vec<Socket> {
-        let mine = process::sockets(io, pid);
+        let inodes = process::sockets(io, pid);
         let port = default_port(product);
-        let wanted = |inode: u64, at: u16| mine.as_ref().map_or(at == port, |m| m.contains(&inode));
+        let belongs = |inode: u64, at: u16| inodes.as_ref().map_or(at == port, |m| m.contains(&inode));
         // without access to its namespace link, the namespace is listed for this process alone
         let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let there = self.0.entry(io.read_link(&own).unwrap_or(own)).or_insert_with(|| listening(io, pid));
-        let tcp = there.tcp.iter().filter(|l| wanted(l.inode, l.port));
+        let tcp = there.tcp.iter().filter(|l| belongs(l.inode, l.port));
         let mut sockets: Vec<Socket> = tcp.flat_map(|l| reachable(l.address, l.port, there.has_ipv6)).map(Socket::Tcp).collect();
-        if let Some(mine) = &mine {
-            let unix = there.unix.iter().filter(|(inode, _)| mine.contains(inode));
+        if let Some(inodes) = &inodes {
+            let unix = there.unix.iter().filter(|(inode, _)| inodes.contains(inode));
             sockets.extend(unix.map(|(_, path)| Socket::Unix(path.clone())));
         }
         sockets.sort();
@@ -97,9 +97,9 @@ fn listening(io: &Io, pid: i32) -> Listening {
 
 /// Established TCP connections of `pid`; empty also without access to them.
 pub(in crate::probe) fn connections_of(io: &Io, pid: i32) -> Vec<Connection> {
-    let Some(mine) = process::sockets(io, pid) else { return Vec::new() };
+    let Some(inodes) = process::sockets(io, pid) else { return Vec::new() };
     let table = listeners::tcp_table(io, i64::from(pid)).unwrap_or_default();
-    table.lines().filter_map(established).filter(|(inode, _)| mine.contains(inode)).map(|(_, connection)| connection).collect()
+    table.lines().filter_map(established).filter(|(inode, _)| inodes.contains(inode)).map(|(_, connection)| connection).collect()
 }
 
 /// An established connection with its inode.
@@ -156,14 +156,14 @@ fn parse_listeners(table: &str, is_v6: bool) -> Vec<OwnedSocket> {
 }
 
 fn best_listeners(listeners: &[OwnedSocket], address: SocketAddr) -> Vec<(u32, u64)> {
-    let wanted = address.ip().to_canonical();
+    let ip = address.ip().to_canonical();
     let score = |socket: &OwnedSocket| {
         let at = socket.local.ip();
         if socket.local.port() != address.port() {
             None
-        } else if at == wanted {
+        } else if at == ip {
             Some(2)
-        } else if at.is_unspecified() && (socket.is_v6 || wanted.is_ipv4()) {
+        } else if at.is_unspecified() && (socket.is_v6 || ip.is_ipv4()) {
             Some(u8::from(!socket.is_v6))
         } else {
             None

@@ -135,8 +135,8 @@ fn store(io: &Io, file: Option<&str>) -> std::io::Result<RootCertStore> {
     };
     store.add_parsable_certificates(certificates);
     if store.is_empty() {
-        let place = file.unwrap_or("the certificate store of this machine");
-        return Err(std::io::Error::other(format!("{place} contains no certificate authority")));
+        let source = file.unwrap_or("the certificate store of this machine");
+        return Err(std::io::Error::other(format!("{source} contains no certificate authority")));
     }
     Ok(store)
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::peer::{PeerConnection, reach, reach_process};
 use super::sockets::Namespaces;
 use super::{
-    CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Trust, default_port, file_of, millis, over_tls, ways,
+    CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Trust, connect_addrs, default_port, file_of, millis,
+    over_tls,
 };
 use crate::model::{Kind, Product, ServerProcess, Target};
 use crate::probe::http::{self, HttpResponse};
@@ -22,7 +23,7 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Responses by server and path.
-pub(super) type Pages = Memo<(String, String), Result<Result<Arc<HttpResponse>, SessionError>, ProbeError>>;
+pub(super) type Responses = Memo<(String, String), Result<Result<Arc<HttpResponse>, SessionError>, ProbeError>>;
 
 /// Command line of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Flags {
 
     /// Listening address, if set on the command line.
     pub(super) fn listens(&self, product: Product) -> Option<SocketAddr> {
-        let given = match product {
+        let listen_address = match product {
             Product::Prometheus | Product::Alertmanager => self.value("web.listen-address"),
             Product::Alloy => self.value("server.http.listen-addr"),
             Product::Loki | Product::Promtail => {
@@ -77,7 +78,7 @@ impl Flags {
             }
             _ => None,
         };
-        let (host, port) = given?.rsplit_once(':')?;
+        let (host, port) = listen_address?.rsplit_once(':')?;
         let ip: IpAddr = host.trim_matches(['[', ']']).parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
         Some(SocketAddr::new(ip, port.parse().ok()?))
@@ -96,28 +97,28 @@ impl Flags {
 /// Addresses of the API in the order in which they are tried, and the path prefix.
 async fn endpoints(known: &ServerHandle) -> Result<(Vec<ConnectAddr>, String), SessionError> {
     let tcp =
-        |all: Vec<ConnectAddr>| all.into_iter().filter(|w| matches!(w.socket, Socket::Tcp(_))).collect::<Vec<ConnectAddr>>();
+        |all: Vec<ConnectAddr>| all.into_iter().filter(|a| matches!(a.socket, Socket::Tcp(_))).collect::<Vec<ConnectAddr>>();
     let Some(process) = known.server.process else {
         // path of a configured URL
         let path = known.login.as_ref().and_then(|l| l.database.clone()).unwrap_or_default();
         let path = path.trim_matches('/');
-        return Ok((tcp(ways(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
+        return Ok((tcp(connect_addrs(known).await?), if path.is_empty() { String::new() } else { format!("/{path}") }));
     };
     // with invisible descriptors, the address of the command line or the default port is tried
     let product = known.server.product;
-    let looked = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| {
+    let inspected = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| {
         let flags = Flags::of(io, process.pid);
         let port = configured_port(io, process.pid, product, &flags);
         (io.read_dir(format!("/proc/{}/fd", process.pid)).is_err(), flags, port)
     });
-    let (hidden, flags, configured) = looked.await.unwrap_or_default();
-    let found = match ways(known).await {
+    let (hidden, flags, configured) = inspected.await.unwrap_or_default();
+    let found = match connect_addrs(known).await {
         Err(SessionError::NotListening) if hidden => Vec::new(),
         other => tcp(other?),
     };
     let at = flags.listens(product);
     let port = at.map(|a| a.port()).or(configured).unwrap_or(default_port(product));
-    let (mut endpoints, others): (Vec<ConnectAddr>, Vec<ConnectAddr>) = found.into_iter().partition(|w| is_port(w, port));
+    let (mut endpoints, others): (Vec<ConnectAddr>, Vec<ConnectAddr>) = found.into_iter().partition(|a| is_port(a, port));
     if endpoints.is_empty() && hidden {
         let address = at.unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
         endpoints.push(ConnectAddr { socket: Socket::Tcp(address), inside: Some(process.pid), user: None });
@@ -131,8 +132,8 @@ fn port_of(address: &str) -> Option<&str> {
     address.rsplit_once(':').map(|(_, port)| port)
 }
 
-fn is_port(way: &ConnectAddr, port: u16) -> bool {
-    matches!(&way.socket, Socket::Tcp(a) if a.port() == port)
+fn is_port(addr: &ConnectAddr, port: u16) -> bool {
+    matches!(&addr.socket, Socket::Tcp(a) if a.port() == port)
 }
 
 /// The port is set in the configuration file of Loki and Promtail, and in the environment of Grafana.
@@ -152,20 +153,24 @@ fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option
 
 impl ProbeCx {
     /// Response to `GET path`, requested once per run. A path that requires a login opsctl does not have counts as no session.
-    pub async fn page(&self, target: &Target, path: &str) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
+    pub async fn response(&self, target: &Target, path: &str) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
         let known = self.servers.known(target)?;
         let read = || async { Ok(Box::pin(get(known, path)).await?.map(Arc::new)) };
-        self.servers.pages.get((target.id.clone(), path.to_owned()), read).await
+        self.servers.responses.get((target.id.clone(), path.to_owned()), read).await
     }
 
     /// [`ProbeCx::page`] without the cache.
-    pub async fn page_now(&self, target: &Target, path: &str) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
+    pub async fn fresh_response(
+        &self,
+        target: &Target,
+        path: &str,
+    ) -> Result<Result<Arc<HttpResponse>, SessionError>, ProbeError> {
         Ok(Box::pin(get(self.servers.known(target)?, path)).await?.map(Arc::new))
     }
 
     /// JSON response to `GET path`. The cause of a server that does not respond at all is reported by its own check.
     pub async fn json(&self, target: &Target, path: &str) -> Result<serde_json::Value, ProbeError> {
-        let answer = match self.page(target, path).await? {
+        let answer = match self.response(target, path).await? {
             Ok(answer) => answer,
             Err(why) => return Err(Box::pin(self.unanswered(target, path, &why)).await),
         };
@@ -181,7 +186,7 @@ impl ProbeCx {
 
     /// Metrics of a server with one of these names.
     pub async fn metrics(&self, target: &Target, names: &[&str]) -> Result<Vec<MetricSample>, ProbeError> {
-        match self.page(target, "/metrics").await? {
+        match self.response(target, "/metrics").await? {
             Ok(answer) if answer.status == 200 && !answer.broken_off => Ok(metrics::parse(&answer.body, names)),
             Ok(answer) if answer.broken_off => {
                 Err(ProbeError::failed("numbers", format!("{target} /metrics"), "incomplete body"))
@@ -194,7 +199,7 @@ impl ProbeCx {
     /// Error of a request without a response. A server that responds to no request has its own check, which reports the cause;
     /// otherwise only this fact is unknown.
     async fn unanswered(&self, target: &Target, path: &str, why: &SessionError) -> ProbeError {
-        match self.page(target, first_page(target.kind)).await {
+        match self.response(target, readiness_path(target.kind)).await {
             Ok(Ok(_)) => ProbeError::failed("an answer", format!("{target} {}", bare(path)), &why.words()),
             _ => why.skip(&format!("monitoring.{}", target.kind)),
         }
@@ -202,7 +207,7 @@ impl ProbeCx {
 
     /// [`ProbeCx::metrics`] without the cache.
     pub async fn metrics_now(&self, target: &Target, names: &[&str]) -> Vec<MetricSample> {
-        match self.page_now(target, "/metrics").await {
+        match self.fresh_response(target, "/metrics").await {
             Ok(Ok(answer)) => metrics::parse(&answer.body, names),
             _ => Vec::new(),
         }
@@ -217,7 +222,7 @@ impl ProbeCx {
 }
 
 /// Path of the readiness endpoint.
-fn first_page(kind: Kind) -> &'static str {
+fn readiness_path(kind: Kind) -> &'static str {
     match kind {
         Kind::Loki | Kind::Promtail => "/ready",
         Kind::Grafana => "/api/health",
@@ -235,7 +240,8 @@ async fn get(known: &ServerHandle, path: &str) -> Result<Result<HttpResponse, Se
         Ok(endpoints) => endpoints,
         Err(why) => return Ok(Err(why)),
     };
-    let denied = || ProbeError::Denied { what: "a page".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
+    let denied =
+        || ProbeError::Denied { subject: "a response".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
     // an invisible namespace is assumed to be that of this process: the response could be from another server
     let hidden = known.server.process.is_some() && known.is_local.is_none();
     if hidden && known.server.container.is_some() {
@@ -243,15 +249,15 @@ async fn get(known: &ServerHandle, path: &str) -> Result<Result<HttpResponse, Se
     }
     let trust = known.trust();
     let mut last = SessionError::NotListening;
-    for way in &endpoints {
+    for addr in &endpoints {
         // a timeout on one address of a port applies to its other addresses
-        if matches!(&last, SessionError::Hung { address, .. } if port_of(address) == port_of(&way.address())) {
+        if matches!(&last, SessionError::Hung { address, .. } if port_of(address) == port_of(&addr.address())) {
             continue;
         }
-        match fetch(known, way, &format!("{prefix}{path}"), trust).await? {
+        match fetch(known, addr, &format!("{prefix}{path}"), trust).await? {
             // plain text of Go's servers
             Ok(answer) if answer.status == 400 && answer.body.contains("HTTP request to an HTTPS server") => {
-                return fetch(known, way, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
+                return fetch(known, addr, &format!("{prefix}{path}"), Some(&Trust::Encrypted)).await;
             }
             Ok(answer) => return Ok(Ok(answer)),
             Err(SessionError::Refused { .. }) if hidden => return Err(denied()),
@@ -263,13 +269,13 @@ async fn get(known: &ServerHandle, path: &str) -> Result<Result<HttpResponse, Se
 
 async fn fetch(
     known: &ServerHandle,
-    way: &ConnectAddr,
+    addr: &ConnectAddr,
     path: &str,
     trust: Option<&Trust>,
 ) -> Result<Result<HttpResponse, SessionError>, ProbeError> {
-    let address = way.address();
+    let address = addr.address();
     let login = known.login.as_ref();
-    let PeerConnection { mut stream, doubt } = match reach(way, known, trust).await? {
+    let PeerConnection { mut stream, doubt } = match reach(addr, known, trust).await? {
         Ok(reached) => reached,
         Err(why) => return Ok(Err(why)),
     };
@@ -320,16 +326,16 @@ pub async fn post(product: Product, process: ServerProcess, path: &str) -> Resul
     let read = blocking::run("arguments", &format!("process {pid}"), CONNECT_TIMEOUT, read).await;
     let (flags, sockets) = read.map_err(|e| e.to_string())?;
     let port = flags.listens(product).map_or(default_port(product), |a| a.port());
-    let way = |socket: Socket| ConnectAddr { socket, inside: Some(pid), user: None };
+    let addr_of = |socket: Socket| ConnectAddr { socket, inside: Some(pid), user: None };
     let mut why = format!("it does not listen on port {port}");
     let mut reached = None;
-    for way in sockets.into_iter().map(way).filter(|w| is_port(w, port)) {
-        match reach_process(&way, process, product).await.map_err(|e| e.to_string())? {
+    for addr in sockets.into_iter().map(addr_of).filter(|a| is_port(a, port)) {
+        match reach_process(&addr, process, product).await.map_err(|e| e.to_string())? {
             Ok(stream) => {
-                reached = Some((stream, way.address()));
+                reached = Some((stream, addr.address()));
                 break;
             }
-            Err(no_session) => why = format!("{}: {}", way.address(), no_session.words()),
+            Err(no_session) => why = format!("{}: {}", addr.address(), no_session.words()),
         }
     }
     let Some((stream, address)) = reached else { return Err(why) };

@@ -53,7 +53,7 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
     let from = "the journal";
     if !host::is_root() && !blocking::run("log lines", from, JOURNALCTL_TIMEOUT, may_read).await? {
         return Err(ProbeError::Denied {
-            what: "log lines".to_owned(),
+            subject: "log lines".to_owned(),
             from: from.to_owned(),
             needs: "root or group systemd-journal".to_owned(),
         });
@@ -61,7 +61,7 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
     let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", from, &why))?;
     let ended = command::run(&argv, JOURNALCTL_TIMEOUT).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
     if !ended.status.success() && ended.stdout.trim().is_empty() && !ended.stderr.trim().is_empty() {
-        return Err(ProbeError::failed("log lines", from, &ended.last_words()));
+        return Err(ProbeError::failed("log lines", from, &ended.last_line()));
     }
     Ok(ended.stdout.lines().filter_map(parse).collect())
 }

@@ -5,7 +5,7 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod journal;
-mod patience;
+mod response_timeout;
 mod unit;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,10 +21,10 @@ use zbus::connection::{Builder, Connection};
 use zbus::wire::{ObjectPath, OwnedVariant, Type};
 
 use super::{Io, Memo, ProbeError, blocking};
-use patience::wait_for_reply;
+use response_timeout::wait_for_reply;
 
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
-pub use patience::{init_activity, init_is_idle};
+pub use response_timeout::{init_activity, init_is_idle};
 pub use unit::{Service, Timer, Unit};
 
 /// Exists if and only if systemd is PID 1 (`sd_booted(3)`).
@@ -362,10 +362,12 @@ impl From<zbus::Error> for CallError {
     }
 }
 
-fn probe_error(what: &str, error: &CallError) -> ProbeError {
+fn probe_error(subject: &str, error: &CallError) -> ProbeError {
     match error {
-        CallError::TimedOut(after) => ProbeError::Timeout { what: what.to_owned(), from: "systemd".to_owned(), after: *after },
-        e @ CallError::Error(_) => ProbeError::failed(what, "systemd", &message_of(e)),
+        CallError::TimedOut(after) => {
+            ProbeError::Timeout { subject: subject.to_owned(), from: "systemd".to_owned(), after: *after }
+        }
+        e @ CallError::Error(_) => ProbeError::failed(subject, "systemd", &message_of(e)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Fuzz targets of certificates and of certbot's files.
 
-use super::{asked_name, renewal, x509};
+use super::{renewal, requested_name, x509};
 use crate::fuzz::Target;
 
 pub(crate) const TARGETS: &[Target] = &[
@@ -13,6 +13,6 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("certbot-files", |text| {
         drop((renewal::setting(text, "renew_hook"), renewal::lineage_of(text).is_some()));
         let _ = renewal::outcome(text, "example.org");
-        drop(asked_name(text));
+        drop(requested_name(text));
     }),
 ];

@@ -123,13 +123,13 @@ pub(super) async fn perform_handshake<S>(
     mut stream: S,
     name: Option<&str>,
     first: Option<StartTls>,
-    wanted: KeyType,
+    key_type: KeyType,
     timeout: Duration,
 ) -> Result<Handshake, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let schemes = match wanted {
+    let schemes = match key_type {
         KeyType::Any => [ECDSA, RSA].concat(),
         KeyType::Rsa => RSA.to_vec(),
         KeyType::Ecdsa => ECDSA.to_vec(),
@@ -204,7 +204,7 @@ async fn start_tls<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, first: Sta
 }
 
 /// Reads a reply of one or more lines (RFC 5321 §4.2).
-async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Result<(), HandshakeError> {
+async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, code: &str) -> Result<(), HandshakeError> {
     let mut line = Vec::new();
     for _ in 0..4096 {
         let byte = stream.read_u8().await.map_err(|_| HandshakeError::Closed)?;
@@ -214,7 +214,7 @@ async fn smtp_reply<S: AsyncRead + Unpin>(stream: &mut S, wanted: &str) -> Resul
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         if text.as_bytes().get(3) != Some(&b'-') {
-            return if text.starts_with(wanted) {
+            return if text.starts_with(code) {
                 Ok(())
             } else {
                 Err(HandshakeError::NoStartTls(text.chars().take(100).collect()))

@@ -161,7 +161,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
         _ => return Err(ProbeError::Skip("it is not served".to_owned())),
     };
     let address = address.ok_or_else(|| ProbeError::Skip("it has no address to connect to".to_owned()))?;
-    let mut looked = ServedCertificates { address: address.to_string(), ..ServedCertificates::default() };
+    let mut presented = ServedCertificates { address: address.to_string(), ..ServedCertificates::default() };
     let names: Vec<Option<&str>> =
         if reference.names.is_empty() { vec![None] } else { reference.names.iter().map(|n| Some(n.as_str())).collect() };
     let requests = names.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind)));
@@ -177,7 +177,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
         match result? {
             Ok(completed) => {
                 let index = known.iter().position(|c| *c == completed.chain).unwrap_or_else(|| {
-                    looked.chains.push(chain(&completed.chain, &authorities));
+                    presented.chains.push(chain(&completed.chain, &authorities));
                     known.push(completed.chain);
                     known.len() - 1
                 });
@@ -186,14 +186,14 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
             }
             Err(why) => served.failed = Some(why),
         }
-        looked.served.push(served);
+        presented.served.push(served);
     }
-    Ok(looked)
+    Ok(presented)
 }
 
 /// The server name to request: for a wildcard, a name that it covers.
 #[must_use]
-pub fn asked_name(name: &str) -> String {
+pub fn requested_name(name: &str) -> String {
     name.strip_prefix("*.").map_or_else(|| name.to_owned(), |rest| format!("www.{rest}"))
 }
 
@@ -210,7 +210,7 @@ async fn request_certificate(
         Err(ConnectError::Timeout) => return Ok(Err(HandshakeError::Timeout)),
         Err(ConnectError::Other(why)) => return Ok(Err(HandshakeError::Unreachable(why))),
     };
-    let name = name.map(asked_name).filter(|n| n.parse::<IpAddr>().is_err());
+    let name = name.map(requested_name).filter(|n| n.parse::<IpAddr>().is_err());
     Ok(perform_handshake(stream, name.as_deref(), first, kind, HANDSHAKE_TIMEOUT).await)
 }
 
@@ -228,7 +228,7 @@ fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
         // verifying signatures is expensive; mostly the chain is valid now
         chain.refused_in_time = if in_time == now { chain.refused.clone() } else { authorities.refuses(ders, in_time) };
     }
-    chain.issuer_trusted = certificates.iter().map(|c| authorities.knows(&c.issuer_hash)).collect();
+    chain.issuer_trusted = certificates.iter().map(|c| authorities.contains_subject(&c.issuer_hash)).collect();
     chain.certificates = certificates;
     chain
 }

@@ -91,7 +91,7 @@ fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
 
 impl Authorities {
     /// Whether one of them has this subject (by its hash).
-    pub(super) fn knows(&self, subject_hash: &str) -> bool {
+    pub(super) fn contains_subject(&self, subject_hash: &str) -> bool {
         self.subjects.contains(subject_hash)
     }
 

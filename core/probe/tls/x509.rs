@@ -151,8 +151,8 @@ pub(super) fn public_of(bytes: &[u8]) -> Result<String, String> {
     Ok(sha256(&public))
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, what)
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, needle)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 /// A directory that is this user's, with `etc/config` in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn test_directory() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("etc")).unwrap();
     let file = dir.path().join("etc/config");
@@ -30,7 +30,7 @@ fn refused(path: &Path) -> String {
 
 #[test]
 fn own_file_is_read() {
-    let (dir, file) = place();
+    let (dir, file) = test_directory();
     assert_eq!(read(&file, MAX).unwrap(), b"text");
     assert_eq!(read_to_string(&file, 4).unwrap(), "text");
     assert!(read(&file, 3).is_err_and(|e| e.to_string().contains("larger than 3 B")));
@@ -62,7 +62,7 @@ fn fifo_does_not_block() {
 
 #[test]
 fn file_that_others_can_write_is_refused() {
-    let (_dir, file) = place();
+    let (_dir, file) = test_directory();
     chmod(&file, 0o646);
     assert!(refused(&file).contains(&format!("{} can be written by others (mode 646)", file.display())), "{}", refused(&file));
     if rustix::process::geteuid().is_root() {
@@ -80,18 +80,18 @@ fn directory_that_others_can_change_is_refused_at_every_level() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let (dir, file) = place();
+    let (dir, file) = test_directory();
     let etc = dir.path().join("etc");
-    for (place, mode) in [(&etc, 0o775), (&etc, 0o757), (&etc, 0o1777), (&dir.path().to_owned(), 0o777)] {
-        chmod(place, mode);
-        let want = format!("{} can be written by others (mode {mode:o})", place.display());
-        assert!(refused(&file).starts_with(&want), "{}", refused(&file));
-        chmod(place, 0o755);
+    for (path, mode) in [(&etc, 0o775), (&etc, 0o757), (&etc, 0o1777), (&dir.path().to_owned(), 0o777)] {
+        chmod(path, mode);
+        let expected = format!("{} can be written by others (mode {mode:o})", path.display());
+        assert!(refused(&file).starts_with(&expected), "{}", refused(&file));
+        chmod(path, 0o755);
     }
-    for place in [&etc, &dir.path().to_owned()] {
-        chown(place, Some(4242), None).unwrap();
-        assert!(refused(&file).starts_with(&format!("{} belongs to user 4242", place.display())), "{}", refused(&file));
-        chown(place, Some(0), None).unwrap();
+    for path in [&etc, &dir.path().to_owned()] {
+        chown(path, Some(4242), None).unwrap();
+        assert!(refused(&file).starts_with(&format!("{} belongs to user 4242", path.display())), "{}", refused(&file));
+        chown(path, Some(0), None).unwrap();
     }
     assert_eq!(read(&file, MAX).unwrap(), b"text");
     // in a directory owned by root the kernel prevents other users from exchanging it
@@ -104,16 +104,16 @@ fn directories_of_a_link_are_checked() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let (dir, file) = place();
-    let theirs = dir.path().join("theirs");
-    std::fs::create_dir(&theirs).unwrap();
-    std::fs::write(theirs.join("config"), "evil").unwrap();
-    symlink(&file, theirs.join("link")).unwrap();
-    chown(&theirs, Some(4242), None).unwrap();
+    let (dir, file) = test_directory();
+    let foreign = dir.path().join("theirs");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("config"), "evil").unwrap();
+    symlink(&file, foreign.join("link")).unwrap();
+    chown(&foreign, Some(4242), None).unwrap();
     let into = dir.path().join("etc/into");
     symlink("../theirs/config", &into).unwrap();
     let through = dir.path().join("etc/through");
-    symlink(theirs.join("link"), &through).unwrap();
+    symlink(foreign.join("link"), &through).unwrap();
     for link in [into, through] {
         assert!(refused(&link).contains("theirs belongs to user 4242"), "{}", refused(&link));
     }

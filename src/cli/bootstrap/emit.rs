@@ -30,9 +30,9 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
 }
 
 /// The complete text.
-pub(super) fn text(what: EmitFormat, from: Option<&str>, sha256: Option<&str>) -> String {
+pub(super) fn text(format: EmitFormat, from: Option<&str>, sha256: Option<&str>) -> String {
     let download = from.zip(sha256).map(|(url, sum)| download(url, sum));
-    match (what, download) {
+    match (format, download) {
         (EmitFormat::Systemd, None) => unit(),
         (EmitFormat::Systemd, Some(script)) => {
             let line = format!("ExecStartPre=/bin/sh -ec {}\nExecStart=", quoted_for_systemd(&script));

@@ -145,7 +145,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
         notes: Vec::new(),
         history: Arc::new(HistoryError),
         own_changes: Box::new(|_| crate::changes::OwnChanges::default()),
-        ask: ProbeOptions::default(),
+        options: ProbeOptions::default(),
         deadline: DEADLINE,
     });
     let (_, assessment) = run::block_on(async { session.run(&Selection::default(), &made, &|_| {}).await }).unwrap();
@@ -313,10 +313,10 @@ fn words(line: &str) -> Vec<OsString> {
 #[test]
 fn options_are_found_before_the_command_line_is_parsed() {
     let line = words("opsctl diagnose --format=json --deadline 3s");
-    assert_eq!(given_deadline(&line), Duration::from_secs(3));
+    assert_eq!(requested_deadline(&line), Duration::from_secs(3));
     assert_eq!(Shown::guessed(&line).format, Format::Json);
     let none = words("opsctl note -- --deadline 3s");
-    assert_eq!(given_deadline(&none), DEFAULT_DEADLINE);
+    assert_eq!(requested_deadline(&none), DEFAULT_DEADLINE);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::catalog::Page;
+use crate::catalog::Documentation;
 
 /// `opsctl-<runbook>(7)`.
-pub(super) fn manual(id: &str, about: &str, page: &Page) -> String {
+pub(super) fn manual(id: &str, about: &str, doc: &Documentation) -> String {
     let mut out = format!(
         ".TH OPSCTL-{} 7 \"\" \"opsctl {}\" \"opsctl runbooks\"\n.SH NAME\nopsctl\\-{} \\- {}\n.SH SYNOPSIS\n.B opsctl {}\n",
         id.to_uppercase(),
@@ -14,7 +14,7 @@ pub(super) fn manual(id: &str, about: &str, page: &Page) -> String {
         escape(about),
         escape(id)
     );
-    for (heading, body) in &page.sections {
+    for (heading, body) in &doc.sections {
         // writing to a String cannot fail
         let _ = writeln!(out, ".SH {}", escape(&heading.to_uppercase()));
         body_of(body, &mut out);

@@ -58,10 +58,10 @@ pub(super) fn directory(cwd: Option<&Spanned<String>>, table: &str) -> Result<Op
     }
 }
 
-/// Parses a time limit of at most `most`.
-pub(super) fn patience(text: &Spanned<String>, key: &str, table: &str, most: Duration) -> Result<Duration, ValidationError> {
+/// Parses a time limit of at most `max`.
+pub(super) fn time_limit(text: &Spanned<String>, key: &str, table: &str, max: Duration) -> Result<Duration, ValidationError> {
     let problem = |why: String| ValidationError::new(text.span(), format!("`{key}` in [{table}]: {why}"));
     let time = crate::config::duration(text.get_ref()).map_err(problem)?;
-    let shown = opsctl_core::model::quantity::duration(most.try_into().unwrap_or_default());
-    if time > most { Err(problem(format!("`{}` is longer than {shown}", text.get_ref()))) } else { Ok(time) }
+    let shown = opsctl_core::model::quantity::duration(max.try_into().unwrap_or_default());
+    if time > max { Err(problem(format!("`{}` is longer than {shown}", text.get_ref()))) } else { Ok(time) }
 }

@@ -60,10 +60,10 @@ impl<'a> Names<'a> {
         }
         let edges: Vec<(String, String)> = files.clone().flat_map(edges_of).map(|(effect, cause, _)| (effect, cause)).collect();
         for (file, wrong) in files.zip(&mut problems) {
-            for (effect, cause, place) in edges_of(file) {
+            for (effect, cause, entry) in edges_of(file) {
                 if is_reachable(&edges, &cause, &effect) {
                     let why = format!("`explained_by` in [[check]]: `{effect}` would cause itself");
-                    wrong.push(ValidationError::new(place.span(), why));
+                    wrong.push(ValidationError::new(entry.span(), why));
                 }
             }
         }
@@ -71,7 +71,7 @@ impl<'a> Names<'a> {
     }
 
     /// Whether a name is a built-in runbook or a command.
-    pub(super) fn is_taken(&self, name: &str) -> bool {
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
         RESERVED_NAMES.contains(&name) || self.known.checks.iter().any(|c| c == name)
     }
 

@@ -8,8 +8,8 @@
 
 mod argv;
 mod causes;
-mod look;
-mod page;
+mod documentation;
+mod probe;
 pub(super) mod raw;
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ use opsctl_core::model::{CheckSpec, Link, Severity, Unit};
 use opsctl_core::probe::trusted::{self, TrustError};
 
 pub use causes::RESERVED_NAMES;
-pub use look::{Exit, SiteProbe, Source};
+pub use probe::{Exit, SiteProbe, Source};
 
 use super::parse::parse_as;
 use super::problem::{ConfigError, ValidationError};

@@ -157,8 +157,8 @@ fn file_becomes_a_runbook_with_documentation() {
     assert_eq!(own.checks[0].causes, [("postgres.up".into(), "db".into()), ("memory.pressure".into(), "host".into())]);
     assert_eq!(own.checks[1].causes, [("shop.health".into(), "shop".into())]);
     assert!(matches!(&own.checks[1].look, SiteProbe::Redis { command, .. } if *command == ["LLEN", "celery"]));
-    let page = crate::catalog::Page::parse(own.doc);
-    assert_eq!((page.problems(), page.alerts()), (vec![], vec!["ShopDown"]));
+    let doc = crate::catalog::Documentation::parse(own.doc);
+    assert_eq!((doc.problems(), doc.alerts()), (vec![], vec!["ShopDown"]));
     assert!(!own.doc.contains("canary"), "{}", own.doc);
     insta::assert_snapshot!(own.doc.replace(&dir.path().display().to_string(), "DIR"));
     let known = KnownNames::registry().with(&[own]);

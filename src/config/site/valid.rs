@@ -7,8 +7,8 @@ use opsctl_core::model::{CheckSpec, Code, Confidence, FixSpec, KeyKind, Link, Ri
 use toml::Spanned;
 
 use super::causes::{Names, code};
-use super::look::{self, Exit, SiteProbe};
-use super::{Limits, SiteCheck, SiteFix, SiteRunbook, argv, page, raw};
+use super::probe::{self, Exit, SiteProbe};
+use super::{Limits, SiteCheck, SiteFix, SiteRunbook, argv, documentation, raw};
 use crate::config::names::did_you_mean;
 use crate::config::problem::ValidationError;
 
@@ -35,7 +35,7 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     let name = &file.runbook.name;
     if let Err(why) = valid_name(name.get_ref()) {
         problems.push(ValidationError::new(name.span(), format!("`name` in [runbook]: {why}")));
-    } else if names.is_taken(name.get_ref()) {
+    } else if names.is_reserved(name.get_ref()) {
         let why = format!("`name` in [runbook]: opsctl has a runbook or a command called `{}`", name.get_ref());
         problems.push(ValidationError::new(name.span(), why));
     }
@@ -74,7 +74,7 @@ pub(super) fn validate(file: &raw::File, path: &Path, names: &Names<'_>) -> Resu
     Ok(SiteRunbook {
         id: runbook,
         about: leak(file.runbook.title.trim()),
-        doc: leak(page::text(file, &checks, path)),
+        doc: leak(documentation::text(file, &checks, path)),
         file: path.to_owned(),
         owner: file.runbook.owner.clone(),
         checks,
@@ -98,7 +98,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
     let mut limits =
         Limits { warn_above: raw.warn_above, crit_above: raw.crit_above, warn_below: raw.warn_below, crit_below: raw.crit_below };
     note(ordered(&limits, &raw.name));
-    let look = look::validate(raw, limits.any()).map_err(|mut problem| {
+    let probe = probe::validate(raw, limits.any()).map_err(|mut problem| {
         // a missing key has no position of its own
         if problem.span == (0..0) {
             problem.span = raw.name.span();
@@ -106,13 +106,13 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
         problem
     });
     let severity = severity(&raw.severity);
-    let timeout = argv::patience(&raw.timeout, "timeout", "[check]", MAX_TIMEOUT);
+    let timeout = argv::time_limit(&raw.timeout, "timeout", "[check]", MAX_TIMEOUT);
     let unit = unit(raw.unit.as_ref());
     let causes: Result<Vec<_>, _> = raw.explained_by.iter().map(|e| names.cause(e)).collect();
     let fix = raw.fix.as_ref().map(|f| fix(runbook, f)).transpose();
-    match (look, severity, timeout, unit, causes, fix) {
-        (Ok(look), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
-            if matches!(look, SiteProbe::Tls { .. }) && !limits.any() {
+    match (probe, severity, timeout, unit, causes, fix) {
+        (Ok(probe), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
+            if matches!(probe, SiteProbe::Tls { .. }) && !limits.any() {
                 (limits.warn_below, limits.crit_below) = (Some(DEFAULT_DAYS.0), Some(DEFAULT_DAYS.1));
             }
             let (fixes, fix): (Vec<FixSpec>, Option<SiteFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
@@ -120,7 +120,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
             let hint = raw.hint.as_deref().map_or_else(|| format!("see `opsctl explain {runbook}`"), |h| h.trim().to_owned());
             let own_code = Code {
                 id,
-                severities: severities(severity, &limits, &look).leak(),
+                severities: severities(severity, &limits, &probe).leak(),
                 when: leak(format!("the check \"{}\" fails", raw.title.trim())),
                 hint: leak(hint),
             };
@@ -132,14 +132,14 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
                 timeout: timeout + GRACE,
             };
             let spec: &'static CheckSpec = Box::leak(Box::new(spec));
-            let unit = unit.unwrap_or(match look {
+            let unit = unit.unwrap_or(match probe {
                 SiteProbe::Endpoint { .. } => Unit::Seconds,
                 _ => Unit::Count,
             });
-            Ok(SiteCheck { runbook, spec, look, severity, limits, unit, timeout, causes, fix })
+            Ok(SiteCheck { runbook, spec, look: probe, severity, limits, unit, timeout, causes, fix })
         }
-        (look, severity, timeout, unit, causes, fix) => {
-            let wrong = [look.err(), severity.err(), timeout.err(), unit.err(), causes.err(), fix.err()];
+        (probe, severity, timeout, unit, causes, fix) => {
+            let wrong = [probe.err(), severity.err(), timeout.err(), unit.err(), causes.err(), fix.err()];
             problems.extend(wrong.into_iter().flatten());
             Err(problems)
         }
@@ -193,9 +193,9 @@ fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, ValidationError>
 }
 
 /// All severities of its findings.
-fn severities(failed: Severity, limits: &Limits, look: &SiteProbe) -> Vec<Severity> {
+fn severities(failed: Severity, limits: &Limits, probe: &SiteProbe) -> Vec<Severity> {
     let mut all = vec![failed];
-    if let SiteProbe::Command { exit: Exit::Nagios, .. } = look {
+    if let SiteProbe::Command { exit: Exit::Nagios, .. } = probe {
         all.extend([Severity::Warn, Severity::Crit]);
     }
     all.extend(limits.warn_above.or(limits.warn_below).map(|_| Severity::Warn));
@@ -232,8 +232,8 @@ fn fix(runbook: &str, raw: &raw::Fix) -> Result<(FixSpec, SiteFix), ValidationEr
         cwd: argv::directory(raw.cwd.as_ref(), "check.fix")?,
         downtime: raw.downtime.clone(),
         affects: raw.affects.clone(),
-        timeout: argv::patience(&raw.timeout, "timeout", "check.fix", MAX_FIX_TIMEOUT)?,
-        verify_within: argv::patience(&raw.verify_within, "verify_within", "check.fix", MAX_FIX_TIMEOUT)?,
+        timeout: argv::time_limit(&raw.timeout, "timeout", "check.fix", MAX_FIX_TIMEOUT)?,
+        verify_within: argv::time_limit(&raw.verify_within, "verify_within", "check.fix", MAX_FIX_TIMEOUT)?,
     };
     Ok((spec, own))
 }

@@ -42,13 +42,14 @@ pub(super) async fn drop_slot(session: &Session, slot: &str, restart_lsn: Option
 
 /// `ALTER ROLE … SET`, or `RESET` without a value.
 pub(super) async fn set_role(session: &Session, role: &str, setting: &str, value: Option<&str>) -> Result<(), String> {
-    let what = value
+    let clause = value
         .map_or_else(|| format!("RESET {}", identifier(setting)), |v| format!("SET {} = {}", identifier(setting), literal(v)));
     // its own statement: takes effect from the next transaction on
-    session.ask("SET default_transaction_read_only = off").await.map_err(|e| e.to_string())?;
-    let result = session.ask(&format!("ALTER ROLE {} {what}", identifier(role))).await.map(|_| ()).map_err(|e| e.to_string());
+    session.execute("SET default_transaction_read_only = off").await.map_err(|e| e.to_string())?;
+    let result =
+        session.execute(&format!("ALTER ROLE {} {clause}", identifier(role))).await.map(|_| ()).map_err(|e| e.to_string());
     // the session is read-only again
-    let _ = session.ask("SET default_transaction_read_only = on").await;
+    let _ = session.execute("SET default_transaction_read_only = on").await;
     result
 }
 

@@ -12,7 +12,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs `BGSAVE` and waits until it completes.
 pub(super) async fn save(session: &Session) -> Result<(), String> {
-    session.ask::<Any>(&["BGSAVE"]).await.map_err(redis_error)?;
+    session.query::<Any>(&["BGSAVE"]).await.map_err(redis_error)?;
     let started = Instant::now();
     while started.elapsed() < SNAPSHOT_TIMEOUT {
         let info = session.info_now().await.map_err(redis_error)?;
@@ -29,12 +29,12 @@ pub(super) async fn save(session: &Session) -> Result<(), String> {
 
 /// `CONFIG SET`.
 pub(super) async fn set(session: &Session, name: &str, value: &str) -> Result<(), String> {
-    session.ask::<Any>(&["CONFIG", "SET", name, value]).await.map(|_| ()).map_err(redis_error)
+    session.query::<Any>(&["CONFIG", "SET", name, value]).await.map(|_| ()).map_err(redis_error)
 }
 
 fn redis_error(why: RedisCommandError) -> String {
     match why {
-        RedisCommandError::Said(said) => format!("{} {}", said.code, said.message),
+        RedisCommandError::Rejected(error) => format!("{} {}", error.code, error.message),
         RedisCommandError::Lost(_) => "the server no longer responds".to_owned(),
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn add(program: &str, table: &str, chain: &str, rule: &[String]
         return Ok(());
     }
     let ended = run(&line(program, table, &["-I", chain, "1"], rule)).await?;
-    if ended.status.success() { Ok(()) } else { Err(ended.last_words()) }
+    if ended.status.success() { Ok(()) } else { Err(ended.last_line()) }
 }
 
 /// Removes the rule if it exists; `tidy` also removes the nftables chain and table that it created, once they are empty.
@@ -33,7 +33,7 @@ pub(super) async fn remove(program: &str, table: &str, chain: &str, rule: &[Stri
     if is_there(program, table, chain, rule).await? {
         let ended = run(&line(program, table, &["-D", chain], rule)).await?;
         if !ended.status.success() {
-            return Err(ended.last_words());
+            return Err(ended.last_line());
         }
     }
     if tidy && command::is_installed("nft").await {

@@ -103,7 +103,7 @@ impl Drop for Full {
 }
 
 #[test]
-fn truncation_on_a_full_filesystem_makes_room_for_the_saved_tail() {
+fn saved_tail_fits_on_a_full_filesystem() {
     let dir = tempfile::tempdir().unwrap();
     let Some(full) = Full::mount(&dir.path().join("full")) else {
         eprintln!("skipped: mounting requires root");

@@ -43,7 +43,7 @@ fn run(f: &Fixture, act: impl AsyncFnOnce(&mut Guard<'_, Marker>) -> Exit) -> (E
         lock_file: &f.lock,
         signing_key: None,
         kill_switch: &f.kill_switch,
-        asked: FixOptions { yes: true, ..FixOptions::default() },
+        options: FixOptions { yes: true, ..FixOptions::default() },
         person: &f.person,
         out: &mut out,
     };
@@ -89,8 +89,8 @@ fn killed_before_intent_leaves_no_trace() {
     let f = in_dir(dir.path());
     killed(dir.path(), "before-intent", None);
     assert_eq!((entries(&f).len(), f.marker.exists()), (0, false));
-    let (exit, said) = fix(&f);
-    assert_eq!((exit, said.contains("was interrupted")), (Exit::Done, false), "{said}");
+    let (exit, output) = fix(&f);
+    assert_eq!((exit, output.contains("was interrupted")), (Exit::Done, false), "{output}");
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn killed_between_intent_and_action_is_checked_and_not_repeated() {
     let f = in_dir(dir.path());
     killed(dir.path(), "after-intent", None);
     assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, false));
-    let (exit, said) = fix(&f);
-    assert_eq!((exit, f.marker.exists()), (Exit::Unverified, false), "{said}");
+    let (exit, output) = fix(&f);
+    assert_eq!((exit, f.marker.exists()), (Exit::Unverified, false), "{output}");
     assert!(
-        said.contains("during demo.repair on container:web (journal entry 1)") && said.contains("nothing was repeated"),
-        "{said}"
+        output.contains("during demo.repair on container:web (journal entry 1)") && output.contains("nothing was repeated"),
+        "{output}"
     );
     assert_eq!(fix(&f).0, Exit::Done);
 }
@@ -150,9 +150,9 @@ fn killed_after_action_is_recognised_as_effective() {
         let f = in_dir(dir.path());
         killed(dir.path(), failpoint, None);
         assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, true));
-        let (exit, said) = fix(&f);
-        assert_eq!(exit, Exit::Done, "{said}");
-        assert!(said.contains("demo.check no longer reports demo.broken; nothing was repeated"), "{said}");
+        let (exit, output) = fix(&f);
+        assert_eq!(exit, Exit::Done, "{output}");
+        assert!(output.contains("demo.check no longer reports demo.broken; nothing was repeated"), "{output}");
         let entries = entries(&f);
         assert_eq!(entries.len(), 2, "no second intent");
         assert_eq!((in_flight(&entries).len(), entries[1].body.ending), (0, Some(Ending::Interrupted)));
@@ -168,9 +168,9 @@ fn killed_while_reverting_can_be_reverted_by_the_next_run() {
         killed(dir.path(), failpoint, None);
         assert_eq!((in_flight(&entries(&f)).len(), f.marker.exists()), (1, there), "{failpoint}");
         std::fs::remove_file(dir.path().join("hopeless")).unwrap();
-        let (exit, said) = fix(&f);
-        assert_eq!(exit, if there { Exit::Done } else { Exit::Unverified }, "{failpoint}: {said}");
-        assert!(said.contains("nothing was repeated") && said.contains("opsctl undo 2 reverts"), "{said}");
+        let (exit, output) = fix(&f);
+        assert_eq!(exit, if there { Exit::Done } else { Exit::Unverified }, "{failpoint}: {output}");
+        assert!(output.contains("nothing was repeated") && output.contains("opsctl undo 2 reverts"), "{output}");
         assert_eq!(f.marker.exists(), there, "{failpoint}");
         assert!(in_flight(&entries(&f)).is_empty());
     }
@@ -186,10 +186,14 @@ fn killed_during_undo_can_be_undone_by_the_next_run() {
         assert_eq!(fix(&f).0, Exit::Done);
         killed(dir.path(), failpoint, Some(2));
         assert_eq!(f.marker.exists(), !undone, "{failpoint}");
-        let (exit, said) = run(&f, async |guard| guard.undo(2).await);
-        assert_eq!(said.contains("during the undo of demo.repair on container:web"), failpoint != "undo-before-intent", "{said}");
+        let (exit, output) = run(&f, async |guard| guard.undo(2).await);
+        assert_eq!(
+            output.contains("during the undo of demo.repair on container:web"),
+            failpoint != "undo-before-intent",
+            "{output}"
+        );
         // rm of a missing file fails, so the second undo of this fix fails
-        assert_eq!(exit, if undone { Exit::Failed } else { Exit::Done }, "{failpoint}: {said}");
+        assert_eq!(exit, if undone { Exit::Failed } else { Exit::Done }, "{failpoint}: {output}");
         assert!(!f.marker.exists() && in_flight(&entries(&f)).is_empty());
     }
 }

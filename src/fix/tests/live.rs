@@ -52,9 +52,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let mine = Command::new("docker").args(["ps", "-aq", "--filter", &format!("label={}", self.name)]).output();
-        let mine = mine.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        let _ = Command::new("docker").args(["rm", "-f"]).args(mine.split_whitespace()).output();
+        let output = Command::new("docker").args(["ps", "-aq", "--filter", &format!("label={}", self.name)]).output();
+        let containers = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        let _ = Command::new("docker").args(["rm", "-f"]).args(containers.split_whitespace()).output();
         let _ = Command::new("docker").args(["rmi", &self.name]).output();
     }
 }
@@ -148,24 +148,24 @@ fn undo_inspects_the_container_first() {
         managers: Managers { docker: Some(Arc::clone(&live.docker)), ..Managers::default() },
         ..recheck
     };
-    f.engine.says(with_docker(failing(&plan))).says(with_docker(healthy()));
-    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
+    f.engine.returns(with_docker(failing(&plan))).returns(with_docker(healthy()));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.output());
     let applied = f.journal().last().unwrap().seq;
 
     docker(&["update", "--memory", "128m", "--memory-swap", "-1", &id]);
-    f.engine.says(with_docker(failing(&plan)));
+    f.engine.returns(with_docker(failing(&plan)));
     assert_eq!(f.undo(applied), Exit::Changed);
-    assert!(f.said().contains("is 134217728 bytes, the fix had set 67108864"), "{}", f.said());
+    assert!(f.output().contains("is 134217728 bytes, the fix had set 67108864"), "{}", f.output());
     docker(&["update", "--memory", "64m", "--memory-swap", "-1", &id]);
     assert_eq!(f.undo(applied), Exit::Done);
     assert_eq!(live.inspect(&id).memory, 32 << 20);
 
     let f = &mut live.fixture;
-    f.engine.says(with_docker(failing(&plan))).says(with_docker(healthy()));
-    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.said());
+    f.engine.returns(with_docker(failing(&plan))).returns(with_docker(healthy()));
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.output());
     docker(&["rm", "-f", &id]);
-    f.engine.says(with_docker(failing(&plan)));
+    f.engine.returns(with_docker(failing(&plan)));
     let applied = f.journal().last().unwrap().seq;
     assert_eq!(f.undo(applied), Exit::Changed);
-    assert!(f.said().contains("no longer exists"), "{}", f.said());
+    assert!(f.output().contains("no longer exists"), "{}", f.output());
 }

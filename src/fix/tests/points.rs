@@ -181,9 +181,9 @@ fn assert_next_run_checks(f: &mut Fixture, plan: &Plan) {
     let journal = Journal::at(&f.state);
     assert_eq!(verify(&journal.bytes().unwrap()).1, []);
     assert_eq!(in_flight(&journal.entries().unwrap()).len(), 1);
-    f.engine.says(failing(plan));
-    assert_eq!(f.fix(&offer(plan)), Exit::Unverified, "{}", f.said());
-    assert!(f.said().contains("nothing was repeated"), "{}", f.said());
+    f.engine.returns(failing(plan));
+    assert_eq!(f.fix(&offer(plan)), Exit::Unverified, "{}", f.output());
+    assert!(f.output().contains("nothing was repeated"), "{}", f.output());
     let entries = f.journal();
     assert_eq!((entries.len(), entries[1].body.ending), (2, Some(Ending::Interrupted)));
     drop(Lock::take(&f.lock).unwrap());
@@ -208,7 +208,7 @@ fn contents(directory: &Path) -> Vec<(String, String)> {
 }
 
 /// A file written by opsctl.
-const OURS: &str = "# written by opsctl\nx = 2\n";
+const WRITTEN_FILE: &str = "# written by opsctl\nx = 2\n";
 
 /// Creates the action on an existing file.
 type Make = fn(String, FileIdentity) -> Action;
@@ -223,8 +223,12 @@ fn killed_file_action_leaves_the_old_or_the_new_file() {
     let cases: [(&str, Make, Option<&str>); 6] = [
         ("a\n", |path, _| Action::AddLine { path, line: "b".into() }, Some("a\nb\n")),
         ("a\nb\n", |path, _| Action::RemoveLine { path, line: "b".into() }, Some("a\n")),
-        ("# written by opsctl\n", |path, _| Action::WriteFile { path, text: OURS.into(), executable: true }, Some(OURS)),
-        (OURS, |path, _| Action::RemoveFile { path, text: OURS.into() }, None),
+        (
+            "# written by opsctl\n",
+            |path, _| Action::WriteFile { path, text: WRITTEN_FILE.into(), executable: true },
+            Some(WRITTEN_FILE),
+        ),
+        (WRITTEN_FILE, |path, _| Action::RemoveFile { path, text: WRITTEN_FILE.into() }, None),
         ("[]\n", |path, _| Action::RetireFile { path, text: "[]\n".into() }, None),
         ("first\nlast\n", |path, identity| Action::TruncateFile { path, identity, keep_bytes: 5 }, Some("")),
     ];
@@ -262,8 +266,8 @@ fn killed_file_action_leaves_the_old_or_the_new_file() {
             assert!(killed || now.as_deref() == after, "{context}");
             // and then the fix can be applied
             if killed && now.as_deref() == Some(before) {
-                f.engine.says(failing(&plan)).says(healthy());
-                assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{context}: {}", f.said());
+                f.engine.returns(failing(&plan)).returns(healthy());
+                assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{context}: {}", f.output());
                 assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), after, "{context}");
             }
             calls
@@ -285,7 +289,7 @@ fn journal_is_complete_or_torn_when_its_writer_is_killed() {
         f.append(Body::new(crate::audit::Kind::Note, "first"));
         let (killed, calls) = traced(point, &child_command("journal", &f, &[]));
         let bytes = Journal::at(&f.state).bytes().unwrap();
-        assert!(verify(&bytes).1.iter().all(|fault| !fault.what.is_tampering()), "{point:?}");
+        assert!(verify(&bytes).1.iter().all(|fault| !fault.kind.is_tampering()), "{point:?}");
         let problems = || {
             let journal = Journal::at(&f.state);
             journal.check().unwrap().problems(&journal.database())
@@ -293,7 +297,7 @@ fn journal_is_complete_or_torn_when_its_writer_is_killed() {
         assert_eq!(problems(), [], "{point:?}");
         let known = f.journal().len();
         assert_eq!(f.append(Body::new(crate::audit::Kind::Note, "third")), known as u64 + 1, "the journal continues");
-        assert!(verify(&Journal::at(&f.state).bytes().unwrap()).1.iter().all(|fault| !fault.what.is_tampering()), "{point:?}");
+        assert!(verify(&Journal::at(&f.state).bytes().unwrap()).1.iter().all(|fault| !fault.kind.is_tampering()), "{point:?}");
         assert_eq!(problems(), [], "{point:?}");
         assert!(killed || known == 2, "{point:?}");
         calls

@@ -24,14 +24,14 @@ pub(super) type Incident = (usize, Box<dyn Fn()>);
 #[derive(Default)]
 pub(super) struct Scripted {
     steps: RefCell<VecDeque<Recheck>>,
-    asked: Cell<usize>,
+    rechecks: Cell<usize>,
     over: Cell<bool>,
     /// Runs during the recheck of this number.
     pub(super) during: RefCell<Option<Incident>>,
 }
 
 impl Scripted {
-    pub(super) fn says(&self, recheck: Recheck) -> &Self {
+    pub(super) fn returns(&self, recheck: Recheck) -> &Self {
         // results left over from the last fix are dropped when the next one starts
         if self.over.replace(false) {
             self.steps.borrow_mut().clear();
@@ -42,16 +42,16 @@ impl Scripted {
     pub(super) fn forget(&self, index: usize) {
         self.steps.borrow_mut().remove(index);
     }
-    pub(super) fn asked(&self) -> usize {
-        self.asked.get()
+    pub(super) fn rechecks(&self) -> usize {
+        self.rechecks.get()
     }
 }
 
 impl Engine for Scripted {
     async fn recheck(&self, check: &str, _target: &Target) -> Recheck {
         assert_eq!(check, "demo.check");
-        self.asked.set(self.asked.get() + 1);
-        if let Some((_, happens)) = self.during.borrow().as_ref().filter(|(number, _)| *number == self.asked.get()) {
+        self.rechecks.set(self.rechecks.get() + 1);
+        if let Some((_, happens)) = self.during.borrow().as_ref().filter(|(number, _)| *number == self.rechecks.get()) {
             happens();
         }
         let mut steps = self.steps.borrow_mut();
@@ -65,12 +65,12 @@ impl Engine for Scripted {
 
 pub(super) struct Person {
     pub(super) answer: Cell<Confirmation>,
-    pub(super) asked: RefCell<Vec<Prompt>>,
+    pub(super) prompts: RefCell<Vec<Prompt>>,
 }
 
 impl Confirm for Person {
-    fn ask(&self, question: &Prompt) -> Confirmation {
-        self.asked.borrow_mut().push(question.clone());
+    fn prompt(&self, question: &Prompt) -> Confirmation {
+        self.prompts.borrow_mut().push(question.clone());
         self.answer.get()
     }
 }
@@ -97,9 +97,9 @@ pub(super) struct Fixture {
     pub(super) engine: Scripted,
     pub(super) person: Person,
     pub(super) policy: Policy,
-    pub(super) asked: FixOptions,
+    pub(super) options: FixOptions,
     pub(super) deaf: bool,
-    said: Vec<u8>,
+    output: Vec<u8>,
 }
 
 impl Fixture {
@@ -113,11 +113,11 @@ impl Fixture {
             marker: dir.path().join("marker"),
             dir,
             engine: Scripted::default(),
-            person: Person { answer: Cell::new(Confirmation::NobodyThere), asked: RefCell::default() },
+            person: Person { answer: Cell::new(Confirmation::NoTerminal), prompts: RefCell::default() },
             policy: Policy { allow: vec![], max_fixes_per_hour: 3, max_per_fix: 10, max_per_host: 20 },
-            asked: FixOptions { yes: true, ..FixOptions::default() },
+            options: FixOptions { yes: true, ..FixOptions::default() },
             deaf: false,
-            said: Vec::new(),
+            output: Vec::new(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Fixture {
     fn run(&mut self, act: impl AsyncFnOnce(&mut Guard<'_, Scripted>) -> Exit) -> Exit {
         self.engine.over.set(true);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let out: &mut dyn Write = if self.deaf { &mut Deaf } else { &mut self.said };
+        let out: &mut dyn Write = if self.deaf { &mut Deaf } else { &mut self.output };
         let mut guard = Guard {
             engine: &self.engine,
             policy: &self.policy,
@@ -155,7 +155,7 @@ impl Fixture {
             lock_file: &self.lock,
             signing_key: None,
             kill_switch: &self.kill_switch,
-            asked: self.asked,
+            options: self.options,
             person: &self.person,
             out,
         };
@@ -170,8 +170,8 @@ impl Fixture {
         self.run(async |guard| guard.undo(seq).await)
     }
 
-    pub(super) fn said(&self) -> String {
-        String::from_utf8(self.said.clone()).unwrap()
+    pub(super) fn output(&self) -> String {
+        String::from_utf8(self.output.clone()).unwrap()
     }
 
     pub(super) fn append(&self, body: Body) -> u64 {

@@ -16,17 +16,17 @@ fn kill_switch_refuses_yes_and_prompt_alike() {
     for yes in [true, false] {
         let mut f = Fixture::new();
         let plan = f.plan();
-        f.asked.yes = yes;
+        f.options.yes = yes;
         f.answer(Confirmation::Yes);
         std::fs::write(&f.kill_switch, "").unwrap();
         assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
         assert!(
-            f.said().starts_with("refused: fixes are switched off by /") && f.said().contains("/no-fixes since 20"),
+            f.output().starts_with("refused: fixes are switched off by /") && f.output().contains("/no-fixes since 20"),
             "{}",
-            f.said()
+            f.output()
         );
-        assert!(!f.marker.exists() && f.journal().is_empty() && f.engine.asked() == 0);
-        assert!(f.person.asked.borrow().is_empty());
+        assert!(!f.marker.exists() && f.journal().is_empty() && f.engine.rechecks() == 0);
+        assert!(f.person.prompts.borrow().is_empty());
     }
 }
 
@@ -34,14 +34,14 @@ fn kill_switch_refuses_yes_and_prompt_alike() {
 fn kill_switch_leaves_dry_run_and_undo() {
     let mut f = Fixture::new();
     let plan = f.plan();
-    f.engine.says(failing(&plan)).says(healthy());
+    f.engine.returns(failing(&plan)).returns(healthy());
     assert_eq!(f.fix(&offer(&plan)), Exit::Done);
     std::fs::write(&f.kill_switch, "").unwrap();
-    f.asked.dry_run = true;
-    f.engine.says(failing(&plan));
+    f.options.dry_run = true;
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Declined);
-    f.asked.dry_run = false;
-    f.engine.says(failing(&plan));
+    f.options.dry_run = false;
+    f.engine.returns(failing(&plan));
     assert_eq!(f.undo(2), Exit::Done);
     assert!(!f.marker.exists());
 }
@@ -50,32 +50,32 @@ fn kill_switch_leaves_dry_run_and_undo() {
 fn kill_switch_set_between_plan_and_act_stops_the_fix() {
     let mut f = set_during(1);
     let plan = f.plan();
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
-    assert!(!f.marker.exists() && f.journal().is_empty(), "{}", f.said());
+    assert!(!f.marker.exists() && f.journal().is_empty(), "{}", f.output());
 }
 
 #[test]
 fn kill_switch_set_while_the_prompt_waits_stops_the_fix() {
     let mut f = set_during(2);
     let plan = f.plan();
-    f.asked.yes = false;
+    f.options.yes = false;
     f.answer(Confirmation::Yes);
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Refused);
-    assert!(!f.marker.exists() && f.journal().is_empty(), "{}", f.said());
+    assert!(!f.marker.exists() && f.journal().is_empty(), "{}", f.output());
 }
 
 #[test]
 fn kill_switch_set_before_the_rollback_leaves_the_change() {
     let mut f = set_during(2);
     let plan = f.plan();
-    f.engine.says(failing(&plan));
+    f.engine.returns(failing(&plan));
     assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
-    assert!(f.marker.exists(), "nothing was reverted: {}", f.said());
+    assert!(f.marker.exists(), "nothing was reverted: {}", f.output());
     assert!(f.last().text.contains("not reverted, because fixes are switched off"), "{}", f.last().text);
-    assert!(f.said().contains("`opsctl undo 1` reverts it"), "{}", f.said());
-    f.engine.says(failing(&plan));
+    assert!(f.output().contains("`opsctl undo 1` reverts it"), "{}", f.output());
+    f.engine.returns(failing(&plan));
     assert_eq!(f.undo(1), Exit::Done);
     assert!(!f.marker.exists());
 }
@@ -86,7 +86,7 @@ fn to_each(f: &mut Fixture, subjects: &[(&str, &str)]) -> Vec<Exit> {
     for (name, identity) in subjects {
         let mut plan = f.plan();
         (plan.subject.name, plan.subject.identity) = ((*name).to_owned(), (*identity).to_owned());
-        f.engine.says(failing(&plan)).says(healthy());
+        f.engine.returns(failing(&plan)).returns(healthy());
         exits.push(f.fix(&offer(&plan)));
     }
     exits
@@ -97,7 +97,7 @@ fn rename_does_not_reset_the_rate_limit() {
     let mut f = Fixture::new();
     let renamed = [("a", "id@1"), ("b", "id@2"), ("c", "id@3"), ("d", "id@4")];
     assert_eq!(to_each(&mut f, &renamed), [Exit::Done, Exit::Done, Exit::Done, Exit::Held]);
-    assert!(f.said().contains("demo.repair was applied to container:d 3 times within the last hour"), "{}", f.said());
+    assert!(f.output().contains("demo.repair was applied to container:d 3 times within the last hour"), "{}", f.output());
     // another container has its own limit
     assert_eq!(to_each(&mut f, &[("e", "other@1")]), [Exit::Done]);
 }
@@ -107,7 +107,7 @@ fn many_subjects_share_the_rate_limit_of_the_fix() {
     let mut f = Fixture::new();
     f.policy.max_per_fix = 2;
     assert_eq!(to_each(&mut f, &[("a", "1"), ("b", "2"), ("c", "3")]), [Exit::Done, Exit::Done, Exit::Held]);
-    assert!(f.said().contains("(max_fixes_per_hour_per_fix = 2)"), "{}", f.said());
+    assert!(f.output().contains("(max_fixes_per_hour_per_fix = 2)"), "{}", f.output());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn many_fixes_share_the_rate_limit_of_the_host() {
         f.append(Body::outcome(2 * n + 1, None, None, Ending::Verified, ""));
     }
     assert_eq!(to_each(&mut f, &[("a", "1")]), [Exit::Held]);
-    assert!(f.said().contains("fixes were applied on this host 2 times within the last hour"), "{}", f.said());
+    assert!(f.output().contains("fixes were applied on this host 2 times within the last hour"), "{}", f.output());
 }
 
 #[test]

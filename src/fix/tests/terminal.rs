@@ -15,10 +15,10 @@ fn child() {
         Ok("type-name") => Prompt::TypeName { prompt: "Type web to go on".into(), name: "web".into() },
         _ => return,
     };
-    println!("answer={:?}.", Terminal.ask(&question));
+    println!("answer={:?}.", Terminal.prompt(&question));
 }
 
-fn ask(question: &str, typed: &str) -> String {
+fn confirm_with(question: &str, typed: &str) -> String {
     let exe = std::env::current_exe().unwrap();
     let command = format!("'{}' --exact fix::tests::terminal::child --nocapture --test-threads=1", exe.display());
     let mut script = Command::new("script")
@@ -47,8 +47,8 @@ fn only_an_explicit_yes_confirms() {
         ("type-name", "y\r", Confirmation::No),
         ("type-name", "\r", Confirmation::No),
     ] {
-        let said = ask(question, typed);
-        assert!(said.contains(&format!("answer={answer:?}.")), "{question} {typed:?}: {said}");
+        let output = confirm_with(question, typed);
+        assert!(output.contains(&format!("answer={answer:?}.")), "{question} {typed:?}: {output}");
     }
 }
 
@@ -60,5 +60,5 @@ fn prompt_without_a_terminal_is_not_answered() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&out.stdout).contains("answer=NobodyThere."));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("answer=NoTerminal."));
 }

@@ -9,10 +9,10 @@ static TARGET: OnceLock<&'static Target> = OnceLock::new();
 
 libfuzzer_sys::fuzz_target!(
     init: {
-        let wanted = std::env::var("OPSCTL_FUZZ_TARGET").unwrap_or_default();
-        let Some(target) = opsctl::fuzz::targets().into_iter().find(|t| t.name == wanted) else {
+        let name = std::env::var("OPSCTL_FUZZ_TARGET").unwrap_or_default();
+        let Some(target) = opsctl::fuzz::targets().into_iter().find(|t| t.name == name) else {
             opsctl::fuzz::targets().iter().for_each(|t| println!("{}", t.name));
-            std::process::exit(i32::from(!wanted.is_empty()))
+            std::process::exit(i32::from(!name.is_empty()))
         };
         TARGET.get_or_init(|| target);
     },

@@ -71,9 +71,9 @@ fn alert_on_stdin_is_diagnosed() {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (_, text, _) = respond(&["--format", "json"], &alert);
-    let said: Value = serde_json::from_str(&text).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        (said["answers"][0]["runbooks"][0].as_str(), said["answers"][0]["subjects"][0].as_str()),
+        (report["answers"][0]["runbooks"][0].as_str(), report["answers"][0]["subjects"][0].as_str()),
         (Some("container"), Some("container:broken"))
     );
     // the state from before the alert is kept
@@ -113,9 +113,9 @@ fn frozen_container_is_restarted_three_times_then_escalated() {
         // the payload of an old Grafana, with the container only in a name
         let alert = json!({"ruleId": n, "ruleName": "MeterSilent", "state": "alerting", "evalMatches": [{"tags": {"container": "meter"}}]});
         assert!(post(&host, &alert.to_string()).contains("\"accepted\":1"));
-        let said = answer(&answers, n);
-        let applied = &said["answers"][0]["applied"][0];
-        assert_eq!(said["answers"][0]["verdict"], "crit", "{said}");
+        let report = answer(&answers, n);
+        let applied = &report["answers"][0]["applied"][0];
+        assert_eq!(report["answers"][0]["verdict"], "crit", "{report}");
         let exit = if n < 4 { 0 } else { 14 };
         assert_eq!((applied["fix"].as_str(), applied["exit"].as_u64()), (Some("container.restart"), Some(exit)), "{applied}");
         let now = host.inspect("meter", "{{.State.StartedAt}}");
@@ -129,9 +129,9 @@ fn frozen_container_is_restarted_three_times_then_escalated() {
     host.run("broken", &["--restart", "on-failure:1", "app:1", "fixture", "say", "boom", "3"]);
     host.until("broken", "{{.State.Status}} {{.RestartCount}}", "exited 1");
     post(&host, &payload("ContainerDown", &json!({"name": "broken"}), "2026-11-21T10:00:00Z"));
-    let said = answer(&answers, 5);
+    let report = answer(&answers, 5);
     assert_eq!(
-        (said["answers"][0]["verdict"].as_str(), said["answers"][0]["applied"].as_array().map(Vec::len)),
+        (report["answers"][0]["verdict"].as_str(), report["answers"][0]["applied"].as_array().map(Vec::len)),
         (Some("crit"), Some(0))
     );
     let metrics = host.sh(&format!("curl -s -H 'Authorization: Bearer {TOKEN}' http://127.0.0.1:9797/metrics"));
@@ -206,21 +206,24 @@ fn flood_of_alerts_is_diagnosed_once_each_across_a_restart() {
     let first_peak = peak();
     host.stop_listening();
     host.listen();
-    let mut said = String::new();
-    flood.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut output = String::new();
+    flood.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     assert!(flood.wait().unwrap().success());
-    let said: Value = serde_json::from_str(&said).unwrap();
-    let accepted: Vec<u64> = said["accepted"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
-    assert_eq!(accepted.len(), 300, "{said}");
-    assert!(said["statuses"].as_object().unwrap().keys().all(|s| ["202", "503", "none"].contains(&s.as_str())), "{said}");
+    let statistics: Value = serde_json::from_str(&output).unwrap();
+    let accepted: Vec<u64> = statistics["accepted"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    assert_eq!(accepted.len(), 300, "{statistics}");
+    assert!(
+        statistics["statuses"].as_object().unwrap().keys().all(|s| ["202", "503", "none"].contains(&s.as_str())),
+        "{statistics}"
+    );
     // every accepted alert is diagnosed, and none is queued
     let answered = || {
         let mut numbers: Vec<u64> = Vec::new();
         for entry in std::fs::read_dir(&answers).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|e| e == "json"))
         {
-            let said: Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
+            let report: Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
             let of = |a: &Value| a["alert"]["labels"]["number"].as_str()?.parse::<u64>().ok();
-            numbers.extend(said["answers"].as_array()?.iter().filter_map(of));
+            numbers.extend(report["answers"].as_array()?.iter().filter_map(of));
         }
         numbers.sort_unstable();
         numbers.dedup();

@@ -144,9 +144,9 @@ fn user_without_access_to_the_socket_is_reported() {
     let Some(host) = Host::start() else { return };
     host.image("app:1", Rootfs::Scratch, &[]);
     host.run("web", &["app:1", "fixture", "wait-term"]);
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let args = ["diagnose", "container", "healthcheck", "disk", "--format", "json"];
-    let run = host.read(host.opsctl_command(&nobody, &args).env("HOME", "/nonexistent"));
+    let run = host.read(host.opsctl_command(&unprivileged, &args).env("HOME", "/nonexistent"));
     others_still_print(&run);
     run.must_not(&["container.", "healthcheck."]).exits(3);
     assert!(run.stdout.contains("permission denied"), "{}", run.stdout);
@@ -177,10 +177,10 @@ fn hung_bus_is_reported_and_a_stopped_bus_is_unknown() {
     // the path that sd_booted(3) checks
     host.sh("mkdir -p /run/systemd/system /run/dbus");
     let args = ["diagnose", "systemd", "disk", "--format", "json"];
-    let gone = host.opsctl(&args);
+    let without_bus = host.opsctl(&args);
     let expected = if std::path::Path::new("/usr/bin/dbus-daemon").exists() { "unknown" } else { "skip" };
-    assert_eq!(gone.check("systemd.state", "host").verdict, expected);
-    others_still_print(&gone);
+    assert_eq!(without_bus.check("systemd.state", "host").verdict, expected);
+    others_still_print(&without_bus);
     host.spawn("/run/lab/fixture", &["fake-docker", "/run/dbus/system_bus_socket", "never"]);
     eventually(10, "the bus listens", || host.sh("ss -Hlx").contains("system_bus_socket").then_some(()));
     let hung = host.opsctl(&args);
@@ -193,14 +193,15 @@ fn clock_jump_between_plan_and_apply_keeps_fix_and_journal_intact() {
     let Some(host) = Host::with_servers(&["redis-server"]) else { return };
     host.redis_with_disk();
     let clock = host.path("clock");
-    for (place, jump) in [("before-recheck", "+1d"), ("before-recheck", "-1d"), ("after-confirm", "-1d"), ("after-intent", "-1d")]
+    for (failpoint, jump) in
+        [("before-recheck", "+1d"), ("before-recheck", "-1d"), ("after-confirm", "-1d"), ("after-intent", "-1d")]
     {
         host.fail_to_save();
         std::fs::write(&clock, "+0").unwrap();
         let jumps = || std::fs::write(&clock, jump).unwrap();
-        let run = host.fix_paused_in(&faked(&host, &clock), place, &["redis.bgsave", "127.0.0.1:6379"], jumps);
-        assert_eq!(run.code, 0, "{place}, {jump}: {}{}", run.stdout, run.stderr);
-        assert_eq!(host.persistence("rdb_last_bgsave_status"), "ok", "{place}, {jump}");
+        let run = host.fix_paused_in(&faked(&host, &clock), failpoint, &["redis.bgsave", "127.0.0.1:6379"], jumps);
+        assert_eq!(run.code, 0, "{failpoint}, {jump}: {}{}", run.stdout, run.stderr);
+        assert_eq!(host.persistence("rdb_last_bgsave_status"), "ok", "{failpoint}, {jump}");
         host.opsctl(&["audit", "verify"]).exits(0);
         host.run_runbooks(&["redis"]).must_not(&["redis.persistence"]);
     }

@@ -211,8 +211,8 @@ fn cross_site_request_is_rejected_with_the_right_token() {
     for header in ["Origin: https://evil.example", "Origin: null", "Origin: http://127.0.0.1:9797", "Sec-Fetch-Site: cross-site"]
     {
         assert_eq!(post(header), "403", "{header}");
-        let page = token_and(&format!("-H '{header}' http://127.0.0.1:9797/metrics"));
-        assert_eq!(status(&host, &page), "403", "{header}");
+        let scrape = token_and(&format!("-H '{header}' http://127.0.0.1:9797/metrics"));
+        assert_eq!(status(&host, &scrape), "403", "{header}");
         let preflight = token_and(&format!("-H '{header}' -X OPTIONS {URL}"));
         assert_eq!(status(&host, &preflight), "403", "{header}");
     }
@@ -378,8 +378,8 @@ fn known_callers_beyond_their_connections_get_retry_after() {
          held.pop()[0].close()\nwhile '200 OK' not in call()[1]: pass\n"
     );
     std::fs::write(host.path("callers.py"), script).unwrap();
-    let said = host.sh(&format!("timeout 60 /usr/bin/python3 {}", host.path("callers.py").display()));
-    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("\r\nRetry-After: 10\r\n"), "{said}");
+    let response = host.sh(&format!("timeout 60 /usr/bin/python3 {}", host.path("callers.py").display()));
+    assert!(response.starts_with("HTTP/1.1 503 ") && response.contains("\r\nRetry-After: 10\r\n"), "{response}");
 }
 
 #[test]

@@ -106,10 +106,10 @@ fn fix_of_a_file_of_another_user_needs_chown() {
             (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
         };
         let rest: Vec<&String> = all.iter().filter(|name| *name != "chown").collect();
-        let (code, said) = fix(&only(&rest));
-        assert_eq!(code, Some(12), "{unit}: {said}");
-        let (code, said) = fix(&only(&all.iter().collect::<Vec<_>>()));
-        assert_eq!(code, Some(0), "{unit}: {said}");
+        let (code, stdout) = fix(&only(&rest));
+        assert_eq!(code, Some(12), "{unit}: {stdout}");
+        let (code, stdout) = fix(&only(&all.iter().collect::<Vec<_>>()));
+        assert_eq!(code, Some(0), "{unit}: {stdout}");
         assert_eq!(host.sh("stat -c %U /etc/hosts"), "daemon");
         host.sh(&format!("sed -i --follow-symlinks '/{name}/d' /etc/hosts; chown daemon /etc/hosts"));
     }

@@ -25,11 +25,11 @@ fn container_recreated_from_another_image_is_reported_with_its_failure() {
     host.opsctl(&["note", "deploy", "something later", "--at", "2026-01-01T00:00:00Z"]).exits(0);
 
     let run = host.run_runbooks(&["container"]);
-    let told = before(&run, "container.down container:web");
-    assert!(told.contains("before: container:web recreated from image shop:2, before shop:1"), "{told}");
-    assert!(!told.contains("something later") && !told.contains("container:db"), "{told}");
-    assert!(told.lines().count() <= 3, "{told}");
-    let changes: Vec<String> = run.report().changes.iter().map(opsctl_core::model::Change::says).collect();
+    let cited = before(&run, "container.down container:web");
+    assert!(cited.contains("before: container:web recreated from image shop:2, before shop:1"), "{cited}");
+    assert!(!cited.contains("something later") && !cited.contains("container:db"), "{cited}");
+    assert!(cited.lines().count() <= 3, "{cited}");
+    let changes: Vec<String> = run.report().changes.iter().map(opsctl_core::model::Change::summary).collect();
     assert!(changes.iter().any(|c| c.starts_with("container:web recreated")), "{changes:?}");
 
     // the change is in the table, in Markdown, and in the replay of a recording
@@ -45,7 +45,7 @@ fn container_recreated_from_another_image_is_reported_with_its_failure() {
     // the timeline: newest last, with and without findings; an old note is outside the window
     let list = host.opsctl(&["changes", "--since", "10m"]);
     list.exits(0);
-    let at = |what: &str| list.stdout.find(what).unwrap_or_else(|| panic!("{what}: {}", list.stdout));
+    let at = |text: &str| list.stdout.find(text).unwrap_or_else(|| panic!("{text}: {}", list.stdout));
     assert!(
         at("container:db  ") < at("stopped") && at("stopped") < at("shop 2") && at("shop 2") < at("recreated"),
         "{}",
@@ -95,14 +95,14 @@ fn changes_of_packages_units_files_and_sudo_on_a_machine() {
     m.wait_for("it failed", "systemctl is-failed lab.service");
 
     let run = m.diagnose(&["systemd"]);
-    let told = before(&run, "systemd.unit-failed unit:lab.service");
-    for wanted in ["package:lab installed, version 2.0", "/etc/lab/lab.conf written"] {
-        assert!(told.contains(wanted), "{wanted}: {told}");
+    let cited = before(&run, "systemd.unit-failed unit:lab.service");
+    for expected in ["package:lab installed, version 2.0", "/etc/lab/lab.conf written"] {
+        assert!(cited.contains(expected), "{expected}: {cited}");
     }
-    assert!(!told.contains("other.service") && !told.contains("mysql"), "{told}");
+    assert!(!cited.contains("other.service") && !cited.contains("mysql"), "{cited}");
 
     let list = m.opsctl(&["changes", "-v"]).stdout;
-    for wanted in [
+    for expected in [
         "package:lab",
         "installed, version 2.0",
         "unit:other.service",
@@ -113,10 +113,10 @@ fn changes_of_packages_units_files_and_sudo_on_a_machine() {
         "by alice",
         "boot",
     ] {
-        assert!(list.contains(wanted), "{wanted}: {list}");
+        assert!(list.contains(expected), "{expected}: {list}");
     }
     assert!(!list.contains("canary"), "{list}");
     // missing access to the journal is reported
-    let as_nobody = m.sh("setpriv --reuid 65534 --regid 65534 --clear-groups env OPSCTL_STATE_DIR=/tmp/nobody opsctl changes");
-    assert!(as_nobody.contains("unavailable: reading log lines from the journal: permission denied"), "{as_nobody}");
+    let unprivileged = m.sh("setpriv --reuid 65534 --regid 65534 --clear-groups env OPSCTL_STATE_DIR=/tmp/nobody opsctl changes");
+    assert!(unprivileged.contains("unavailable: reading log lines from the journal: permission denied"), "{unprivileged}");
 }

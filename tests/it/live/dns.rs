@@ -31,8 +31,8 @@ const STUB: &str = "dns.stub host";
 /// Run of an unprivileged user without access to the configuration of the test.
 fn unprivileged(host: &Host) -> Run {
     host.sh(&format!("printf '{}' > /mnt/nobody.toml", NAMES.replace('\n', "\\n")));
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    let mut command = host.opsctl_command(&nobody, &["diagnose", "dns", "--format", "json"]);
+    let prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut command = host.opsctl_command(&prefix, &["diagnose", "dns", "--format", "json"]);
     host.read(command.env("OPSCTL_CONFIG", "/mnt/nobody.toml").env("HOME", "/nonexistent"))
 }
 
@@ -124,10 +124,10 @@ fn servers_that_fail_differ_or_are_slow_are_reported() {
 fn resolv_conf_without_a_name_server() {
     let Some(host) = host() else { return };
     host.configure("[runbooks.dns]\ntimeout_ms = 500\n");
-    let at = |what: &str, words: &[&str]| {
+    let at = |case: &str, words: &[&str]| {
         let run = host.run_runbooks(&["dns"]);
         run.roots(&[STUB]).exits(2).mentions(STUB, words).explains(STUB, RESOLVE);
-        assert!(run.offer("dns.restart-resolved", "host").is_none(), "{what}");
+        assert!(run.offer("dns.restart-resolved", "host").is_none(), "{case}");
     };
     at("missing", &["/etc/resolv.conf does not exist", "127.0.0.1"]);
     host.sh("ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf");

@@ -69,15 +69,16 @@ fn reason_of_an_unreachable_upstream_is_reported() {
     host.run("loop", &["--network", "app", "svc:1", "/bin/fixture", "httpd", "--port", "8080", "--bind", "127.0.0.1"]);
     host.configure("[runbooks.nginx]\nstarting_s = 0\n");
     let run = host.run_runbooks(&["nginx", "container"]);
-    let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-unreachable").map(|f| f.message.as_str()).collect();
-    let has = |words: &str| assert!(said.iter().any(|s| s.contains(words)), "{words}: {said:#?}");
+    let messages: Vec<&str> =
+        run.findings().filter(|f| f.code == "nginx.upstream-unreachable").map(|f| f.message.as_str()).collect();
+    let has = |words: &str| assert!(messages.iter().any(|s| s.contains(words)), "{words}: {messages:#?}");
     has("stopped:8080, which has no address: container stopped is exited");
     has("moved:8080, which shares no network with it: moved is in other, nginx in app");
     has("deaf:9999, which refuses connections: deaf has no listener on port 9999");
     has("deaf:9998 (of upstream many)");
     has("loop:8080, which refuses connections: in loop it listens on the loopback address only");
     has("unix:/run/none.sock, which cannot be reached: No such file");
-    assert_eq!(said.len(), 6, "{said:#?}");
+    assert_eq!(messages.len(), 6, "{messages:#?}");
     // a restart at this moment would fail: `nginx -t` reports the unresolved name
     run.must(&["nginx.config-test nginx:edge"]);
     let row = run.findings().find(|f| f.message.contains("of upstream many"));
@@ -241,10 +242,11 @@ fn swapped_upstreams_are_detected_by_an_earlier_run() {
     assert_eq!((host.address("two"), host.address("one")), before, "the upstreams have swapped addresses");
     assert_eq!(host.curl(&format!("http://{}/health", host.address("edge"))), "two 200");
     let run = host.run_runbooks(&["nginx"]);
-    let said: Vec<&str> = run.findings().filter(|f| f.code == "nginx.upstream-stale-ip").map(|f| f.message.as_str()).collect();
+    let messages: Vec<&str> =
+        run.findings().filter(|f| f.code == "nginx.upstream-stale-ip").map(|f| f.message.as_str()).collect();
     assert!(
-        said.len() == 2 && said.iter().any(|s| s.contains("for one:8080 to") && s.contains("now the address of two")),
-        "{said:?}"
+        messages.len() == 2 && messages.iter().any(|s| s.contains("for one:8080 to") && s.contains("now the address of two")),
+        "{messages:?}"
     );
     host.fix("nginx.reload", "edge", &[]).exits(0);
     host.run_runbooks(&["nginx"]).must_not(&["nginx."]);

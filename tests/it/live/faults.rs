@@ -61,7 +61,7 @@ fn node(fault: &str) -> String {
 /// What is only an address.
 const ENDPOINTS: &[(&str, &str, u16)] = &[("HTTP endpoint", "http", 8000), ("TLS server", "tls", 7000)];
 
-const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+const UNPRIVILEGED: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
 /// The run's deadline. Each probe has its own, shorter patience; a busy machine gets some more.
 const DEADLINE: &str = "20s";
@@ -88,9 +88,9 @@ impl Table {
     }
 
     /// Notes what does not hold; the other cells are looked at all the same.
-    fn holds(&self, holds: bool, what: impl FnOnce() -> String) {
+    fn holds(&self, holds: bool, message: impl FnOnce() -> String) {
         if !holds {
-            self.1.lock().unwrap().push(what());
+            self.1.lock().unwrap().push(message());
         }
     }
 
@@ -121,15 +121,15 @@ fn at(text: &str) -> impl Fn(&str, &str) -> bool {
 
 /// What holds of every run, whatever was wrong around it.
 #[track_caller]
-fn well_behaved(table: &Table, what: &str, run: &Run) {
+fn well_behaved(table: &Table, label: &str, run: &Run) {
     let took = Duration::from_millis(run.report().duration_ms);
-    table.holds(took < IN_TIME && run.took < IN_TIME * 2, || format!("{what}: it took {took:?} and {:?}", run.took));
-    table.holds(!run.stderr.contains("panicked"), || format!("{what}: {}", run.stderr));
-    table.holds((0..=3).contains(&run.code), || format!("{what}: exit {}", run.code));
+    table.holds(took < IN_TIME && run.took < IN_TIME * 2, || format!("{label}: it took {took:?} and {:?}", run.took));
+    table.holds(!run.stderr.contains("panicked"), || format!("{label}: {}", run.stderr));
+    table.holds((0..=3).contains(&run.code), || format!("{label}: exit {}", run.code));
     let disks = run.report().checks.iter().any(|c| c.check.starts_with("disk.") && c.verdict == "ok");
-    table.holds(disks, || format!("{what}: disks were not looked at: {}", run.stdout));
+    table.holds(disks, || format!("{label}: disks were not looked at: {}", run.stdout));
     let peak: u64 = run.stderr.lines().find_map(|l| l.strip_prefix("peak ")?.parse().ok()).unwrap_or(0);
-    table.holds(peak < MEMORY, || format!("{what}: it took {} MiB of memory", peak >> 10));
+    table.holds(peak < MEMORY, || format!("{label}: it took {} MiB of memory", peak >> 10));
 }
 
 /// All processes of the host, by number and name.
@@ -140,24 +140,24 @@ fn processes(host: &Host) -> BTreeSet<String> {
 
 /// Runs opsctl; nothing of it is left when it has ended.
 #[track_caller]
-fn look(host: &Host, table: &Table, what: &str, prefix: &[&str], args: &[&str], env: &[(&str, &str)]) -> Run {
+fn run_opsctl(host: &Host, table: &Table, label: &str, prefix: &[&str], args: &[&str], env: &[(&str, &str)]) -> Run {
     let line: Vec<&str> = [prefix, &MEASURED].concat();
     let args: Vec<&str> = [args, &["--deadline", DEADLINE, "--format", "json"]].concat();
     let mut command = host.opsctl_command(&line, &args);
     let run = host.read(command.envs(env.iter().copied()));
-    // for looking at a cell more closely
+    // to inspect a cell
     if let Some(directory) = std::env::var_os("OPSCTL_FAULTS_KEEP") {
-        std::fs::write(Path::new(&directory).join(format!("{}.json", what.replace('/', "-"))), &run.stdout).unwrap();
+        std::fs::write(Path::new(&directory).join(format!("{}.json", label.replace('/', "-"))), &run.stdout).unwrap();
     }
-    well_behaved(table, what, &run);
+    well_behaved(table, label, &run);
     run
 }
 
-/// [`look`] at many servers: on a busy machine finding them all may take longer than opsctl has, which is said, and it is looked again.
+/// [`run_opsctl`] for many servers, repeated until the run is complete: on a busy machine, discovery may exceed the deadline.
 #[track_caller]
-fn look_at_all(host: &Host, table: &Table, what: &str, runbooks: &[&str], env: &[(&str, &str)]) -> Run {
+fn run_until_complete(host: &Host, table: &Table, label: &str, runbooks: &[&str], env: &[(&str, &str)]) -> Run {
     eventually(120, "all servers are found", || {
-        let run = look(host, table, what, &[], runbooks, env);
+        let run = run_opsctl(host, table, label, &[], runbooks, env);
         let late = |c: &CheckRow| {
             let too_busy = c.reason.as_ref().is_some_and(|r| r.contains("too busy"));
             // what is only an address has one check
@@ -166,7 +166,7 @@ fn look_at_all(host: &Host, table: &Table, what: &str, runbooks: &[&str], env: &
         };
         let unfinished: Vec<String> = run.report().checks.iter().filter(|c| late(c)).map(|c| format!("{c:?}")).collect();
         if !unfinished.is_empty() {
-            eprintln!("{what}: {}", unfinished.join("\n"));
+            eprintln!("{label}: {}", unfinished.join("\n"));
         }
         unfinished.is_empty().then_some(run)
     })
@@ -245,7 +245,7 @@ fn play(host: &Host) -> (Played, String) {
 fn servers(table: &Table) {
     let Some(host) = Host::with_servers(&["redis-server", "python3"]) else { return };
     let runbooks = ["diagnose", "postgres", "redis", "rabbitmq", "monitoring", "healthcheck", "tls", "disk"];
-    let empty = look(&host, table, "no server", &[], &runbooks, &[]);
+    let empty = run_opsctl(&host, table, "no server", &[], &runbooks, &[]);
     for (row, .., kind) in PRODUCTS {
         table.set(
             row,
@@ -265,7 +265,7 @@ fn servers(table: &Table) {
             .then_some(())
     });
     let before = processes(&host);
-    let run = look_at_all(&host, table, "all servers", &runbooks, &[]);
+    let run = run_until_complete(&host, table, "all servers", &runbooks, &[]);
     let after = processes(&host);
     table.holds(after == before, || format!("all servers: left is {:?}", after.difference(&before)));
     for (row, fault, address) in &played {
@@ -296,7 +296,7 @@ fn servers(table: &Table) {
         let env = faked(&host, &clock);
         let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let jumped = std::thread::scope(|scope| {
-            let run = scope.spawn(|| look_at_all(&host, table, &format!("the clock jumps {jump}"), &runbooks, &env));
+            let run = scope.spawn(|| run_until_complete(&host, table, &format!("the clock jumps {jump}"), &runbooks, &env));
             eventually(30, "it runs", || {
                 host.command("pgrep").args(["-x", "opsctl"]).output().ok().filter(|o| o.status.success()).map(|_| ())
             });
@@ -333,10 +333,10 @@ fn one_by_one(
                     let Some((fault, prepare)) = next.lock().unwrap().next() else { break };
                     let script = format!("{prepare}; exec \"$@\"");
                     let prefix = ["unshare", "--mount", "bash", "-ec", &script, "bash"];
-                    let prefix = if *fault == "permission" { [&prefix[..], &NOBODY].concat() } else { prefix.to_vec() };
+                    let prefix = if *fault == "permission" { [&prefix[..], &UNPRIVILEGED].concat() } else { prefix.to_vec() };
                     let state = host.path(&format!("state-{row}-{fault}")).display().to_string();
                     let args = [&["diagnose"], runbooks, &["disk"]].concat();
-                    let run = look(
+                    let run = run_opsctl(
                         host,
                         table,
                         &format!("{row}, {fault}"),
@@ -487,7 +487,7 @@ fn kernel_log(table: &Table) {
     }
     let Some(host) = Host::without_engine() else { return };
     host.sh("head -c 100000 /dev/urandom > /mnt/garbage; printf '6,1,2' > /mnt/half;");
-    let at = |place: &str| format!("mount --bind {place} /dev/kmsg");
+    let at = |path: &str| format!("mount --bind {path} /dev/kmsg");
     let faults: Vec<(&'static str, String)> = vec![
         ("permission", "chmod 600 /dev/kmsg || true".to_owned()),
         ("garbage", at("/mnt/garbage")),
@@ -523,7 +523,7 @@ const ROWS: &[&str] = &[
 ];
 
 #[test]
-fn every_dependency_fails_in_every_way() {
+fn fault_matrix() {
     if !installed(&["redis-server", "python3", "dnsmasq", "nft", "getent", "nginx"]) {
         return;
     }

@@ -82,16 +82,16 @@ fn bootstrap_in_user_data_waits_applies_and_writes_a_report() {
         opsctl bootstrap host systemd --apply --wait 60s --format json > /var/log/report.json 2> /var/log/said; echo $? > /var/log/exit\n";
     let Some(machine) = with_user_data(script) else { return };
     machine.wait_for("cloud-init is done", DONE);
-    let said = machine.sh("cat /var/log/said");
-    assert_eq!(machine.sh("cat /var/log/exit"), "0", "{said}");
-    assert!(said.contains("waiting for slow.service"), "{said}");
-    assert!(said.contains("nothing is starting"), "bootstrap waited for its own unit: {said}");
+    let stderr = machine.sh("cat /var/log/said");
+    assert_eq!(machine.sh("cat /var/log/exit"), "0", "{stderr}");
+    assert!(stderr.contains("waiting for slow.service"), "{stderr}");
+    assert!(stderr.contains("nothing is starting"), "bootstrap waited for its own unit: {stderr}");
     assert!(machine.succeeds("systemctl is-active slow.service"), "bootstrap waited until the unit was active");
 
     assert!(machine.sh("cat /var/lib/opsctl/bootstrap.log").contains("waiting for slow.service"));
 
     // fixes without an interruption were applied and journalled, and are not applied twice
-    assert!(said.contains("host.add-hostname"), "{said}");
+    assert!(stderr.contains("host.add-hostname"), "{stderr}");
     assert_eq!(machine.sh("grep -c '^127.0.1.1 machine$' /etc/hosts"), "1");
     let again = machine.opsctl(&["bootstrap", "host", "--apply", "--format", "json"]);
     again.exits(0);

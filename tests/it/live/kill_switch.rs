@@ -63,10 +63,10 @@ fn kill_switch_is_in_reports() {
 #[test]
 fn kill_switch_set_at_any_moment_before_the_action_stops_it() {
     let Some(host) = with_container_down() else { return };
-    for place in ["before-recheck", "after-confirm", "before-intent", "after-intent"] {
-        let run = host.fix_paused(place, &["container.start", "web"], || _ = host.sh(&format!("touch {SWITCH}")));
-        assert!(run.code == 15 && run.stdout.contains(SWITCH), "{place}: {} {}", run.code, run.stdout);
-        assert!(is_down(&host), "{place}");
+    for failpoint in ["before-recheck", "after-confirm", "before-intent", "after-intent"] {
+        let run = host.fix_paused(failpoint, &["container.start", "web"], || _ = host.sh(&format!("touch {SWITCH}")));
+        assert!(run.code == 15 && run.stdout.contains(SWITCH), "{failpoint}: {} {}", run.code, run.stdout);
+        assert!(is_down(&host), "{failpoint}");
         host.sh(&format!("rm {SWITCH}"));
     }
     // a journalled intent without an action is not an interrupted fix
@@ -106,19 +106,19 @@ fn kill_switch_stops_listen() {
         eventually(120, "the report arrives", || serde_json::from_slice(&std::fs::read(&path).ok()?).ok())
     };
     assert!(post("2026-11-21T10:00:00Z").contains("\"fixes_switched_off\":\"fixes are switched off by /etc/opsctl/no-fixes"));
-    let said = answer(1);
-    assert!(said["fixes_switched_off"].as_str().is_some_and(|why| why.contains(SWITCH)), "{said}");
-    let applied = &said["answers"][0]["applied"][0];
-    assert_eq!((applied["fix"].as_str(), applied["exit"].as_u64()), (Some("container.start"), Some(15)), "{said}");
+    let report = answer(1);
+    assert!(report["fixes_switched_off"].as_str().is_some_and(|why| why.contains(SWITCH)), "{report}");
+    let applied = &report["answers"][0]["applied"][0];
+    assert_eq!((applied["fix"].as_str(), applied["exit"].as_u64()), (Some("container.start"), Some(15)), "{report}");
     assert!(is_down(&host));
     let metrics = || host.sh(&format!("{curl} http://127.0.0.1:9797/metrics"));
     assert!(metrics().contains("\nopsctl_listen_fixes_switched_off 1\n"), "{}", metrics());
     // fixes are applied again after its removal, without a restart
     host.sh(&format!("rm {SWITCH}"));
     assert!(!post("2026-11-21T10:00:01Z").contains("fixes_switched_off"));
-    let said = answer(2);
-    assert_eq!(said["answers"][0]["applied"][0]["exit"], 0, "{said}");
-    assert!(said.get("fixes_switched_off").is_none() && !is_down(&host), "{said}");
+    let report = answer(2);
+    assert_eq!(report["answers"][0]["applied"][0]["exit"], 0, "{report}");
+    assert!(report.get("fixes_switched_off").is_none() && !is_down(&host), "{report}");
     assert!(metrics().contains("\nopsctl_listen_fixes_switched_off 0\n"));
     host.stop_listening();
 }

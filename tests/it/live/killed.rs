@@ -9,11 +9,11 @@ use crate::lab::{Host, Machine, PEER, RULES, Run, eventually, installed, stack};
 
 /// Starts opsctl and waits until `there` holds.
 #[track_caller]
-fn start_until(host: &Host, mut command: Command, what: &str, there: impl Fn() -> bool) -> Child {
+fn start_until(host: &Host, mut command: Command, condition: &str, there: impl Fn() -> bool) -> Child {
     let log = host.path("killed.log");
     let out = std::fs::File::create(&log).unwrap();
     let mut fix = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
-    eventually(60, what, || {
+    eventually(60, condition, || {
         let output = std::fs::read_to_string(&log).unwrap();
         assert!(fix.try_wait().unwrap().is_none(), "opsctl exited before: {output}");
         there().then_some(())
@@ -367,9 +367,9 @@ fn killed_in_every_call_of_the_mss_rules() {
     // each rule is complete and exists once
     let whole = || {
         let now = host.ruleset();
-        let ours: Vec<&str> = now.lines().filter(|l| l.contains("opsctl-mss")).collect();
-        assert!(ours.iter().all(|l| after.contains(l)), "{now}");
-        assert_eq!(ours.iter().collect::<std::collections::BTreeSet<_>>().len(), ours.len(), "{now}");
+        let rules: Vec<&str> = now.lines().filter(|l| l.contains("opsctl-mss")).collect();
+        assert!(rules.iter().all(|l| after.contains(l)), "{now}");
+        assert_eq!(rules.iter().collect::<std::collections::BTreeSet<_>>().len(), rules.len(), "{now}");
     };
     let again = || _ = host.sh("iptables -t mangle -F");
     Fixing { host: &host, args: &args, again: &again, whole: &whole }.killed_everywhere();

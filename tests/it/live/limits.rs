@@ -65,8 +65,8 @@ fn full_shared_memory_is_reported_for_its_container() {
     for name in ["db", "roomy", "guest"] {
         eventually(30, "the container has written its data", || host.docker(&["logs", name]).contains("done").then_some(()));
     }
-    let no_room = "disk.space container:db";
-    host.diagnose().roots(&[no_room]).mentions(no_room, &["/dev/shm", "of 1 MiB, in memory"]);
+    let shm_full = "disk.space container:db";
+    host.diagnose().roots(&[shm_full]).mentions(shm_full, &["/dev/shm", "of 1 MiB, in memory"]);
 }
 
 #[test]

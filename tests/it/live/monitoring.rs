@@ -88,7 +88,7 @@ fn alerts_and_targets_without_data_are_reported() {
     at_once(&host, "");
     host.service("app1", "ok");
     host.alertmanager("alertmanager");
-    host.set_page("pgx", "/metrics", 200, "pg_up 0\n");
+    host.set_response("pgx", "/metrics", 200, "pg_up 0\n");
     host.run(
         "pgx",
         &[
@@ -119,8 +119,9 @@ fn alerts_and_targets_without_data_are_reported() {
         let run = host.run_runbooks(&["monitoring"]);
         (run.findings().filter(|f| f.severity.to_string() != "info").count() == 5).then_some(run)
     });
-    let said: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
-    let mentions = |words: &[&str]| assert!(said.iter().any(|s| words.iter().all(|w| s.contains(w))), "{words:?}: {said:#?}");
+    let findings: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
+    let mentions =
+        |words: &[&str]| assert!(findings.iter().any(|s| words.iter().all(|w| s.contains(w))), "{words:?}: {findings:#?}");
     mentions(&["pool-empty", "the job fleet has no target", "file /etc/prometheus/gone/*.json does not exist"]);
     mentions(&["pool-empty", "the job nothing has no target", "its relabel rules drop all 1"]);
     mentions(&["up-missing", "NodeDown (job=\"node_exporter\") can never fire"]);
@@ -138,22 +139,22 @@ fn readiness_of_loki_alloy_and_grafana_is_checked() {
     host.run_runbooks(&["monitoring"]).roots(&[]);
     let (loki, alloy, grafana) =
         ("monitoring.loki loki:loki", "monitoring.alloy alloy:alloy", "monitoring.grafana grafana:grafana");
-    host.set_page("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
-    host.set_page("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
-    host.set_page("grafana", "/api/health", 200, "{\"database\":\"failing\"}\n");
+    host.set_response("loki", "/ready", 503, "Ingester not ready: waiting for 15s after being ready\n");
+    host.set_response("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
+    host.set_response("grafana", "/api/health", 200, "{\"database\":\"failing\"}\n");
     let run = host.run_runbooks(&["monitoring"]);
     run.roots(&[loki, alloy, grafana]);
     run.mentions(loki, &["is not ready", "waiting for 15s"]);
     run.mentions(alloy, &["unhealthy components: loki.source.docker.default", "do not restart it"]);
     run.mentions(grafana, &["status 200, but its database is failing"]);
     assert!(run.report().fixes.is_empty(), "{:?}", run.report().fixes);
-    host.set_page("alloy", "/-/healthy", 200, "All Alloy components are healthy.\n");
-    host.set_page("grafana", "/api/health", 200, "{\"database\":\"ok\"}\n");
-    host.set_page("loki", "/ready", 200, "ready\n");
+    host.set_response("alloy", "/-/healthy", 200, "All Alloy components are healthy.\n");
+    host.set_response("grafana", "/api/health", 200, "{\"database\":\"ok\"}\n");
+    host.set_response("loki", "/ready", 200, "ready\n");
     host.run_runbooks(&["monitoring"]).roots(&[]);
     // lines rejected in the past are of severity info; lines rejected at present are a warning
     let refused = |n: u32| {
-        host.set_page("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"));
+        host.set_response("loki", "/metrics", 200, &format!("loki_discarded_samples_total{{reason=\"rate_limited\"}} {n}\n"));
     };
     refused(7);
     let run = host.run_runbooks(&["monitoring"]);
@@ -161,7 +162,7 @@ fn readiness_of_loki_alloy_and_grafana_is_checked() {
     refused(9);
     host.run_runbooks(&["monitoring"]).roots(&[loki]).mentions(loki, &["rejected 2 lines"]);
     // a hung server is restarted; Alloy never is
-    host.set_page("loki", "/metrics", 200, "loki_build_info 1\n");
+    host.set_response("loki", "/metrics", 200, "loki_build_info 1\n");
     for (name, port) in [("loki", 3100), ("alloy", 12345)] {
         host.sh(&format!("curl -s --max-time 1 http://{}:{port}/hang || true", host.address(name)));
     }
@@ -180,7 +181,7 @@ fn failures_caused_by_a_hung_engine_are_explained_by_it() {
     at_once(&host, "loki_ready_minutes = 0\n");
     host.monitoring();
     host.run_runbooks(&["monitoring", "container"]).roots(&[]);
-    host.set_page("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
+    host.set_response("alloy", "/-/healthy", 500, "unhealthy components: loki.source.docker.default\n");
     host.sh("pkill -STOP -x dockerd");
     let engine = "container.engine-hung engine:docker";
     // Prometheus resolves its targets at every scrape
@@ -271,8 +272,8 @@ fn missing_access_to_containers_is_reported() {
     host.alertmanager("alertmanager");
     host.prometheus_with("prometheus", &stack("localhost:9090"), RULES, &[], &[]);
     host.sh("chmod 666 /var/run/docker.sock; chmod 755 /run/lab");
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
-    let mut command = host.opsctl_command(&nobody, &["diagnose", "monitoring", "--format", "json"]);
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
+    let mut command = host.opsctl_command(&unprivileged, &["diagnose", "monitoring", "--format", "json"]);
     command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody").env_remove("OPSCTL_CONFIG");
     let run = host.read(&mut command);
     run.must_not(&["monitoring."]).exits(3);

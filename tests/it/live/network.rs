@@ -237,9 +237,9 @@ fn targets_of_a_prometheus_on_the_host_are_checked() {
         let found = run.findings().filter(|f| f.code == "network.triage").count();
         (found == 2).then_some(run)
     });
-    let said: Vec<&str> = run.findings().filter(|f| f.code == "network.triage").map(|f| f.message.as_str()).collect();
-    assert!(said.iter().any(|s| s.contains("step 8 of 8, it returns status 404")), "{said:?}");
-    assert!(said.iter().any(|s| s.contains("step 5 of 8, this host has no listener on port 7777")), "{said:?}");
+    let messages: Vec<&str> = run.findings().filter(|f| f.code == "network.triage").map(|f| f.message.as_str()).collect();
+    assert!(messages.iter().any(|s| s.contains("step 8 of 8, it returns status 404")), "{messages:?}");
+    assert!(messages.iter().any(|s| s.contains("step 5 of 8, this host has no listener on port 7777")), "{messages:?}");
     run.must(&[triage]);
 }
 
@@ -255,8 +255,8 @@ fn missing_access_is_reported_with_the_required_right() {
         "chmod 666 /var/run/docker.sock; chmod 755 /run/lab; install -m 644 {} /run/lab",
         host.path("opsctl.toml").display()
     ));
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
-    let mut command = host.opsctl_command(&nobody, &["diagnose", "network", "--format", "json"]);
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"];
+    let mut command = host.opsctl_command(&unprivileged, &["diagnose", "network", "--format", "json"]);
     command.env("OPSCTL_STATE_DIR", "/tmp/opsctl-nobody").env("OPSCTL_CONFIG", "/run/lab/opsctl.toml");
     let run = host.read(&mut command);
     // facts from the engine are reported

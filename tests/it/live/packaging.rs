@@ -18,9 +18,9 @@ fn packaging(path: &str) -> PathBuf {
 #[track_caller]
 fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
-    said
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
+    text
 }
 
 /// The package with the binary under test, built by `packaging/build-deb` once for all tests of a run.
@@ -183,10 +183,10 @@ fn package_installs_reports_by_timer_and_purges_without_a_trace() {
     let over_socket = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/opsctl-listen.sock'); \
         s.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99)[9:12].decode())";
     assert_eq!(machine.sh(&format!("python3 -c \"{over_socket}\"")), "200");
-    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    assert!(machine.sh(&format!("{nobody} python3 -c \"{over_socket}\" 2>&1 || true")).contains("Permission denied"));
+    let unprivileged = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    assert!(machine.sh(&format!("{unprivileged} python3 -c \"{over_socket}\" 2>&1 || true")).contains("Permission denied"));
     machine.sh("chmod 666 /run/opsctl-listen.sock");
-    assert_eq!(machine.sh(&format!("{nobody} python3 -c \"{over_socket}\"")), "401");
+    assert_eq!(machine.sh(&format!("{unprivileged} python3 -c \"{over_socket}\"")), "401");
     assert_eq!(
         machine.sh("systemctl is-active opsctl-listen.service; systemctl show -P NRestarts opsctl-listen.service"),
         "active\n0"
@@ -247,16 +247,16 @@ fn upgrade_keeps_the_administrators_settings_and_works_without_systemd() {
     host.docker(&["cp", "machine:/root/opsctl.deb", &host.path("opsctl.deb").display().to_string()]);
     let mount = format!("{}:/opsctl.deb:ro", host.path("opsctl.deb").display());
     let script = script.replace("JOB", &format!("({job})"));
-    let said = host.docker(&["run", "--rm", "--network", "none", "-v", &mount, "machine:1", "bash", "-ec", &script]);
-    assert!(said.contains("\n700\nopsctl 0."), "{said}");
-    assert!(!said.contains("/usr/bin/opsctl"), "{said}");
+    let output = host.docker(&["run", "--rm", "--network", "none", "-v", &mount, "machine:1", "bash", "-ec", &script]);
+    assert!(output.contains("\n700\nopsctl 0."), "{output}");
+    assert!(!output.contains("/usr/bin/opsctl"), "{output}");
 }
 
 #[test]
 fn sandbox_of_the_units_hides_nothing() {
     let Some((machine, _)) = clean_machine() else { return };
     machine.sh("dpkg -i /root/opsctl.deb");
-    let look = |json: &str| -> BTreeSet<String> {
+    let summarize = |json: &str| -> BTreeSet<String> {
         let report: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"));
         // unknown and skipped checks, and findings, without values that change from second to second
         let blind = |c: &&serde_json::Value| c["verdict"] == "unknown" || c["verdict"] == "skip";
@@ -271,7 +271,7 @@ fn sandbox_of_the_units_hides_nothing() {
     // including a namespace that has to be entered: a server with a private network and garbage responses
     machine.sh("cp /usr/local/bin/fixture /root/redis-server; systemd-run -q --unit=cache -p PrivateNetwork=yes /root/redis-server talk --port 6379 garbage");
     machine.wait_for("the server runs", "[ \"$(cat /proc/$(systemctl show -P MainPID cache)/comm)\" = redis-server ]");
-    let free = look(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
+    let free = summarize(&machine.opsctl(&["diagnose", "--format", "json"]).stdout);
     assert!(free.iter().any(|line| line.contains("redis.up")), "{free:#?}");
     for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
         // the same unit with another program
@@ -280,13 +280,13 @@ fn sandbox_of_the_units_hides_nothing() {
              -e '/^Type=/d; /^WatchdogSec=/d; /^Restart=/d; /^Requires=/d' -e '/^.Service./a Type=oneshot\\nSuccessExitStatus=1 2 3' \
              /usr/lib/systemd/system/{service}.service > /etc/systemd/system/look.service; systemctl daemon-reload; systemctl start look.service"
         ));
-        let boxed = look(&machine.sh("cat /var/lib/opsctl/look.json; rm /var/lib/opsctl/look.json"));
+        let boxed = summarize(&machine.sh("cat /var/lib/opsctl/look.json; rm /var/lib/opsctl/look.json"));
         let differ: Vec<_> = boxed.symmetric_difference(&free).collect();
         assert!(differ.is_empty(), "{service}: {differ:#?}");
     }
     // the claimed exposure level of the hardening is measured
-    for (service, most) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72), ("opsctl-bootstrap", 62)] {
-        machine.sh(&format!("systemd-analyze security --no-pager --threshold={most} {service}.service"));
+    for (service, limit) in [("opsctl-report", 60), ("opsctl-digest@day", 60), ("opsctl-listen", 72), ("opsctl-bootstrap", 62)] {
+        machine.sh(&format!("systemd-analyze security --no-pager --threshold={limit} {service}.service"));
     }
     // a digest has the same sandbox as a report
     let unit = |name: &str| fs::read_to_string(packaging("systemd").join(name)).unwrap();
@@ -332,14 +332,14 @@ fn sandbox_of_the_units_allows_the_calls_of_probes() {
         machine.sh("cat /run/calls")
     };
     for service in ["opsctl-report", "opsctl-digest@", "opsctl-listen", "opsctl-bootstrap"] {
-        let said = calls(service, "");
+        let results = calls(service, "");
         for allowed in
             ["openat2 in a root yes", "setfsuid yes", "enter a network yes", "enter mounts yes", "drop a capability yes"]
         {
-            assert!(said.contains(allowed), "{service}: {said}");
+            assert!(results.contains(allowed), "{service}: {results}");
         }
         // a renewal may run in a snap
-        assert!(service == "opsctl-listen" || !said.contains("a user namespace yes"), "{service}: {said}");
+        assert!(service == "opsctl-listen" || !results.contains("a user namespace yes"), "{service}: {results}");
     }
     // each of these directives is needed
     for (change, refused) in [
@@ -348,8 +348,8 @@ fn sandbox_of_the_units_allows_the_calls_of_probes() {
         ("s/CAP_SETPCAP//", "drop a capability Operation not permitted"),
         ("s/^SystemCallFilter=.*/&\\nSystemCallFilter=~openat2/", "openat2 in a root Operation not permitted"),
     ] {
-        let said = calls("opsctl-report", change);
-        assert!(said.contains(refused), "{change}: {said}");
+        let results = calls("opsctl-report", change);
+        assert!(results.contains(refused), "{change}: {results}");
     }
 }
 
@@ -359,10 +359,10 @@ fn lintian_has_no_complaints() {
         return;
     }
     let Some(deb) = package() else { return };
-    let said = output_of(
+    let output = output_of(
         Command::new("lintian").args(["--fail-on", "error,warning", "--allow-root", "--tag-display-limit", "0"]).arg(&deb),
     );
-    assert!(!said.contains("E: ") && !said.contains("W: "), "{said}");
+    assert!(!output.contains("E: ") && !output.contains("W: "), "{output}");
 }
 
 #[test]
@@ -420,14 +420,14 @@ fn dashboard_queries_are_valid_promql() {
     assert!(variables.iter().any(|v| v["type"] == "datasource" && v["query"] == "prometheus"));
     let panels = dashboard["panels"].as_array().unwrap();
     let mut ids = BTreeSet::new();
-    let mut taken = BTreeSet::new();
+    let mut occupied = BTreeSet::new();
     let mut rules = String::from("groups:\n- name: dashboard\n  rules:\n");
     for panel in panels {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}", panel["id"]);
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|k| panel["gridPos"][k].as_u64().unwrap());
         assert!(x + w <= 24, "{}", panel["title"]);
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-            assert!(taken.insert(cell), "{} covers another panel", panel["title"]);
+            assert!(occupied.insert(cell), "{} covers another panel", panel["title"]);
         }
         for target in panel["targets"].as_array().unwrap() {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
@@ -455,10 +455,10 @@ fn logrotate_accepts_its_configuration() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let said = output_of(
+    let output = output_of(
         Command::new("logrotate").args(["--debug", "--state"]).arg(dir.path().join("state")).arg(packaging("deb/logrotate")),
     );
-    assert!(!said.contains("error"), "{said}");
+    assert!(!output.contains("error"), "{output}");
 }
 
 /// Replacement of ssh for Ansible, which executes in a container: the last two arguments are the host and the command.
@@ -491,9 +491,9 @@ fn playbook(machine: &Machine, playbook: &str, arguments: &[&str]) -> (bool, Str
 }
 
 /// The line of a host in the recap.
-fn recap<'a>(said: &'a str, host: &str) -> &'a str {
-    let recap = said.split("PLAY RECAP").nth(1).unwrap_or_else(|| panic!("{said}"));
-    recap.lines().find(|l| l.starts_with(host)).unwrap_or_else(|| panic!("{host}: {said}"))
+fn recap<'a>(output: &'a str, host: &str) -> &'a str {
+    let recap = output.split("PLAY RECAP").nth(1).unwrap_or_else(|| panic!("{output}"));
+    recap.lines().find(|l| l.starts_with(host)).unwrap_or_else(|| panic!("{host}: {output}"))
 }
 
 #[test]
@@ -524,12 +524,12 @@ fn ansible_installs_two_machines_and_summarizes_them() {
     let install = ["-e", &deb, "-e", &variables, "-e", &own];
 
     // check mode on machines without opsctl changes nothing
-    let (ok, said) = playbook(&machine, "install.yml", &[&install[..], &["--check"]].concat());
-    assert!(ok, "{said}");
-    assert!(!beta.succeeds("[ -e /var/cache/opsctl ] || [ -e /etc/opsctl ] || command -v opsctl"), "{said}");
+    let (ok, output) = playbook(&machine, "install.yml", &[&install[..], &["--check"]].concat());
+    assert!(ok, "{output}");
+    assert!(!beta.succeeds("[ -e /var/cache/opsctl ] || [ -e /etc/opsctl ] || command -v opsctl"), "{output}");
 
-    let (ok, said) = playbook(&machine, "install.yml", &install);
-    assert!(ok, "{said}");
+    let (ok, output) = playbook(&machine, "install.yml", &install);
+    assert!(ok, "{output}");
     for there in [&machine, &beta] {
         assert_eq!(
             there.sh("command -v opsctl; systemctl is-enabled opsctl-report.timer opsctl-digest@week.timer; systemctl is-active opsctl-report.timer"),
@@ -543,16 +543,17 @@ fn ansible_installs_two_machines_and_summarizes_them() {
         assert_eq!(there.sh("systemctl is-active opsctl-listen.socket; stat -c %a /etc/opsctl/listen-token"), "active\n600");
         assert_eq!(there.sh(". /etc/opsctl/environment 2> /dev/null; grep -c PG_PASSWORD /etc/opsctl/environment"), "1");
     }
-    let (ok, said) = playbook(&machine, "install.yml", &install);
-    assert!(ok && ["machine", "beta"].iter().all(|h| recap(&said, h).contains("changed=0")), "{said}");
+    let (ok, output) = playbook(&machine, "install.yml", &install);
+    assert!(ok && ["machine", "beta"].iter().all(|h| recap(&output, h).contains("changed=0")), "{output}");
     // a wrong configuration is never installed
-    let (ok, said) = playbook(&machine, "install.yml", &["-e", &deb, "-e", r#"{"opsctl_config": {"run": {"dedline": "20s"}}}"#]);
-    assert!(!ok && said.contains("dedline"), "{said}");
+    let (ok, output) =
+        playbook(&machine, "install.yml", &["-e", &deb, "-e", r#"{"opsctl_config": {"run": {"dedline": "20s"}}}"#]);
+    assert!(!ok && output.contains("dedline"), "{output}");
     beta.sh("opsctl config check; grep -q deadline /etc/opsctl/config.toml");
     // nor is a wrong runbook
     let own = format!(r#"{{"opsctl_site_runbooks": ["{}"]}}"#, host.path("shop.toml").display());
-    let (ok, said) = playbook(&machine, "install.yml", &["-e", &deb, "-e", &own]);
-    assert!(!ok && said.contains("unknown key `nam`"), "{said}");
+    let (ok, output) = playbook(&machine, "install.yml", &["-e", &deb, "-e", &own]);
+    assert!(!ok && output.contains("unknown key `nam`"), "{output}");
     beta.sh("opsctl config check; [ ! -e /etc/opsctl/runbooks.d/shop.toml ]");
 
     // one has a finding, one has no opsctl, one is unreachable
@@ -564,13 +565,13 @@ fn ansible_installs_two_machines_and_summarizes_them() {
     let runbooks = r#"{"opsctl_runbooks": ["systemd", "host"]}"#;
     // manual use: a summary, also in check mode; for cron: an exit code too
     for (mode, well) in [("--check", true), ("-eopsctl_fail_on=warn", false)] {
-        let (ok, said) = playbook(&machine, "fleet.yml", &["-e", runbooks, mode]);
-        assert!(ok == well && said.contains("not well: ") != well, "{said}");
-        assert!(["machine", "beta"].iter().all(|h| recap(&said, h).contains("changed=0")), "{said}");
+        let (ok, output) = playbook(&machine, "fleet.yml", &["-e", runbooks, mode]);
+        assert!(ok == well && output.contains("not well: ") != well, "{output}");
+        assert!(["machine", "beta"].iter().all(|h| recap(&output, h).contains("changed=0")), "{output}");
         let summary = fs::read_to_string(host.path("reports/summary.txt")).unwrap();
         let lines = ["4 hosts: 1 warn, 1 ok, 1 unreachable, 1 without a report", "warn     beta", "ok       machine"];
         for line in lines.into_iter().chain(["unreachable nowhere: ", "No route to host", "no report bare: "]) {
-            assert!(summary.contains(line) && said.contains(line), "{line}\n{summary}\n{said}");
+            assert!(summary.contains(line) && output.contains(line), "{line}\n{summary}\n{output}");
         }
         assert!(summary.contains("warn systemd.unit-failed on 1 of 4 hosts\n       beta unit:broken.service: "), "{summary}");
         let report: serde_json::Value = serde_json::from_slice(&fs::read(host.path("reports/beta.json")).unwrap()).unwrap();

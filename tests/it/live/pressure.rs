@@ -169,8 +169,8 @@ impl Swap {
             swap.file()
         );
         let made = Command::new("sh").args(["-c", &script]).output().unwrap_or_else(|e| panic!("sh: {e}"));
-        let said = String::from_utf8_lossy(&made.stderr).into_owned();
-        assert!(made.status.success(), "{said}");
+        let stderr = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success(), "{stderr}");
         swap
     }
 

@@ -103,10 +103,13 @@ fn reports_to_unreachable_receivers_are_delivered_later() {
     // a finding of team shop
     down(&host, "shop-web");
     report(&host, &[]);
-    let told: serde_json::Value = serde_json::from_str(&files(&shop)[0]).unwrap();
-    let open = told["findings"].as_array().unwrap().iter().filter(|f| f["severity"] != "info");
-    assert_eq!(open.count(), 1, "{told}");
-    assert_eq!((told["findings"][0]["subject"]["name"].as_str(), told["verdict"].as_str()), (Some("shop-web"), Some("crit")));
+    let delivered: serde_json::Value = serde_json::from_str(&files(&shop)[0]).unwrap();
+    let open = delivered["findings"].as_array().unwrap().iter().filter(|f| f["severity"] != "info");
+    assert_eq!(open.count(), 1, "{delivered}");
+    assert_eq!(
+        (delivered["findings"][0]["subject"]["name"].as_str(), delivered["verdict"].as_str()),
+        (Some("shop-web"), Some("crit"))
+    );
     assert_eq!(files(&mail).len(), 2);
 
     // a webhook that returns 404 is not retried

@@ -41,10 +41,10 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[track_caller]
-fn clean(what: &str, text: &str) {
+fn clean(source: &str, text: &str) {
     if let Some(at) = text.find("canary-") {
-        let around = &text.as_bytes()[at.saturating_sub(300)..text.len().min(at + 100)];
-        panic!("a secret is in {what}: {}", String::from_utf8_lossy(around));
+        let context = &text.as_bytes()[at.saturating_sub(300)..text.len().min(at + 100)];
+        panic!("a secret is in {source}: {}", String::from_utf8_lossy(context));
     }
 }
 

@@ -22,9 +22,9 @@ fn malformed_responses_are_distinguished_and_delay_nothing() {
     // servers are identified by program name
     host.sh("for p in redis-server postgres beam.smp; do cp /run/lab/fixture /mnt/$p; done");
     let products = [("redis", "redis-server", 6400), ("postgres", "postgres", 5400), ("rabbitmq", "beam.smp", 5700)];
-    let ways = ["silent", "garbage", "half", "close"];
+    let behaviours = ["silent", "garbage", "half", "close"];
     for (_, program, port) in products {
-        for (i, how) in (0..).zip(ways) {
+        for (i, how) in (0..).zip(behaviours) {
             let port = (port + i).to_string();
             host.spawn(&format!("/mnt/{program}"), &["talk", "--port", &port, how, "-s", "rabbit", "boot"]);
             eventually(10, "it listens", || host.sh("ss -Hltn").contains(&format!(":{port} ")).then_some(()));
@@ -33,7 +33,7 @@ fn malformed_responses_are_distinguished_and_delay_nothing() {
     let run = host.run_runbooks(RUNBOOKS);
     assert!(run.took < IN_TIME, "took {:?}", run.took);
     for (product, _, port) in products {
-        for (i, how) in (0..).zip(ways) {
+        for (i, how) in (0..).zip(behaviours) {
             let name = format!("{product}.up {product}:127.0.0.1:{}", port + i);
             let expected: &[&str] = match (how, product) {
                 ("silent", _) => &["did not answer within"],
@@ -129,10 +129,10 @@ fn missing_login_is_reported_with_the_line_to_add_and_without_the_secret() {
 
     // an unprivileged user cannot be the server's own user: the methods of libpq
     host.sh(&format!("rm {}", host.path("opsctl.toml").display()));
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     host.sh("printf '127.0.0.1:5432:*:app:canary-app-password\\n' > /mnt/pgpass; chown 65534 /mnt/pgpass; chmod 600 /mnt/pgpass");
     let args = ["postgres", "--format", "json"];
-    let mut command = host.opsctl_command(&nobody, &args);
+    let mut command = host.opsctl_command(&unprivileged, &args);
     command.env("HOME", "/nonexistent").env("PGHOST", "127.0.0.1").env("PGUSER", "app").env("PGDATABASE", "shop");
     let run = host.read(command.env("PGPASSFILE", "/mnt/pgpass"));
     assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
@@ -172,13 +172,13 @@ fn servers_that_require_tls_are_queried_over_tls() {
         "[[server]]\nname = \"tls\"\nurl = \"postgres://app:${PG_PW}@localhost:5432/postgres?sslmode=require\""
     ));
     let args = [&["diagnose"], RUNBOOKS, &["--format", "json"]].concat();
-    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let unprivileged = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let run = host.read(host.opsctl_command(&[], &args).env("OPSCTL_CONFIG", config).env("PG_PW", "canary-app-password"));
     assert_eq!(verdict(&run, "redis.up", "redis:127.0.0.1:6390"), "ok", "{}", run.stdout);
     assert_eq!(verdict(&run, "postgres.up", "postgres:127.0.0.1:5432"), "ok", "{}", run.stdout);
     // a user other than root connects over TCP, and so over TLS
     let run = host.read(
-        host.opsctl_command(&nobody, &args)
+        host.opsctl_command(&unprivileged, &args)
             .env("OPSCTL_CONFIG", config)
             .env("HOME", "/nonexistent")
             .env("PG_PW", "canary-app-password"),
@@ -218,7 +218,7 @@ fn servers_in_containers_without_published_ports_are_reached() {
     );
     // its network is not reachable from the host: only from inside
     host.run("hidden", &[&["--network", "none"], MACHINE, &["machine:1", "redis-server", "--port", "7000"]].concat());
-    let up = |name: &str, ask: &[&str]| host.try_docker(&[&["exec", name], ask].concat()).status.success().then_some(());
+    let up = |name: &str, probe: &[&str]| host.try_docker(&[&["exec", name], probe].concat()).status.success().then_some(());
     eventually(60, "all servers run", || {
         up("cache", &["redis-cli", "ping"])?;
         up("hidden", &["redis-cli", "-p", "7000", "ping"])?;

@@ -64,7 +64,7 @@ fn aletheia_is_distinguished_from_its_database_its_api_and_its_frontend() {
         host.path("runbooks.d").display()
     ));
     let [health, config, front] = ["health", "config-probe", "frontend"].map(|c| format!("aletheia.{c} service:aletheia"));
-    let ask = || host.run_runbooks(&["aletheia", "redis.up"]);
+    let diagnose = || host.run_runbooks(&["aletheia", "redis.up"]);
 
     // healthy; it is listed like every other runbook
     let run = host.opsctl(&["aletheia", "--format", "json"]);
@@ -82,7 +82,7 @@ fn aletheia_is_distinguished_from_its_database_its_api_and_its_frontend() {
     // health 503 because Redis is down: that is the cause, and a restart of the backend does not help
     answer(&host, 503, 200, SITE);
     host.sh("redis-cli shutdown nosave");
-    let run = ask();
+    let run = diagnose();
     run.roots(&["redis.up redis:shared_redis"]).explains("redis.up redis:shared_redis", &health);
     run.mentions(&health, &["status 503 instead of 200", "http://127.0.0.1:8000/health/"]);
     let offer = run.offer("aletheia.restart", "service:aletheia").and_then(|o| o.refused.clone()).unwrap_or_default();
@@ -102,19 +102,19 @@ fn aletheia_is_distinguished_from_its_database_its_api_and_its_frontend() {
 
     // health 200 and the config probe 500: the DRF layer
     answer(&host, 200, 500, SITE);
-    ask()
+    diagnose()
         .roots(&[&config])
         .must_not(&["aletheia.health"])
         .mentions(&config, &["status 500 instead of 200", "look at the web logs"]);
 
     // the frontend's soft 404 is not caused by the backend
     answer(&host, 200, 200, "<h1>Site introuvable</h1>");
-    let run = ask();
+    let run = diagnose();
     run.roots(&[&front]).must_not(&["aletheia.health", "aletheia.config-probe"]).exits(1);
     run.mentions(&front, &["status 200 without the text `Cabinet dentaire`"]);
     // unless the backend is down too
     answer(&host, 503, 503, "<h1>Site introuvable</h1>");
-    ask().roots(&[&health]).explains(&health, &front).explains(&health, &config);
+    diagnose().roots(&[&health]).explains(&health, &front).explains(&health, &config);
 
     the_fix(&host, &health);
     recorded(&host, &health);
@@ -145,9 +145,9 @@ fn the_fix(host: &Host, health: &str) {
     answer(host, 200, 200, SITE);
     std::fs::remove_file(&marker).unwrap();
     let changed = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&changed.stdout).into_owned();
-    assert_eq!(changed.status.code(), Some(11), "{said}");
-    assert!(said.contains("changed since the plan: aletheia.health no longer reports"), "{said}");
+    let stdout = String::from_utf8_lossy(&changed.stdout).into_owned();
+    assert_eq!(changed.status.code(), Some(11), "{stdout}");
+    assert!(stdout.contains("changed since the plan: aletheia.health no longer reports"), "{stdout}");
     host.sh("[ ! -e /mnt/restarted ]");
 
     answer(host, 503, 200, SITE);

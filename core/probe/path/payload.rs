@@ -44,10 +44,10 @@ const HTTP_PORTS: &[u16] = &[
     8123, 8200, 8428, 8500, 8888, 9000, 9009, 9090, 9091, 9093, 9100, 9115, 9187, 9200, 12345, 15672,
 ];
 
-/// Protocol for a peer on `port`. `asked`: named by a user or by the configuration, for which HTTP is worth a try unless the port
-/// is that of a database.
+/// Protocol for a peer on `port`. `requested`: named by a user or by the configuration, for which HTTP is worth a try unless the
+/// port is that of a database.
 #[must_use]
-pub fn protocol_of(scheme: Option<&str>, host: &str, port: u16, path: &str, asked: bool) -> Protocol {
+pub fn protocol_of(scheme: Option<&str>, host: &str, port: u16, path: &str, requested: bool) -> Protocol {
     let name = host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned());
     let path = path.split('?').next().filter(|p| p.starts_with('/')).unwrap_or("/").to_owned();
     let http = || Protocol::Http { host: if port == 80 { host.to_owned() } else { format!("{host}:{port}") }, path };
@@ -57,7 +57,7 @@ pub fn protocol_of(scheme: Option<&str>, host: &str, port: u16, path: &str, aske
         Some("smtp" | "postgres") => Protocol::Silence,
         _ if TLS_PORTS.contains(&port) => Protocol::Tls { name },
         _ if HTTP_PORTS.contains(&port) => http(),
-        _ if asked && !UNPROBED_PORTS.contains(&port) => http(),
+        _ if requested && !UNPROBED_PORTS.contains(&port) => http(),
         _ => Protocol::Silence,
     }
 }
@@ -67,8 +67,8 @@ const HEADER_BYTES: usize = 1000;
 
 /// Test data of at least `length` bytes, or `None` for [`Protocol::Silence`]. It is a complete request, or a complete
 /// `ClientHello`.
-pub(super) fn words(speech: &Protocol, length: usize) -> Option<Vec<u8>> {
-    match speech {
+pub(super) fn build(protocol: &Protocol, length: usize) -> Option<Vec<u8>> {
+    match protocol {
         Protocol::Http { host, path } => {
             let mut text = format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: opsctl/{} (path check)\r\nAccept: */*\r\nConnection: close\r\n",
@@ -129,17 +129,17 @@ mod tests {
         assert_eq!(protocol_of(Some("https"), "a.org", 1, "", false), Protocol::Tls { name: Some("a.org".into()) });
         let secret = protocol_of(Some("http"), "a", 80, "/x?token=1", true);
         assert_eq!(secret, Protocol::Http { host: "a".into(), path: "/x".into() });
-        assert_eq!(words(&Protocol::Silence, 100), None);
+        assert_eq!(build(&Protocol::Silence, 100), None);
     }
 
     #[test]
     fn test_data_is_well_formed_and_has_the_requested_length() {
         for length in [200, 1000, 3000, 9000] {
-            let http = words(&Protocol::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
+            let http = build(&Protocol::Http { host: "a:1".into(), path: "/".into() }, length).unwrap();
             assert!(http.len() >= length && http.len() < length + 200, "{length}: {}", http.len());
             let text = String::from_utf8(http).unwrap();
             assert!(text.ends_with("\r\n\r\n") && text.lines().all(|l| l.len() < 1100), "{text}");
-            let tls = words(&Protocol::Tls { name: None }, length).unwrap();
+            let tls = build(&Protocol::Tls { name: None }, length).unwrap();
             assert!(tls.len() >= length && tls.len() < length + 600, "{length}: {}", tls.len());
             // a handshake record (22); its length is that of the rest
             assert_eq!((tls[0], usize::from(u16::from_be_bytes([tls[3], tls[4]]))), (22, tls.len() - 5));

@@ -5,34 +5,34 @@ pub const SECTIONS: &[&str] = &["Purpose", "Why it matters", "Verdicts", "By han
 
 /// The documentation of a runbook.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct Documentation {
     /// First heading.
     pub title: String,
     /// Heading and text of each section, as written.
     pub sections: Vec<(String, String)>,
 }
 
-impl Page {
+impl Documentation {
     /// Splits the text at its headings.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let mut page = Self::default();
+        let mut doc = Self::default();
         let mut in_code = false;
         for line in text.lines() {
             in_code ^= line.starts_with("```");
             if let Some(title) = line.strip_prefix("# ").filter(|_| !in_code) {
-                title.trim().clone_into(&mut page.title);
+                title.trim().clone_into(&mut doc.title);
             } else if let Some(heading) = line.strip_prefix("## ").filter(|_| !in_code) {
-                page.sections.push((heading.trim().to_owned(), String::new()));
-            } else if let Some((_, body)) = page.sections.last_mut() {
+                doc.sections.push((heading.trim().to_owned(), String::new()));
+            } else if let Some((_, body)) = doc.sections.last_mut() {
                 body.push_str(line);
                 body.push('\n');
             }
         }
-        for (_, body) in &mut page.sections {
+        for (_, body) in &mut doc.sections {
             *body = body.trim_matches('\n').to_owned();
         }
-        page
+        doc
     }
 
     /// The text of a section.
@@ -77,21 +77,21 @@ mod tests {
 
     #[test]
     fn sections_tables_and_alerts_are_parsed() {
-        let page = Page::parse(
+        let doc = Documentation::parse(
             "# x\n\n## Verdicts\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n## By hand\n\n```sh\n# not a title\n## nor a section\n```\n\n## Alerts\n\n- `Down`\n- `Slow` and more\n",
         );
-        assert_eq!(page.title, "x");
-        assert_eq!(page.table("Verdicts"), [["1", "2"]]);
-        assert!(page.section("By hand").contains("## nor a section"));
-        assert_eq!(page.alerts(), ["Down", "Slow"]);
-        assert_eq!(page.problems().len(), 1);
+        assert_eq!(doc.title, "x");
+        assert_eq!(doc.table("Verdicts"), [["1", "2"]]);
+        assert!(doc.section("By hand").contains("## nor a section"));
+        assert_eq!(doc.alerts(), ["Down", "Slow"]);
+        assert_eq!(doc.problems().len(), 1);
     }
 
     proptest::proptest! {
         #[test]
         fn arbitrary_text_does_not_panic(text in "(\\PC|\n|#|\\|| )*") {
-            let page = Page::parse(&text);
-            let _ = (page.problems(), page.alerts(), page.table("Verdicts"));
+            let doc = Documentation::parse(&text);
+            let _ = (doc.problems(), doc.alerts(), doc.table("Verdicts"));
         }
     }
 }

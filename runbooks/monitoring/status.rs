@@ -11,7 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, clock, tasks};
 use serde::{Deserialize, Serialize};
 
 use crate::restart_container::{self, RESTART, RestartContext};
-use crate::servers::{Server, Silence, without_room};
+use crate::servers::{Server, Silence, full_filesystems};
 
 /// Time after the start in which a missing listener is no finding.
 const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(30);
@@ -48,11 +48,11 @@ impl ServerState {
     /// Requests `path`.
     pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
         let server = Server::of(cx, target)?;
-        let mut standing = Self { started_at: server.get().and_then(|s| s.process).and_then(started), ..Self::default() };
-        match cx.page(target, path).await? {
+        let mut state = Self { started_at: server.get().and_then(|s| s.process).and_then(started), ..Self::default() };
+        match cx.response(target, path).await? {
             Ok(answer) => {
-                standing.status = answer.status;
-                standing.says =
+                state.status = answer.status;
+                state.says =
                     answer.body.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default().chars().take(200).collect();
             }
             Err(why) => {
@@ -60,17 +60,17 @@ impl ServerState {
                 if let (SessionError::Hung { .. }, Some(id), Some(docker)) = (&why, id, &cx.docker)
                     && let Ok(container) = docker.inspect(&id).await
                 {
-                    standing.around = RestartContext::of(cx, &container).await;
-                    standing.hung_in = Some((*container).clone());
+                    state.around = RestartContext::of(cx, &container).await;
+                    state.hung_in = Some((*container).clone());
                 }
-                standing.silence = Silence::about(cx, &server, why).await;
-                if let (Some(container), Some(docker)) = (standing.silence.container(), &cx.docker) {
-                    standing.no_room = without_room(cx, docker, container).await;
+                state.silence = Silence::about(cx, &server, why).await;
+                if let (Some(container), Some(docker)) = (state.silence.container(), &cx.docker) {
+                    state.no_room = full_filesystems(cx, docker, container).await;
                 }
             }
         }
-        standing.server = server;
-        Ok(standing)
+        state.server = server;
+        Ok(state)
     }
 
     /// Uptime of its process.

@@ -35,11 +35,11 @@ pub fn state_dir(config: &Config) -> PathBuf {
 }
 
 /// A session on this host, and its history.
-pub async fn session(config: &Config, ask: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
-    session_at(&state_dir(config), config, ask, deadline).await
+pub async fn session(config: &Config, options: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
+    session_at(&state_dir(config), config, options, deadline).await
 }
 
-async fn session_at(state_dir: &Path, config: &Config, ask: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
+async fn session_at(state_dir: &Path, config: &Config, options: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
     let store = Store::open(state_dir, config.history_days).await;
     let (made, notes) = match waive::load(state_dir) {
         Ok(made) => (made, config.notes.clone()),
@@ -58,25 +58,25 @@ async fn session_at(state_dir: &Path, config: &Config, ask: ProbeOptions, deadli
         notes,
         history: Arc::new(store.clone()),
         own_changes: Box::new(move |since| changes::own(&kept, &history, &boot_id, since)),
-        ask,
+        options,
         deadline: deadline.unwrap_or(config.deadline),
     });
     (session, store)
 }
 
 /// Diagnoses this host, and stores samples and findings for the next run.
-pub async fn look(
+pub async fn run(
     config: &Config,
     selection: &Selection,
-    ask: ProbeOptions,
+    options: ProbeOptions,
     deadline: Option<Duration>,
     run: &Run,
     progress: &dyn Fn(Progress),
 ) -> RunResult {
-    let (session, store) = session(config, ask, deadline).await;
+    let (session, store) = session(config, options, deadline).await;
     let (recording, mut assessment) = session.run(selection, run, progress).await;
-    progress(Progress::Remembering);
-    run.partial.step(Step::Remembering);
+    progress(Progress::Storing);
+    run.partial.step(Step::Storing);
     let unmatched = selection.unmatched(&recording.inventory).map(|(word, near)| (word, near.map(str::to_owned)));
     let report = &assessment.report;
     let measures = report.measures.iter().map(|m| sample_of(m, report.started_at));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
-    Answers, HostAnswers, Patience, QueryResult, Question, ResolvConf, Transport, query_all, query_each, questions,
+    Answers, HostAnswers, QueryLimits, QueryResult, Question, ResolvConf, Transport, query_all, query_each, questions,
 };
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, netns};
 
@@ -30,7 +30,7 @@ pub(super) async fn same(cx: &ProbeCx, container: &Container) -> (Option<String>
 }
 
 /// Whether its queries can leave its networks: it has a default route, and not all of its networks are internal.
-pub(super) async fn way_out(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
+pub(super) async fn has_egress(cx: &ProbeCx, pid: i32, container: &Container) -> Result<Option<bool>, ProbeError> {
     let from = format!("/proc/{pid}/net/route");
     let read = move |io: &Io| netns::has_default_route(io, i64::from(pid));
     let route = blocking::run("routes", &from, READ_TIMEOUT, read).await?;
@@ -59,11 +59,11 @@ pub(super) async fn inside(
     pid: i32,
     container: &Container,
     conf: &ResolvConf,
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Option<QueryResult>, ProbeError> {
     let Some(own) = conf.used().into_iter().find(is_embedded) else { return Ok(None) };
     let jobs = vec![(own, Transport::Udp, Question::Address(container.name.clone()))];
-    Ok(query_each(Some(pid), jobs, patience).await?.into_iter().next())
+    Ok(query_each(Some(pid), jobs, limits).await?.into_iter().next())
 }
 
 /// Queries its name servers for the root and for the names of the configuration.
@@ -71,15 +71,15 @@ pub(super) async fn outside(
     pid: i32,
     conf: &ResolvConf,
     names: &[String],
-    patience: Patience,
+    limits: QueryLimits,
 ) -> Result<Vec<Answers>, ProbeError> {
-    query_all(Some(pid), &conf.used(), &questions(names), false, patience).await
+    query_all(Some(pid), &conf.used(), &questions(names), false, limits).await
 }
 
 /// Queries the upstreams of Docker's embedded name server directly and once, as far as resolv.conf lists them. An upstream that
 /// Docker queries from the host's network is queried from there.
-pub(super) async fn upstream(pid: i32, conf: &ResolvConf, patience: Patience) -> Result<Vec<Answers>, ProbeError> {
-    let once = Patience { tries: 1, ..patience };
+pub(super) async fn upstream(pid: i32, conf: &ResolvConf, limits: QueryLimits) -> Result<Vec<Answers>, ProbeError> {
+    let once = QueryLimits { tries: 1, ..limits };
     let query = |ext: &opsctl_core::probe::names::ExtServer| {
         let (server, from) = (ext.server.clone(), (!ext.from_host).then_some(pid));
         async move { query_all(from, &[server], &questions(&[]), false, once).await }

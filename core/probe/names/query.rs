@@ -123,7 +123,7 @@ impl QueryResult {
 
 /// Timeouts and retries of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Patience {
+pub struct QueryLimits {
     /// Timeout in milliseconds, shared by all tries.
     pub timeout_ms: u64,
     /// A reply that takes longer is requested once more, in milliseconds.
@@ -132,7 +132,7 @@ pub struct Patience {
     pub tries: u32,
 }
 
-impl Patience {
+impl QueryLimits {
     fn timeout(self) -> Duration {
         // two tries and a second run fit into the time limit of a check
         Duration::from_millis(self.timeout_ms.clamp(100, 2500))
@@ -145,34 +145,34 @@ impl Patience {
 }
 
 /// Sends one query. Blocks: for a thread of its own, which may have entered another network namespace.
-pub(super) fn ask(server: SocketAddr, transport: Transport, question: &Question, patience: Patience) -> QueryResult {
-    let mut asked = QueryResult { question: question.clone(), transport, ms: u64::MAX, ..QueryResult::default() };
+pub(super) fn query_server(server: SocketAddr, transport: Transport, question: &Question, limits: QueryLimits) -> QueryResult {
+    let mut result = QueryResult { question: question.clone(), transport, ms: u64::MAX, ..QueryResult::default() };
     // TCP retransmits by itself; over UDP a query without a reply is repeated within the timeout
-    let tries = if transport == Transport::Tcp { 1 } else { patience.tries.max(1) };
+    let tries = if transport == Transport::Tcp { 1 } else { limits.tries.max(1) };
     for _ in 0..tries {
         let started = Instant::now();
         let reply = match transport {
             Transport::Udp => {
-                let (until, again) = (started + patience.timeout(), patience.timeout() / tries);
-                over_udp(server, question, until, again, &mut asked.tries)
+                let (until, again) = (started + limits.timeout(), limits.timeout() / tries);
+                over_udp(server, question, until, again, &mut result.tries)
             }
             Transport::Tcp => {
-                asked.tries += 1;
-                over_tcp(server, question, started + patience.timeout())
+                result.tries += 1;
+                over_tcp(server, question, started + limits.timeout())
             }
         };
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if matches!(reply, Reply::Answer { .. }) || asked.code().is_none() {
+        if matches!(reply, Reply::Answer { .. }) || result.code().is_none() {
             // without a reply, the time of the first try is reported
-            asked.ms = if asked.code().is_some() { asked.ms.min(ms) } else { ms };
-            asked.reply = reply;
+            result.ms = if result.code().is_some() { result.ms.min(ms) } else { ms };
+            result.reply = reply;
         }
         // only a slow reply is requested once more
-        if asked.code().is_none() || asked.ms <= patience.slow_ms {
+        if result.code().is_none() || result.ms <= limits.slow_ms {
             break;
         }
     }
-    asked
+    result
 }
 
 /// One exchange; a datagram may be lost, so the query is sent again after each `again`. `sent` counts.
@@ -337,7 +337,7 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Patience = Patience { timeout_ms: 300, slow_ms: 200, tries: 2 };
+    const SHORT: QueryLimits = QueryLimits { timeout_ms: 300, slow_ms: 200, tries: 2 };
 
     /// A server on the loopback that builds its reply from the query, or does not reply.
     fn server(reply: impl Fn(u32, Message) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
@@ -369,16 +369,16 @@ mod tests {
     #[test]
     fn lost_packet_is_sent_again() {
         let at = server(|nth, q| (nth > 1).then(|| reply_with(q, ResponseCode::NXDomain)).flatten());
-        let asked = ask(at, Transport::Udp, &name("a.b"), SHORT);
-        assert_eq!((asked.code(), asked.tries), (Some("NXDOMAIN"), 2));
-        assert!(asked.ms < 300, "the second try counts: {} ms", asked.ms);
+        let result = query_server(at, Transport::Udp, &name("a.b"), SHORT);
+        assert_eq!((result.code(), result.tries), (Some("NXDOMAIN"), 2));
+        assert!(result.ms < 300, "the second try counts: {} ms", result.ms);
     }
 
     #[test]
     fn timeout_garbage_and_closed_port_are_distinguished() {
         let silent = server(|_, _| None);
-        let asked = ask(silent, Transport::Udp, &Question::Root, SHORT);
-        assert_eq!((&asked.reply, asked.tries, asked.words()), (&Reply::Silent, 2, "no answer in 0.3 s".to_owned()));
+        let result = query_server(silent, Transport::Udp, &Question::Root, SHORT);
+        assert_eq!((&result.reply, result.tries, result.words()), (&Reply::Silent, 2, "no answer in 0.3 s".to_owned()));
         // a reply to another question, and messages other than replies
         for nonsense in [
             server(|_, q| {
@@ -389,12 +389,12 @@ mod tests {
             server(|_, _| Some(b"not a DNS message".to_vec())),
             server(|_, q| q.to_vec().ok()),
         ] {
-            assert_eq!(ask(nonsense, Transport::Udp, &name("a"), SHORT).reply, Reply::Garbage);
+            assert_eq!(query_server(nonsense, Transport::Udp, &name("a"), SHORT).reply, Reply::Garbage);
         }
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(ask(closed, Transport::Udp, &Question::Root, SHORT).reply, Reply::Closed);
-        assert_eq!(ask(closed, Transport::Tcp, &Question::Root, SHORT).reply, Reply::Closed);
-        assert!(matches!(ask(closed, Transport::Udp, &name("a..b"), SHORT).reply, Reply::Unsent { .. }));
+        assert_eq!(query_server(closed, Transport::Udp, &Question::Root, SHORT).reply, Reply::Closed);
+        assert_eq!(query_server(closed, Transport::Tcp, &Question::Root, SHORT).reply, Reply::Closed);
+        assert!(matches!(query_server(closed, Transport::Udp, &name("a..b"), SHORT).reply, Reply::Unsent { .. }));
     }
 
     #[test]
@@ -405,8 +405,8 @@ mod tests {
             }
             reply_with(q, ResponseCode::NoError)
         });
-        let asked = ask(at, Transport::Udp, &Question::Root, SHORT);
-        assert!(asked.code() == Some("NOERROR") && asked.tries > 1 && asked.ms < 250, "{asked:?}");
+        let result = query_server(at, Transport::Udp, &Question::Root, SHORT);
+        assert!(result.code() == Some("NOERROR") && result.tries > 1 && result.ms < 250, "{result:?}");
     }
 
     #[test]
@@ -424,7 +424,7 @@ mod tests {
             stream.write_all(&[&length[1..], &reply].concat()).unwrap();
             drop(listener);
         });
-        assert_eq!(ask(at, Transport::Tcp, &Question::Root, SHORT).code(), Some("NOERROR"));
+        assert_eq!(query_server(at, Transport::Tcp, &Question::Root, SHORT).code(), Some("NOERROR"));
     }
 
     proptest::proptest! {

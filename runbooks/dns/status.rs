@@ -4,7 +4,7 @@ use opsctl_core::probe::names::{Answers, QueryResult, Question, Reply};
 
 /// State of a name server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ServerStatus {
     /// It responds; NXDOMAIN is a valid response.
     Good,
     /// No response.
@@ -16,38 +16,38 @@ pub(super) enum Standing {
 }
 
 /// Response codes of a successful lookup.
-pub(super) const SAYS_SOMETHING: &[&str] = &["NOERROR", "NXDOMAIN"];
+pub(super) const SUCCESS_CODES: &[&str] = &["NOERROR", "NXDOMAIN"];
 
 /// State of this server.
-pub(super) fn standing(server: &Answers) -> Standing {
+pub(super) fn status_of(server: &Answers) -> ServerStatus {
     let codes: Vec<&str> = server.udp().filter_map(QueryResult::code).collect();
     if codes.is_empty() {
-        return Standing::Silent;
+        return ServerStatus::Silent;
     }
-    if codes.iter().any(|c| SAYS_SOMETHING.contains(c)) {
-        return Standing::Good;
+    if codes.iter().any(|c| SUCCESS_CODES.contains(c)) {
+        return ServerStatus::Good;
     }
     if codes.contains(&"SERVFAIL") {
-        return Standing::Failing;
+        return ServerStatus::Failing;
     }
     // a server for internal names need not answer for the root
     let names = server.udp().any(|a| a.question != Question::Root);
-    if names { Standing::Refusing } else { Standing::Good }
+    if names { ServerStatus::Refusing } else { ServerStatus::Good }
 }
 
 /// Description of its failure: `no answer in 2 s`.
 pub(super) fn words(server: &Answers) -> String {
-    match standing(server) {
-        Standing::Good => "responds".to_owned(),
-        Standing::Silent => server.udp().next().map(QueryResult::words).unwrap_or_default(),
-        Standing::Failing => "SERVFAIL".to_owned(),
-        Standing::Refusing => server.udp().find_map(QueryResult::code).unwrap_or_default().to_owned(),
+    match status_of(server) {
+        ServerStatus::Good => "responds".to_owned(),
+        ServerStatus::Silent => server.udp().next().map(QueryResult::words).unwrap_or_default(),
+        ServerStatus::Failing => "SERVFAIL".to_owned(),
+        ServerStatus::Refusing => server.udp().find_map(QueryResult::code).unwrap_or_default().to_owned(),
     }
 }
 
 /// Whether its clients wait for the timeout, rather than get an immediate error.
 pub(super) fn keeps_waiting(server: &Answers) -> bool {
-    standing(server) == Standing::Silent && server.udp().any(|a| matches!(a.reply, Reply::Silent | Reply::Garbage))
+    status_of(server) == ServerStatus::Silent && server.udp().any(|a| matches!(a.reply, Reply::Silent | Reply::Garbage))
 }
 
 /// All its queries and responses, for the evidence.

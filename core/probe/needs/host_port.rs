@@ -11,7 +11,7 @@ pub(in crate::probe) struct HostPort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::probe) struct Url<'a> {
     pub(in crate::probe) scheme: &'a str,
-    pub(in crate::probe) place: HostPort,
+    pub(in crate::probe) host_port: HostPort,
     /// Path and query; `/` when there is none.
     pub(in crate::probe) path: String,
 }
@@ -66,12 +66,12 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, HostPort)> 
         // a URL may contain several hosts: mongodb://a:27017,b:27017
         let bare = value.contains("://") || CONNECTED.iter().any(|w| upper.contains(w));
         for part in value.split([',', ';', ' ', '\t', '\n']) {
-            let place = match url(part) {
-                Some(url) => Some(url.place),
+            let host_port = match url(part) {
+                Some(url) => Some(url.host_port),
                 None if bare && !part.contains("://") => host_and_port(part),
                 None => None,
             };
-            found.extend(place.map(|p| ((*name).to_owned(), p)));
+            found.extend(host_port.map(|p| ((*name).to_owned(), p)));
         }
         if let Some(stem) = name.strip_suffix("HOST")
             && is_host(value)
@@ -84,7 +84,7 @@ pub(super) fn in_environment(environment: &[String]) -> Vec<(String, HostPort)> 
     }
     // of several variables with the same host and port, the first is kept
     let mut seen = std::collections::BTreeSet::new();
-    found.retain(|(_, place)| seen.insert(place.clone()));
+    found.retain(|(_, host_port)| seen.insert(host_port.clone()));
     found
 }
 
@@ -95,8 +95,8 @@ pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
     let scheme = scheme.rsplit(':').next()?.split('+').next()?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    let place = match authority.strip_prefix('[') {
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host_port = match authority.strip_prefix('[') {
         Some(v6) => {
             let (host, rest) = v6.split_once(']')?;
             host.parse::<std::net::Ipv6Addr>().ok()?;
@@ -108,13 +108,13 @@ pub(in crate::probe) fn url(text: &str) -> Option<Url<'_>> {
     };
     let path = path.split('#').next().unwrap_or_default();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Some(Url { scheme, place, path })
+    Some(Url { scheme, host_port, path })
 }
 
 /// Parses `host:port`, ignoring a path.
 fn host_and_port(text: &str) -> Option<HostPort> {
     let text = text.split(['/', '?', '#']).next()?;
-    let text = text.rsplit_once('@').map_or(text, |(_, place)| place);
+    let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
     let (host, port) = text.split_once(':')?;
     Some(HostPort { host: is_host(host).then(|| host.to_owned())?, port: number(port)? })
 }

@@ -17,9 +17,9 @@ impl<'a> GuardContext<'a> {
     /// From the configuration and the environment of this process.
     #[must_use]
     pub fn of(config: &'a Config) -> Self {
-        let around = ConfigEnvironment::of_process();
-        let state_dir = around.state_dir(config.state_dir.as_deref());
-        Self { config, lock_file: around.lock_file(&state_dir), state_dir }
+        let environment = ConfigEnvironment::of_process();
+        let state_dir = environment.state_dir(config.state_dir.as_deref());
+        Self { config, lock_file: environment.lock_file(&state_dir), state_dir }
     }
 
     /// Directory of the journal and of saved files.
@@ -29,7 +29,7 @@ impl<'a> GuardContext<'a> {
     }
 
     /// Creates a guard.
-    pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, asked: FixOptions, out: &'g mut dyn Write) -> Guard<'g, E> {
+    pub fn guard<'g, E: Engine>(&'g self, engine: &'g E, options: FixOptions, out: &'g mut dyn Write) -> Guard<'g, E> {
         Guard {
             engine,
             policy: &self.config.policy,
@@ -37,7 +37,7 @@ impl<'a> GuardContext<'a> {
             lock_file: &self.lock_file,
             signing_key: self.config.signing_key.as_deref(),
             kill_switch: Path::new(NO_FIXES),
-            asked,
+            options,
             person: &Terminal,
             out,
         }

@@ -32,8 +32,8 @@ pub(crate) struct ProxyContext {
 impl ProxyContext {
     pub(crate) async fn of(cx: &ProbeCx, server: &ServerRef) -> Self {
         let containers = cx.inspected(&cx.inventory.containers).await;
-        let mut around = Self { containers, networks: Vec::new(), own: Vec::new() };
-        let find = |id: &str| around.containers.iter().find(|c| c.id == id);
+        let mut context = Self { containers, networks: Vec::new(), own: Vec::new() };
+        let find = |id: &str| context.containers.iter().find(|c| c.id == id);
         let mut own = server.container.as_deref().and_then(find);
         // it may share the network namespace of another container
         while let Some(other) = own.and_then(|c| c.network_mode.strip_prefix("container:")).and_then(find) {
@@ -44,11 +44,11 @@ impl ProxyContext {
         }
         if let Some(own) = own {
             // the default bridge has no names (https://docs.docker.com/engine/network/drivers/bridge/)
-            around.networks =
+            context.networks =
                 own.networks.keys().filter(|n| !matches!(n.as_str(), "bridge" | "host" | "none")).cloned().collect();
-            around.own = own.networks.values().filter_map(|ip| ip.parse().ok()).collect();
+            context.own = own.networks.values().filter_map(|ip| ip.parse().ok()).collect();
         }
-        around
+        context
     }
 
     /// Addresses of the running containers that have this name or alias in a network of this nginx.
@@ -101,21 +101,21 @@ pub(crate) struct Behind {
 }
 
 /// The upstreams of an nginx and their dependencies, for the check of failed requests.
-pub(crate) async fn behind_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
-    let around = ProxyContext::of(cx, server).await;
+pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+    let context = ProxyContext::of(cx, server).await;
     let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
     let mut found: BTreeMap<String, Behind> = BTreeMap::new();
     for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
         let mut owners: Vec<(&Container, String)> =
-            around.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
+            context.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
         if let Ok(ip) = backend.host.parse::<IpAddr>() {
-            owners.extend(around.owner(ip).map(|c| (c, format!("{ip}:{}", backend.port))));
+            owners.extend(context.owner(ip).map(|c| (c, format!("{ip}:{}", backend.port))));
             if ip.is_loopback() && server.container.is_none() {
-                owners.extend(around.publishes(backend.port).map(|(c, _)| (c, format!("{ip}:{}", backend.port))));
+                owners.extend(context.publishes(backend.port).map(|(c, _)| (c, format!("{ip}:{}", backend.port))));
             }
         }
         if owners.is_empty() {
-            owners.extend(around.named(&backend.host).map(|c| (c, String::new())));
+            owners.extend(context.named(&backend.host).map(|c| (c, String::new())));
         }
         for (c, address) in owners {
             let behind = found.entry(c.id.clone()).or_insert_with(|| Behind { container: c.id.clone(), ..Behind::default() });

@@ -96,7 +96,7 @@ pub async fn init_activity() -> Option<String> {
 fn describe_init(_io: &Io) -> Option<String> {
     let init = Process::new(1).ok()?;
     let state = init.stat().ok()?.state;
-    let what = match state {
+    let activity = match state {
         'D' => "waits uninterruptibly",
         'R' => "runs or waits for a CPU",
         'T' | 't' => "was stopped",
@@ -105,7 +105,7 @@ fn describe_init(_io: &Io) -> Option<String> {
     };
     // readable by root only; 0 means not waiting
     let wait_channel = init.wchan().ok().filter(|w| !w.is_empty() && w != "0");
-    Some(format!("{what} (state {state}{})", wait_channel.map(|w| format!(", in {w}")).unwrap_or_default()))
+    Some(format!("{activity} (state {state}{})", wait_channel.map(|w| format!(", in {w}")).unwrap_or_default()))
 }
 
 #[cfg(test)]

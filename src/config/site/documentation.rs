@@ -5,7 +5,7 @@ use std::path::Path;
 
 use opsctl_core::model::shell_word;
 
-use super::look::{SiteProbe, Source};
+use super::probe::{SiteProbe, Source};
 use super::{SiteCheck, raw};
 
 /// The documentation as Markdown.
@@ -17,8 +17,8 @@ pub(super) fn text(file: &raw::File, checks: &[SiteCheck], path: &Path) -> Strin
         let _ = write!(out, "\n## {heading}\n\n{body}\n");
     };
     let lines = |each: &dyn Fn(&SiteCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
-    let looks = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
-    section("Purpose", &looks, "Nothing.");
+    let probes = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
+    section("Purpose", &probes, "Nothing.");
     let about = file.runbook.about.as_deref().unwrap_or_default();
     section("Why it matters", about, &format!("Not documented in {}.", path.display()));
     let rows = lines(&|c| {
@@ -60,9 +60,9 @@ fn line(argv: &[String], cwd: Option<&str>) -> String {
 }
 
 /// Short description of a probe.
-fn subject(look: &SiteProbe) -> String {
+fn subject(probe: &SiteProbe) -> String {
     let of = |server: &Option<String>, kind: &str| server.clone().unwrap_or_else(|| format!("the only {kind}"));
-    match look {
+    match probe {
         SiteProbe::Endpoint { endpoint, .. } => format!("`{}`", endpoint.url),
         SiteProbe::Tls { host, port, .. } => format!("the certificate of {host}:{port}"),
         SiteProbe::Sql { server, query, .. } => format!("{}: `{query}`", of(server, "PostgreSQL")),
@@ -77,8 +77,8 @@ fn subject(look: &SiteProbe) -> String {
 }
 
 /// The equivalent command without opsctl.
-fn by_hand(look: &SiteProbe) -> String {
-    match look {
+fn by_hand(probe: &SiteProbe) -> String {
+    match probe {
         SiteProbe::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),
         SiteProbe::Endpoint { endpoint, .. } => {
             let resolve = endpoint.address.as_ref().map(|a| format!(" --resolve {}:{}:{a}", endpoint.host, endpoint.port));

@@ -185,7 +185,7 @@ pub(super) fn validate(check: &raw::Check, limits: bool) -> Result<SiteProbe, Va
         (Some((first, ..)), Some((second, span, _))) => {
             Err(ValidationError::new(span, format!("`{second}` in [[check]]: `{first}` is set too; a check has one probe")))
         }
-        (Some((_, _, look)), None) => look,
+        (Some((_, _, probe)), None) => probe,
     }
 }
 
@@ -359,8 +359,8 @@ fn file(raw: &raw::OneFile, limits: bool) -> Result<SiteProbe, ValidationError> 
     if limits {
         return Err(invalid("limits do not apply to a file: set `max_age`, `min_size` or `max_size`"));
     }
-    let wants = raw.max_age.is_some() || raw.min_size.or(raw.max_size).is_some() || raw.owner.is_some();
-    if !raw.exists && (wants || !raw.contains.is_empty() || !raw.lacks.is_empty()) {
+    let constrained = raw.max_age.is_some() || raw.min_size.or(raw.max_size).is_some() || raw.owner.is_some();
+    if !raw.exists && (constrained || !raw.contains.is_empty() || !raw.lacks.is_empty()) {
         return Err(invalid("`exists = false` excludes all other keys"));
     }
     let max_age = raw.max_age.as_ref().map(|age| time(age, "max_age", "check.file")).transpose()?;
