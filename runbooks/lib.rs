@@ -15,9 +15,9 @@ mod broker_keys;
 pub mod celery;
 pub mod container;
 pub mod cpu;
+mod dependencies;
 pub mod disk;
 pub mod dns;
-mod down;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod healthcheck;
@@ -26,6 +26,7 @@ mod log_lines;
 pub mod memory;
 pub mod monitoring;
 pub mod mtu;
+mod needed_servers;
 pub mod network;
 pub mod nginx;
 mod nginx_context;

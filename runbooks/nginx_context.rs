@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef, Target};
-use opsctl_core::probe::docker::{Container, Docker};
+use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::environment_names;
 use opsctl_core::probe::nginx::Nginx;
 use opsctl_core::probe::servers::{default_port, tcp_port};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
 use serde::{Deserialize, Serialize};
 
+use crate::needed_servers::needs_of;
 use crate::servers::READ_TIMEOUT;
 
 /// The container with this name or Compose service name, running or not.
@@ -91,20 +92,22 @@ impl ProxyContext {
 /// An upstream of an nginx, for other checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Behind {
+pub(crate) struct Upstream {
     /// Full id of its container; empty for a process of the host.
     pub(crate) container: String,
     /// `address:port`.
     pub(crate) addresses: Vec<String>,
     /// Ids of the databases, caches and brokers that its environment names.
     pub(crate) needs: Vec<String>,
+    /// The units that serve its port, for a process of the host.
+    pub(crate) units: Vec<String>,
 }
 
 /// The upstreams of an nginx and their dependencies, for the check of failed requests.
-pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Upstream> {
     let context = ProxyContext::of(cx, server).await;
     let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
-    let mut found: BTreeMap<String, Behind> = BTreeMap::new();
+    let mut found: BTreeMap<String, Upstream> = BTreeMap::new();
     for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
         let mut owners: Vec<(&Container, String)> =
             context.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
@@ -118,7 +121,7 @@ pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx
             owners.extend(context.named(&backend.host).map(|c| (c, String::new())));
         }
         for (c, address) in owners {
-            let behind = found.entry(c.id.clone()).or_insert_with(|| Behind { container: c.id.clone(), ..Behind::default() });
+            let behind = found.entry(c.id.clone()).or_insert_with(|| Upstream { container: c.id.clone(), ..Upstream::default() });
             behind.addresses.push(address);
         }
     }
@@ -129,13 +132,18 @@ pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx
 }
 
 /// Upstreams that are processes of the host.
-async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behind> {
+async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Upstream> {
     let mut found = Vec::new();
     if server.container.is_some() {
         return found;
     }
     for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
-        let Some(owner) = cx.owner_of_tcp_port(backend.port).await else { continue };
+        let units = cx.units_of_port(backend.port).await;
+        let addresses = vec![format!("{}:{}", backend.host, backend.port)];
+        let Some(owner) = cx.owner_of_tcp_port(backend.port).await else {
+            found.push(Upstream { addresses, units, ..Upstream::default() });
+            continue;
+        };
         let servers = cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx);
         let servers: Vec<(String, u16, &'static [&'static str])> = servers
             .map(|s| {
@@ -154,21 +162,7 @@ async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Behin
         };
         let from = format!("/proc/{}/environ", owner.pid);
         let needs = blocking::run("the environment of a process", &from, READ_TIMEOUT, read).await.unwrap_or_default();
-        found.push(Behind { container: String::new(), addresses: vec![format!("{}:{}", backend.host, backend.port)], needs });
+        found.push(Upstream { container: String::new(), addresses, needs, units });
     }
     found
-}
-
-/// Ids of the databases, caches and brokers that the environment of a container names.
-pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> Vec<String> {
-    let mut needs = Vec::new();
-    for s in cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx) {
-        let its = s.container.as_deref().and_then(|id| cx.inventory.container(id));
-        let names = [Some(s.name.as_str()), its.map(|c| c.name.as_str()), its.and_then(|c| c.service.as_deref())];
-        let names: Vec<&str> = names.into_iter().flatten().collect();
-        if docker.names_host(container, &names).await {
-            needs.push(s.id.clone());
-        }
-    }
-    needs
 }

@@ -1,9 +1,17 @@
-//! Causal links between findings. Links are data, declared by the runbook of the effect or of the cause.
+//! Causal links between findings. Most follow from the roles of their codes ([`super::role`]); the others are declared by the runbook of
+//! the effect or of the cause.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::code::Code;
 use super::finding::Confidence;
+use super::role::{DependsOn, Impact, Role};
+use super::runbook::Runbook;
+use super::verdict::Severity;
 
 /// Kind of a shared key. A link applies only between findings that share a key of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +72,7 @@ pub fn named(code: &str, subject: &str) -> Key {
 }
 
 /// `cause` explains `effect` when both are open and share a key of kind `tie`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Code of the cause.
     pub cause: &'static str,
@@ -75,7 +83,7 @@ pub struct Link {
     /// Confirmed if the tie proves the mechanism; likely otherwise.
     pub confidence: Confidence,
     /// The mechanism: completes a sentence after "because".
-    pub because: &'static str,
+    pub because: Cow<'static, str>,
     /// The effect can be fixed while the cause is open: the cause may make it recur, but does not prevent the fix.
     pub treatable: bool,
 }
@@ -84,13 +92,30 @@ impl Link {
     /// A link with a tie that proves the mechanism.
     #[must_use]
     pub const fn confirmed(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
-        Self { cause, effect, tie, confidence: Confidence::Confirmed, because, treatable: false }
+        Self { cause, effect, tie, confidence: Confidence::Confirmed, because: Cow::Borrowed(because), treatable: false }
     }
 
     /// A link with a tie that does not prove the mechanism.
     #[must_use]
     pub const fn likely(cause: &'static str, effect: &'static str, tie: KeyKind, because: &'static str) -> Self {
-        Self { cause, effect, tie, confidence: Confidence::Likely, because, treatable: false }
+        Self { cause, effect, tie, confidence: Confidence::Likely, because: Cow::Borrowed(because), treatable: false }
+    }
+
+    fn of_roles(cause: &Code, state: &Impact, effect: &Code, dependency: &DependsOn) -> Self {
+        let confirmed = state.confidence == Confidence::Confirmed && dependency.confidence == Confidence::Confirmed;
+        let because = if dependency.possessive.is_empty() {
+            Cow::Borrowed(state.state)
+        } else {
+            Cow::Owned(format!("{} {}", dependency.possessive, state.state))
+        };
+        Self {
+            cause: cause.id,
+            effect: effect.id,
+            tie: state.key,
+            confidence: if confirmed { Confidence::Confirmed } else { Confidence::Likely },
+            because,
+            treatable: dependency.treatable,
+        }
     }
 
     /// Marks the effect as fixable while the cause is open.
@@ -99,6 +124,35 @@ impl Link {
         self.treatable = true;
         self
     }
+}
+
+/// All links between the findings of these runbooks: the declared ones, and those that follow from the roles of their codes.
+#[must_use]
+pub fn links(runbooks: &[Runbook]) -> Vec<Link> {
+    let codes: Vec<&'static Code> = runbooks.iter().flat_map(Runbook::codes).collect();
+    let mut links: Vec<Link> = runbooks.iter().flat_map(|r| r.links.iter().copied().flatten()).cloned().collect();
+    let declared: HashSet<(&str, &str, KeyKind)> = links.iter().map(|l| (l.cause, l.effect, l.tie)).collect();
+    let mut causes: HashMap<(Role, KeyKind), Vec<(&'static Code, &'static Impact)>> = HashMap::new();
+    for code in codes.iter().filter(|c| is_fault(c)) {
+        for effect in code.impacts {
+            causes.entry((effect.role, effect.key)).or_default().push((code, effect));
+        }
+    }
+    for code in codes.iter().filter(|c| is_fault(c)) {
+        for dependency in code.dependencies() {
+            for (cause, effect) in causes.get(&(dependency.role, dependency.key)).into_iter().flatten() {
+                if cause.id != code.id && !declared.contains(&(cause.id, code.id, effect.key)) {
+                    links.push(Link::of_roles(cause, effect, code, dependency));
+                }
+            }
+        }
+    }
+    links
+}
+
+/// Info findings neither explain nor are explained.
+fn is_fault(code: &Code) -> bool {
+    code.severities.iter().any(|s| *s > Severity::Info)
 }
 
 /// A root cause and the findings it explains.

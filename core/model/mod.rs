@@ -12,6 +12,7 @@ mod link;
 mod measure;
 pub mod quantity;
 mod report;
+mod role;
 mod runbook;
 mod table;
 mod target;
@@ -29,9 +30,10 @@ pub use inventory::{
     CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
     Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef, has_own_network,
 };
-pub use link::{Cause, Key, KeyKind, Link, named};
+pub use link::{Cause, Key, KeyKind, Link, links, named};
 pub use measure::{Measure, Trend, Unit};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, JournalHead, REPORT_SCHEMA_VERSION, Report};
+pub use role::{DependsOn, Impact, Role};
 pub use runbook::Runbook;
 pub use table::Table;
 pub use target::{Kind, Subject, Target};

@@ -1,6 +1,6 @@
 //! A runbook: checks, links and documentation.
 
-use super::{check::AnyCheck, link::Link};
+use super::{check::AnyCheck, code::Code, link::Link};
 
 /// A runbook with its settings applied.
 pub struct Runbook {
@@ -10,15 +10,15 @@ pub struct Runbook {
     pub about: &'static str,
     /// Its checks, in the order of the report.
     pub checks: Vec<Box<dyn AnyCheck>>,
-    /// Its causal links, in one or more tables.
+    /// Its causal links that do not follow from roles, in one or more tables.
     pub links: &'static [&'static [Link]],
     /// Contents of RUNBOOK.md.
     pub doc: &'static str,
 }
 
 impl Runbook {
-    /// All causal links.
-    pub fn links(&self) -> impl Iterator<Item = &'static Link> + use<> {
-        self.links.iter().copied().flatten()
+    /// The codes of its checks.
+    pub fn codes(&self) -> impl Iterator<Item = &'static Code> {
+        self.checks.iter().flat_map(|c| c.spec().codes)
     }
 }

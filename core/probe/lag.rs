@@ -212,8 +212,8 @@ pub struct Elapsed;
 /// Waits at most `limit`, and once more as long if opsctl itself was late. Replaces `tokio::time::timeout` where a timeout is
 /// evidence. An enclosing attempt is granted the additional time as well. If opsctl was late again, the enclosing probe is
 /// notified through [`watched`].
-pub async fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
-    timeout_by(limit, attempt, was_late).await
+pub fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> impl Future<Output = Result<T, Elapsed>> {
+    timeout_by(limit, attempt, was_late)
 }
 
 async fn timeout_by<T>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::io::threads;
 use super::{Io, ProbeError, blocking, lag};
 
 /// A failed connection attempt.
@@ -137,6 +138,7 @@ pub(super) fn enter_other(io: &Io, pid: i32) -> std::io::Result<()> {
 
 fn enter(io: &Io, pid: i64) -> std::io::Result<()> {
     let namespace = io.open(format!("/proc/{pid}/ns/net"))?;
+    threads::retire();
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product, Refusal, Risk,
-    Severity, Subject, Target, UnitRef,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product,
+    Refusal, Risk, Role, Severity, Subject, Target, UnitRef,
     quantity::{count_of, duration},
 };
 use opsctl_core::probe::celery::{Connection, Process, processes};
@@ -18,6 +18,7 @@ use super::Settings;
 use super::broker::{BrokerAddress, Queue};
 use super::{rabbitmq, redis};
 use crate::broker_keys;
+use crate::dependencies::running;
 use crate::processes::{Names, at_home};
 use crate::servers::Server;
 
@@ -26,30 +27,37 @@ const BACKLOG: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "1000 (warn) or 10 000 (crit) tasks wait in a queue, all priorities together",
     hint: "check the task names: a single name that fills the queue either re-enqueues itself or is sent faster than it is processed",
+    ..Code::BASE
 };
 pub(super) const NO_CONSUMER: Code = Code {
     id: "celery.no-consumer",
     severities: &[Severity::Crit],
     when: "tasks wait in a queue that has no consumer: no worker is connected, or the connected workers consume other queues",
     hint: "start the worker, or add this queue to a worker (`-Q`)",
+    depends_on: &[&running("the worker's"), &[DependsOn::likely(Role::RejectsWrites, KeyKind::Writes, "its")]],
+    ..Code::BASE
 };
 const STALLED: Code = Code {
     id: "celery.stalled",
     severities: &[Severity::Warn, Severity::Crit],
     when: "tasks wait and the connected workers consume none: stopped, paused, cut off from the broker, or connected without consuming (crit; warn when only some are); or the oldest task has been running for 15 min (warn) or longer than the visibility timeout (crit) and the queue does not shrink",
     hint: "check the worker's CPU time and its log, then restart it",
+    depends_on: &[&running("the worker's"), &[DependsOn::confirmed(Role::RejectsWrites, KeyKind::Writes, "its")]],
+    ..Code::BASE
 };
 const ORPHANS: Code = Code {
     id: "celery.unacked-orphans",
     severities: &[Severity::Info, Severity::Warn],
     when: "tasks were delivered and not acknowledged, and no worker is connected (warn: they are redelivered after the visibility timeout); tasks wait in a worker for an ETA beyond that timeout (info: they may run twice)",
     hint: "start a worker: unacknowledged tasks are redelivered after the visibility timeout, by default an hour",
+    ..Code::BASE
 };
 const DURABILITY: Code = Code {
     id: "celery.broker-durability",
     severities: &[Severity::Info],
     when: "the broker is a Redis without persistence: a restart loses every waiting task",
     hint: "enable the append-only file, or accept the loss",
+    ..Code::BASE
 };
 
 const RESTART_WORKER: FixSpec = FixSpec {

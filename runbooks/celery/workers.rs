@@ -15,6 +15,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, tasks};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::dependencies::running;
 use crate::nginx_context::called;
 use crate::processes::{Names, at_home};
 
@@ -23,12 +24,15 @@ const BEAT: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the container of beat is not running (crit); two beats of one application run and every task is sent twice, or beat has not written its schedule for 10 min (warn)",
     hint: "run exactly one beat per application",
+    depends_on: &[&running("its")],
+    ..Code::BASE
 };
 const WORKER_OOM: Code = Code {
     id: "celery.worker-oom",
     severities: &[Severity::Crit],
     when: "the OOM killer killed a child of a worker in the last 24 h; the worker keeps running, and the task is lost or run again",
     hint: "find the task that grew; limit each child (`--max-memory-per-child`, `--max-tasks-per-child`) or raise the container's memory limit",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, EngineRef, EngineState, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
-    Refusal, Risk, Severity, Subject, Target, quantity,
+    Action, Check, CheckSpec, Code, DependsOn, EngineRef, EngineState, Finding, FixSpec, Impact, Inventory, Judged, Judgement,
+    KeyKind, Kind, Plan, Refusal, Risk, Role, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -17,12 +17,16 @@ const REACHABLE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the engine's socket is missing, refuses connections, or does not speak the Docker API (crit); the engine responds slowly (warn)",
     hint: "read the log of the engine: journalctl -u docker -n 50",
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Engine, "engine does not respond")],
+    depends_on: &[&[DependsOn::confirmed(Role::Down, KeyKind::Unit, "its")]],
 };
 const HUNG: Code = Code {
     id: "container.engine-hung",
     severities: &[Severity::Crit],
     when: "the engine accepts connections but does not respond within 3 s, or does not respond to requests about some of its containers",
     hint: "containers keep running; find the stuck one before restarting the daemon: journalctl -u docker -u containerd -n 50",
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Engine, "engine does not respond")],
+    ..Code::BASE
 };
 const RESTART_DAEMON: FixSpec = FixSpec {
     id: "docker.restart-daemon",

@@ -11,12 +11,14 @@ const DRIFT: Code = Code {
     severities: &[Severity::Info],
     when: "the container runs another image than its tag points to now: recreating it would upgrade it, a restart would not",
     hint: "recreate the container when the upgrade is wanted; read the release notes first",
+    ..Code::BASE
 };
 const MISSING: Code = Code {
     id: "container.image-missing",
     severities: &[Severity::Info],
     when: "the image of the container no longer exists on this host: recreating it requires a pull",
     hint: "pull or rebuild the image before recreating the container",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

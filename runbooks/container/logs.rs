@@ -16,6 +16,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::dependencies::NO_ROOM;
 use crate::restart_container::{self, RESTART};
 use crate::servers::READ_TIMEOUT;
 
@@ -24,18 +25,22 @@ const BLOCKED: Code = Code {
     severities: &[Severity::Crit],
     when: "a thread of its first process sleeps in a write to stdout or stderr, twice in the same call: its output pipe is full and not read",
     hint: "the container is frozen although its status is up; check the engine, the server of its log driver and the disk of its log, then restart it",
+    depends_on: &[NO_ROOM],
+    ..Code::BASE
 };
 const UNBOUNDED: Code = Code {
     id: "container.log-unbounded",
     severities: &[Severity::Info],
     when: "the json-file log has no max-size: it grows until the disk is full",
     hint: "set max-size and max-file in the compose file or in daemon.json; they apply to containers created afterwards",
+    ..Code::BASE
 };
 const HUGE: Code = Code {
     id: "container.log-huge",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of the used space (crit)",
     hint: "truncate it (never delete it: the engine holds it open), then set max-size and find the lines that it repeats",
+    ..Code::BASE
 };
 const TRUNCATE: FixSpec =
     FixSpec { id: "log.truncate", risk: Risk::R3, title: "save the last 10 MB of the log, then truncate it to zero" };

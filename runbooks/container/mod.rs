@@ -84,29 +84,11 @@ const LINKS: &[Link] = &[
         "the kernel kills it at its memory limit and its restart policy starts it again",
     ),
     Link::confirmed("container.oom-killed", "container.down", KeyKind::Container, "the kernel killed it at its memory limit"),
-    Link::confirmed(
-        "container.oom-killed",
-        "healthcheck.unhealthy",
-        KeyKind::Container,
-        "the kernel killed a process the health test depends on",
-    ),
-    Link::confirmed(
-        "container.restart-loop",
-        "healthcheck.unhealthy",
-        KeyKind::Container,
-        "it does not live long enough to become healthy",
-    ),
     Link::likely(
         "container.pids",
         "healthcheck.unhealthy",
         KeyKind::Container,
         "no process can be started in it, so the health test cannot run",
-    ),
-    Link::likely(
-        "container.cpu-throttled",
-        "healthcheck.timeout",
-        KeyKind::Container,
-        "it has no CPU time left for the health test",
     ),
     Link::likely(
         "container.bind-broken",
@@ -127,22 +109,6 @@ const LINKS: &[Link] = &[
         "a bind source is missing or of the wrong type",
     ),
     Link::confirmed("container.log-huge", "disk.space", KeyKind::Filesystem, "its log takes the space"),
-    Link::confirmed("disk.space", "container.start-failed", KeyKind::Filesystem, "the engine has no space left to start it"),
-    Link::confirmed("disk.inodes", "container.start-failed", KeyKind::Filesystem, "the engine has no inodes left to start it"),
-    Link::confirmed(
-        "disk.readonly",
-        "container.start-failed",
-        KeyKind::Filesystem,
-        "the engine cannot write the files of the container",
-    ),
-    Link::confirmed("disk.readonly", "container.log-blocked", KeyKind::Filesystem, "the engine cannot write its log"),
-    Link::likely("container.cpu-throttled", "healthcheck.slow", KeyKind::Container, "it has no CPU time left to respond"),
-    Link::confirmed(
-        "disk.space",
-        "container.log-blocked",
-        KeyKind::Filesystem,
-        "the engine cannot write its log, so its output pipe is full",
-    ),
 ];
 
 /// The runbook with these settings.

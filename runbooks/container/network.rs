@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
+    has_own_network,
 };
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::DependencySource;
@@ -17,6 +18,8 @@ const DETACHED: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the container runs and is attached to none of its networks (warn); another container connects to it by name and shares no network with it (crit)",
     hint: "attach it: docker network connect NETWORK CONTAINER",
+    impacts: &[Impact::confirmed(Role::Detached, KeyKind::Container, "container is detached from the common network")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

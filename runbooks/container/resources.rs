@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, Severity, Target, Unit, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Role, Severity, Target, Unit,
+    quantity,
 };
 use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
@@ -22,24 +23,30 @@ const NEAR_LIMIT: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "non-evictable memory is at 90 % (warn) or 98 % (crit) of the container's limit",
     hint: "raise the memory limit or find the process that grows; the next allocation can trigger the OOM killer",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Container, "container has no memory left")],
+    ..Code::BASE
 };
 const THROTTLED: Code = Code {
     id: "container.cpu-throttled",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the container used up its CPU quota in 25 % (warn) or 75 % (crit) of the scheduler periods of a second",
     hint: "raise the CPU limit, or use fewer threads; average CPU can be low while the container is throttled",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Container, "container has no processor time left")],
+    ..Code::BASE
 };
 const HOT: Code = Code {
     id: "container.cpu-hot",
     severities: &[Severity::Warn],
     when: "the container uses more than 1.5 cores now and more than 0.5 on average since its start",
     hint: "search its log for one task, query or endpoint that repeats: a self-sustaining loop",
+    ..Code::BASE
 };
 const PIDS: Code = Code {
     id: "container.pids",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the processes are at 90 % of the container's limit, or 20 zombies are not reaped (warn); the limit is reached (crit)",
     hint: "run the container with --init if the processes are zombies; otherwise find the program that starts processes without ending them",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

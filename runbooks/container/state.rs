@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product,
-    Refusal, Risk, Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
+    Refusal, Risk, Role, Severity, Target, quantity,
 };
 use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
@@ -15,6 +15,8 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
+use crate::dependencies::{NEEDED_TO_START, NO_ROOM};
+use crate::needed_servers::{needs_of, tied_to_needs};
 use crate::servers::{READ_TIMEOUT, full_filesystems};
 
 pub(super) const DOWN: Code = Code {
@@ -22,30 +24,40 @@ pub(super) const DOWN: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the container should run and does not (crit); it was stopped by hand despite a restart policy, or failed without one (warn); it was stopped by hand without a restart policy, or failed more than 24 h ago (info)",
     hint: "read the last log lines before starting the container",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container is down")],
+    depends_on: &[NO_ROOM, NEEDED_TO_START],
 };
 pub(super) const START_FAILED: Code = Code {
     id: "container.start-failed",
     severities: &[Severity::Crit],
     when: "the engine could not start the container: port in use, command or bind source missing, no space",
     hint: "remove the cause in the engine's error; the engine does not retry the start",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container could not be started")],
+    depends_on: &[NO_ROOM],
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "container.restart-loop",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the container is between two starts, or was restarted 5 times with the last start under 10 min ago (crit); 3 times (warn); the loop is over (info)",
     hint: "the reason is in the log of the previous run; another restart does not help",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container restarts repeatedly")],
+    depends_on: &[NO_ROOM, NEEDED_TO_START],
 };
 pub(super) const OOM_KILLED: Code = Code {
     id: "container.oom-killed",
     severities: &[Severity::Info, Severity::Crit],
     when: "the kernel killed a process of the container at its memory limit in the last 24 h (crit), or earlier or before the limit was raised (info)",
     hint: "raise the limit or find the leak; a restart only delays the next OOM kill",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container was OOM-killed")],
+    ..Code::BASE
 };
 pub(super) const PAUSED: Code = Code {
     id: "container.paused",
     severities: &[Severity::Warn],
     when: "the container is paused (docker pause); its health status is stale meanwhile",
     hint: "find the reason for the pause, then unpause the container",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container is paused")],
+    ..Code::BASE
 };
 
 pub(super) const START: FixSpec = FixSpec { id: "container.start", risk: Risk::R2, title: "start the container" };
@@ -104,6 +116,8 @@ pub(super) struct Evidence {
     pub(super) image_present: bool,
     /// `major:minor` of the filesystem with the engine's containers, if known.
     pub(super) engine_filesystem: Option<String>,
+    /// Ids of the servers that its environment names; only if it does not stay up and was not stopped.
+    pub(super) needs: Vec<String>,
     /// Filesystems with too little space for a database to start.
     pub(super) no_room: Vec<FsUsage>,
     /// `MemAvailable` and `MemTotal` in bytes.
@@ -155,6 +169,7 @@ impl Check for State {
             // the reason of a loop is in the log of the previous run, not of the one that has just started
             let until = if container.is_up() { container.state.started_at.map(Timestamp::as_second) } else { None };
             e.log = docker.log_tail(&target.id, 5, until).await.unwrap_or_default();
+            e.needs = needs_of(cx, docker, &container.id).await;
         }
         // the engine reports a container that waits for its restart as running
         if !container.state.running || container.state.restarting {
@@ -178,6 +193,9 @@ impl Check for State {
         findings.extend(oom::judge(e, now));
         findings.extend(looping);
         findings.extend(paused(e));
+        let failed = e.container.state.exit_code != 0 && stopped_by(e).is_none();
+        let tied = |f: Finding| if failed || f.code == RESTART_LOOP.id { tied_to_needs(f, &e.needs) } else { f };
+        findings = findings.into_iter().map(tied).collect();
         findings =
             findings.into_iter().map(|f| e.no_room.iter().fold(f, |f, full| f.key(KeyKind::Filesystem, &full.dev))).collect();
         let mut gaps = Vec::new();

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Target,
+};
 use opsctl_core::probe::docker::{Container, Mount};
 use opsctl_core::probe::io::Root;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock, process};
@@ -17,12 +19,15 @@ const EPHEMERAL: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "an image with known state has nothing mounted at its data directory (warn, databases crit), or only an anonymous volume (databases warn, others info); with --usage, over 1000 files in the writable layer (info)",
     hint: "mount a named volume or a host directory there and recreate the container; copy its files first (docker cp)",
+    ..Code::BASE
 };
 const BIND_BROKEN: Code = Code {
     id: "container.bind-broken",
     severities: &[Severity::Warn],
     when: "the source of a bind mount does not exist, is a directory in place of a file, or was replaced so that the container still sees the old file",
     hint: "compare the source on the host with the file in the container, then restart or recreate the container",
+    impacts: &[Impact::confirmed(Role::OldFile, KeyKind::Container, "bind mount refers to the replaced file")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -19,12 +19,14 @@ const LOAD: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "per processor (at least two are counted) the load is above 8 for 1 min, 4 for 5 min or 2 for 15 min; info when the load is over or caused by programs with nice above 0",
     hint: "see the busiest processes, and the tasks that wait in the kernel",
+    ..Code::BASE
 };
 const STUCK: Code = Code {
     id: "cpu.d-state",
     severities: &[Severity::Warn],
     when: "a task has been in uninterruptible sleep for over 10 s",
     hint: "the task cannot be killed: find the disk, network filesystem or FUSE process that it waits for",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -60,11 +60,6 @@ const LINKS: &[Link] = &[
     Link::confirmed("cpu.saturated", "cpu.load", KeyKind::Host, "tasks that wait for a processor count as load"),
     Link::confirmed("cpu.iowait", "cpu.load", KeyKind::Host, "tasks that wait for a disk count as load"),
     Link::confirmed("disk.io-saturation", "cpu.iowait", KeyKind::Host, "the disk does not keep up"),
-    Link::likely("cpu.saturated", "healthcheck.timeout", KeyKind::Host, "a health test without CPU time ends late"),
-    Link::likely("cpu.saturated", "healthcheck.slow", KeyKind::Host, "all processes wait for a processor"),
-    Link::likely("cpu.steal", "healthcheck.slow", KeyKind::Host, "the hypervisor takes the CPU time needed for a response"),
-    Link::likely("disk.io-saturation", "healthcheck.timeout", KeyKind::Host, "the files read by the test wait for the disk"),
-    Link::likely("cpu.steal", "healthcheck.timeout", KeyKind::Host, "the hypervisor takes the CPU time needed for the test"),
 ];
 
 /// The runbook with these settings.

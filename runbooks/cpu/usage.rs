@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Target,
-    quantity::percent,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
+    Subject, Target, quantity::percent,
 };
 use opsctl_core::probe::activity::Activity;
 use opsctl_core::probe::home::Home;
@@ -22,30 +22,37 @@ const SATURATED: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the processors are 85 % busy and tasks waited for them 20 % of the last minute or the 5 min load is above their number (warn), or 95 % and 40 % (crit); programs with nice above 0 do not count",
     hint: "inspect the process named first: stop it, limit its container (`docker update --cpus`), or add processors to the host",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "all processes wait for a processor")],
+    ..Code::BASE
 };
 const STEAL: Code = Code {
     id: "cpu.steal",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the hypervisor takes 10 % (warn) or 25 % (crit) of the processor time, in two windows",
     hint: "no change on this host helps: move it to another machine type or contact the provider",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "the hypervisor withholds processor time")],
+    ..Code::BASE
 };
 const IOWAIT: Code = Code {
     id: "cpu.iowait",
     severities: &[Severity::Warn, Severity::Crit],
     when: "processors idle 40 % of the time while tasks wait for disks, and tasks waited 20 % of the last minute (warn); all tasks waited for disks half of the last minute (crit)",
     hint: "find the processes that read or write (`iotop -o`); a shortage of memory also causes disk I/O",
+    ..Code::BASE
 };
 const IRQ: Code = Code {
     id: "cpu.single-core-irq",
     severities: &[Severity::Info],
     when: "one processor spends over 80 % of its time in soft interrupts while the others are idle",
     hint: "spread the network card's interrupts (irqbalance, RPS)",
+    ..Code::BASE
 };
 const PSI_OFF: Code = Code {
     id: "cpu.psi-off",
     severities: &[Severity::Info],
     when: "the kernel does not measure pressure (older than 4.20, not built in, or not booted with psi=1)",
     hint: "boot with psi=1: until then waiting tasks are estimated from the load average",
+    ..Code::BASE
 };
 
 const RENICE: FixSpec =

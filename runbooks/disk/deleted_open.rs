@@ -17,6 +17,7 @@ const DELETED_OPEN: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "deleted files that a process still holds open take over 1 GiB and 5 % of a filesystem (warn), and it is nearly full and closing them would free enough space (crit)",
     hint: "reload or restart the process that has them open: deleting more files does not free this space",
+    ..Code::BASE
 };
 const TRUNCATE: FixSpec = FixSpec {
     id: "fd.truncate",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Kind, Role, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::filesystem::{self, DescriptorUser};
 use opsctl_core::probe::home::Home;
@@ -18,6 +18,11 @@ const FDS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the host has used 70 % (warn) or 90 % (crit) of its file descriptors, or a process 85 % (warn) or 95 % (crit) of its own limit",
     hint: "list the files that the process has open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
+    impacts: &[
+        Impact::confirmed(Role::NoDescriptors, KeyKind::Descriptors, "processes have no free file descriptors"),
+        Impact::confirmed(Role::NoDescriptors, KeyKind::Container, "processes have no free file descriptors"),
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -18,6 +18,7 @@ const RECLAIMABLE: Code = Code {
     severities: &[Severity::Info],
     when: "the engine's filesystem is 80 % full and build cache, unused images, stopped containers or unused volumes are reclaimable",
     hint: "remove unneeded objects, one kind at a time; never run docker system prune",
+    ..Code::BASE
 };
 const BUILD_CACHE: FixSpec = FixSpec {
     id: "disk.prune-build-cache",

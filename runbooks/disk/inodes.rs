@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Severity, Target, Unit, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Role, Severity, Target,
+    Unit, quantity,
 };
 use opsctl_core::probe::filesystem::{self, Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -17,6 +18,8 @@ pub(super) const INODES: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a filesystem has used 95 % (warn) or 97 % (crit) of its inodes",
     hint: "remove the many small files (sessions, caches, mail queues); free space does not help, and inodes cannot be added to ext4",
+    impacts: &[Impact::confirmed(Role::NoRoom, KeyKind::Filesystem, "filesystem has no inodes left")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, MountRef, Severity, Subject, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, MountRef, Role, Severity, Subject, Target,
+};
 use opsctl_core::probe::filesystem::{self, DiskCounters};
 use opsctl_core::probe::kmsg::KernelLine;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -20,12 +22,15 @@ const SATURATION: Code = Code {
     severities: &[Severity::Warn],
     when: "a disk was busy 98 % of a second with over 10 requests waiting, each for over 100 ms",
     hint: "find the processes that read or write: `iotop -o`, or the container with the highest block I/O in docker stats",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "all processes wait for the disk")],
+    ..Code::BASE
 };
 const ERRORS: Code = Code {
     id: "disk.io-errors",
     severities: &[Severity::Crit],
     when: "the kernel log has I/O or filesystem errors of a disk in use in the last 24 h",
     hint: "save the data first, then check the disk (smartctl -a) and repair offline with fsck",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

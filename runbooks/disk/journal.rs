@@ -19,6 +19,7 @@ const JOURNAL: Code = Code {
     severities: &[Severity::Info],
     when: "the systemd journal takes over 4 GiB or 10 % of its filesystem",
     hint: "set SystemMaxUse in /etc/systemd/journald.conf",
+    ..Code::BASE
 };
 const VACUUM: FixSpec = FixSpec { id: "journal.vacuum", risk: Risk::R3, title: "keep the newest 500 MB of the journal" };
 

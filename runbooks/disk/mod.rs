@@ -102,12 +102,6 @@ const LINKS: &[Link] = &[
     Link::likely("disk.mount-missing", "container.restart-loop", KeyKind::Container, "the filesystem of its data is not mounted"),
     Link::likely("disk.space", "container.restart-loop", KeyKind::Container, "its filesystem in memory is full"),
     Link::likely("disk.space", "healthcheck.unhealthy", KeyKind::Container, "its filesystem in memory is full"),
-    Link::likely(
-        "disk.fds",
-        "healthcheck.http",
-        KeyKind::Container,
-        "without free file descriptors it cannot accept connections",
-    ),
 ];
 
 /// The filesystems of this host, as targets.

@@ -12,6 +12,7 @@ const MISSING: Code = Code {
     severities: &[Severity::Crit],
     when: "a filesystem in fstab without noauto or nofail is not mounted",
     hint: "stop the processes that write there, mount the filesystem, and check the files written below the mountpoint meanwhile",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

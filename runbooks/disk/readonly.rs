@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, MountRef, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, MountRef, Role, Severity, Target,
+};
 use opsctl_core::probe::filesystem::{self, FstabEntry};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ const READONLY: Code = Code {
     severities: &[Severity::Crit],
     when: "a filesystem is read-only as a whole although fstab mounts it writable, or the kernel log reports that it was remounted read-only",
     hint: "the kernel does this after errors: check disk.io-errors and the kernel log, then repair offline with fsck; remounting writable causes more damage",
+    impacts: &[Impact::confirmed(Role::NoRoom, KeyKind::Filesystem, "filesystem is read-only")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

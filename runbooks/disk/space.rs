@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Sample, Severity, Table, Target,
-    Unit, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Role, Sample, Severity,
+    Table, Target, Unit, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::filesystem::{self, Space, Usage};
@@ -21,18 +21,22 @@ pub(super) const SPACE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit); for a filesystem in memory of a container: 98 % full (warn), nothing left (crit)",
     hint: "free the space of files that grow, not of files that are easy to delete; `opsctl disk MOUNTPOINT --usage` lists the largest users",
+    impacts: &[Impact::confirmed(Role::NoRoom, KeyKind::Filesystem, "filesystem is full")],
+    ..Code::BASE
 };
 const HUNG: Code = Code {
     id: "disk.mount-hung",
     severities: &[Severity::Crit],
     when: "statvfs on a filesystem does not return within 2 s: a dead NFS server or FUSE process",
     hint: "every process that accesses the filesystem hangs too; restore its server, or unmount it with umount -f -l",
+    ..Code::BASE
 };
 const FILL_RATE: Code = Code {
     id: "disk.fill-rate",
     severities: &[Severity::Warn, Severity::Crit],
     when: "at the rate of the last hours the filesystem is full within 24 h and under 40 % are left (warn), within 4 h and under 20 % (crit)",
     hint: "find the directory that grows before the filesystem is full: `opsctl disk MOUNTPOINT --usage`",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, has_own_network,
+    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
+    has_own_network,
 };
 use opsctl_core::probe::docker::NAME_SERVER;
 use opsctl_core::probe::names::{Answers, FileState, NameServer, QueryResult, Question, ResolvFile};
@@ -21,6 +22,8 @@ const CONTAINER: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the engine's embedded name server does not respond in a container, or no external name resolves in it (crit); the first of its name servers does not respond (warn); it uses the name servers of Google because this host lists only loopback addresses (info)",
     hint: "restart the container, so that it gets the current name servers of this host; docker run --dns, or `dns` in /etc/docker/daemon.json, sets others",
+    impacts: &[Impact::likely(Role::NamesBroken, KeyKind::Names, "names cannot be resolved")],
+    depends_on: &[&[DependsOn::likely(Role::PacketsDropped, KeyKind::Host, "")]],
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -12,6 +12,7 @@ pub(super) const LEAK: Code = Code {
     severities: &[Severity::Warn],
     when: "a name that cannot exist has an address in a search domain, or the short name of a container resolves in one to an address that is no container of this host",
     hint: "remove the domain from `search` in resolv.conf (for containers: --dns-search .), or use names with a trailing dot",
+    ..Code::BASE
 };
 
 /// A name that does not exist in any domain.

@@ -49,10 +49,6 @@ const LINKS: &[Link] = &[
         KeyKind::Host,
         "queries of the container are forwarded to the same name servers",
     ),
-    Link::confirmed("systemd.unit-failed", "dns.stub", KeyKind::Unit, "the failed unit is the name server").treatable(),
-    Link::likely("dns.resolve", "time.unsynced", KeyKind::Names, "time servers are configured by name"),
-    Link::likely("dns.resolve", "nginx.config-test", KeyKind::Names, "names of upstreams cannot be resolved"),
-    Link::likely("dns.resolve", "tls.renewal-failing", KeyKind::Names, "the ACME server is configured by name"),
     Link::likely(
         "container.network-detached",
         "dns.container",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target};
 use opsctl_core::probe::command::{self, Argv};
 use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, hosts_line};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -17,12 +17,15 @@ const RESOLVE: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "no name server of this host responds (crit); one of them does not, fails, refuses all queries or knows a name that another does not, or libc does not resolve a name that they know (warn); none knows a name of the configuration, or one responds over UDP but not over TCP (info)",
     hint: "correct the nameserver lines of /etc/resolv.conf in the configuration of its generator (netplan, NetworkManager, resolved, DHCP), or restore the server",
+    impacts: &[Impact::likely(Role::NamesBroken, KeyKind::Names, "names cannot be resolved")],
+    ..Code::BASE
 };
 const LATENCY: Code = Code {
     id: "dns.latency",
     severities: &[Severity::Warn],
     when: "a name server takes over 500 ms for the faster of two responses",
     hint: "every new connection waits for it: check the load of the server and of the network path, or list a faster server first",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

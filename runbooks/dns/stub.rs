@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
-    Subject, Target,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
+    Role, Severity, Subject, Target,
 };
 use opsctl_core::probe::names::{FileState, MAXNS, NameServer, PATH, ResolvFile, hosts_line, resolv_conf_of};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
@@ -21,6 +21,8 @@ const STUB: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "resolv.conf is missing, a dangling link, unreadable or without name servers, or lists a loopback address without a listener (crit; warn if names still resolve); it lists over three servers, or one twice, or has ndots:5 or more (info)",
     hint: "start the name server of this machine, or list a working one in /etc/resolv.conf",
+    depends_on: &[&[DependsOn::confirmed(Role::Down, KeyKind::Unit, "its")]],
+    ..Code::BASE
 };
 
 const RESTART: FixSpec = FixSpec {

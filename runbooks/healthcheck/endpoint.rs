@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
+    Check, CheckSpec, Code, DependsOn, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Role,
+    Severity, Subject, Target,
 };
 use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -14,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
-use crate::nginx_context::{needs_of, upstreams_of};
+use crate::dependencies::{NEEDED_SERVERS, STARVED};
+use crate::needed_servers::{needs_of, tied_to_needs};
+use crate::nginx_context::upstreams_of;
 use crate::processes::of_host;
 use crate::tls::served_key;
 
@@ -23,6 +26,8 @@ const CONTENT: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a configured endpoint returns a success status with unexpected content: an error page with status 200, another service (crit in 2 of 3 tries, warn in 1)",
     hint: "read the response body, and check the upstreams and dependencies of the endpoint",
+    depends_on: &[&[DependsOn::likely(Role::PacketsDropped, KeyKind::Address, "")], NEEDED_SERVERS],
+    ..Code::BASE
 };
 
 const SLOW: Code = Code {
@@ -30,6 +35,14 @@ const SLOW: Code = Code {
     severities: &[Severity::Warn],
     when: "a configured endpoint takes longer than its `latency_ms`, three times",
     hint: "check CPU, memory and database of the service",
+    depends_on: &[
+        STARVED,
+        &[
+            DependsOn::likely(Role::PacketsDropped, KeyKind::Address, ""),
+            DependsOn::likely(Role::Exhausted, KeyKind::Server, "the application's"),
+        ],
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -65,6 +78,8 @@ pub(super) struct Evidence {
     servers: Vec<String>,
     /// The container that publishes its port.
     container: Option<String>,
+    /// The units that serve its port, for an endpoint on this host.
+    units: Vec<String>,
     /// `from` is a container that does not run.
     nowhere: Option<String>,
 }
@@ -112,6 +127,9 @@ impl Check for Endpoints {
         }
         e.others = self.others(cx, known).await;
         (e.servers, e.container) = behind(cx, known).await;
+        if e.container.is_none() && e.from.is_none() {
+            e.units = cx.units_of(&known.host, known.port).await;
+        }
         Ok(e)
     }
 
@@ -131,12 +149,11 @@ impl Check for Endpoints {
             if let Some(at) = authority(url) {
                 f = f.key(KeyKind::Address, at);
             }
-            for server in &e.servers {
-                f = f.key(KeyKind::Server, server).key(KeyKind::Writes, server);
-            }
+            f = tied_to_needs(f, &e.servers);
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
             }
+            f = e.units.iter().fold(f, |f, unit| f.key(KeyKind::Unit, unit));
             f.cite("requested from", e.from.as_deref().unwrap_or(""))
         };
         let Some(last) = wrong.last() else {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Severity, Target,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Role, Severity, Target,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::http::{self, HttpError};
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Command, TestRequest};
 use super::{Settings, starting};
+use crate::dependencies::{NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::needed_servers::{needs_of, tied_to_needs};
 use crate::processes::of_host;
 use crate::restart_container::{self, RESTART};
 
@@ -22,6 +24,19 @@ pub(super) const HTTP: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "opsctl's own request to the URL of the health test gets 5xx, is refused or times out in 2 of 3 tries (crit), in 1 of 3 or a 4xx (warn)",
     hint: "the service itself fails: read its log (docker logs) before restarting it",
+    depends_on: &[
+        &running("its"),
+        PACKETS_DROPPED,
+        PORT_CLOSED,
+        UNRESPONSIVE,
+        &[
+            DependsOn::confirmed(Role::NoDescriptors, KeyKind::Container, "its"),
+            DependsOn::confirmed(Role::Unresponsive, KeyKind::Server, "its"),
+            DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the"),
+        ],
+        NEEDED_SERVERS,
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -60,6 +75,8 @@ pub(super) struct Evidence {
     published: Option<Try>,
     /// Address of the published port.
     published_at: Option<String>,
+    /// Ids of the servers that its environment names; only if it fails inside the container.
+    needs: Vec<String>,
     /// Data for a restart; only if a restart would help.
     restart: restart_container::RestartContext,
 }
@@ -147,6 +164,7 @@ impl Check for Http {
         }
         if !e.inside.iter().all(Try::answers) {
             e.restart = restart_container::RestartContext::of(cx, &container).await;
+            e.needs = needs_of(cx, cx.docker()?, &container.id).await;
         }
         Ok(e)
     }
@@ -195,6 +213,10 @@ impl Check for Http {
         let message =
             format!("{name} does not respond to {} as expected: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
         let mut found = finding(severity, message);
+        // a rejected connection or a status below 500 is not the fault of a database
+        if failed.iter().any(|t| matches!(t, Try::Timeout | Try::Status(500..))) {
+            found = tied_to_needs(found, &e.needs);
+        }
         if severity == Severity::Crit {
             found = found.fix(RESTART.id);
         }

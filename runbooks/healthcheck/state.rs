@@ -17,6 +17,8 @@ use super::Settings;
 use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
+use crate::dependencies::{NEEDED_SERVERS, NO_ROOM, STARVED, UNRESPONSIVE, running_container};
+use crate::needed_servers::{needs_of, tied_to_needs};
 use crate::processes::of_host;
 use crate::servers::READ_TIMEOUT;
 
@@ -25,60 +27,72 @@ const UNHEALTHY: Code = Code {
     severities: &[Severity::Crit],
     when: "a running container is unhealthy according to the engine",
     hint: "read the output of the test; compare with healthcheck.http, which sends a request to the service itself",
+    depends_on: &[&running_container("its"), NO_ROOM, UNRESPONSIVE, NEEDED_SERVERS],
+    ..Code::BASE
 };
 const COMMAND_MISSING: Code = Code {
     id: "healthcheck.command-missing",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the health test's program is not in the image or cannot be run: the test is broken, the state of the service unknown (warn); an autoheal container restarts the container for that (crit)",
     hint: "use programs of the image in the test; restarting the container does not help",
+    ..Code::BASE
 };
 const TIMEOUT: Code = Code {
     id: "healthcheck.timeout",
     severities: &[Severity::Warn],
     when: "the health test does not end within its timeout",
     hint: "if healthcheck.http passes, the test is slow (CPU limit?), otherwise the service hangs",
+    depends_on: &[STARVED, NEEDED_SERVERS],
+    ..Code::BASE
 };
 const LOCALHOST_IPV6: Code = Code {
     id: "healthcheck.localhost-ipv6",
     severities: &[Severity::Warn],
     when: "the test connects to localhost, which is ::1 in the container, and the service listens on IPv4 only",
     hint: "use 127.0.0.1 instead of localhost in the test",
+    ..Code::BASE
 };
 const PORT_MISMATCH: Code = Code {
     id: "healthcheck.port-mismatch",
     severities: &[Severity::Warn],
     when: "the test connects to a port without a listener in the container, while other ports are served",
     hint: "put the service's real port into the test",
+    ..Code::BASE
 };
 const AUTH: Code = Code {
     id: "healthcheck.auth",
     severities: &[Severity::Warn],
     when: "the service rejects the test with 401, 403 or NOAUTH: the service is up and requires credentials",
     hint: "request a path without authentication, or pass credentials to the test in a file",
+    ..Code::BASE
 };
 const WEAK: Code = Code {
     id: "healthcheck.weak",
     severities: &[Severity::Info],
     when: "the test passes although the service fails: redis-cli ping without a check of the reply, pg_isready, curl without -f, true",
     hint: "check the reply in the test",
+    ..Code::BASE
 };
 const MONITOR_STALE: Code = Code {
     id: "healthcheck.monitor-stale",
     severities: &[Severity::Warn],
     when: "the engine has not run the test for over twice its interval and timeout, or the container is still starting long after its start period",
     hint: "the health status is stale: after a daemon restart with live-restore the monitor can stop for ever; pause and unpause restarts it",
+    ..Code::BASE
 };
 const DEGRADING: Code = Code {
     id: "healthcheck.degrading",
     severities: &[Severity::Info],
     when: "the container is still healthy, but the last tests failed",
     hint: "check again in a minute",
+    ..Code::BASE
 };
 const ABSENT: Code = Code {
     id: "healthcheck.absent",
     severities: &[Severity::Info],
     when: "a container with published ports has no health test",
     hint: "add a health test, so that a hung service is detected",
+    ..Code::BASE
 };
 const PAUSE_UNPAUSE: FixSpec = FixSpec {
     id: "container.pause-unpause",
@@ -111,6 +125,8 @@ pub(super) struct Evidence {
     files_gap: Option<String>,
     /// Listeners in its network namespace; only if the test does not pass.
     listeners: Option<Vec<Listener>>,
+    /// Ids of the servers that its environment names; only if the test does not pass.
+    needs: Vec<String>,
     /// The engine's filesystem, if the engine reports no space to run the test.
     full: Option<String>,
 }
@@ -146,6 +162,7 @@ impl Check for State {
                 let read = move |io: &Io| listeners::listeners_of(io, pid.into());
                 e.listeners = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?;
             }
+            e.needs = needs_of(cx, cx.docker()?, &container.id).await;
             let last = container.state.health.as_ref().and_then(|h| h.log.last());
             if last.is_some_and(|l| l.output.contains("no space left on device")) {
                 let root = cx.docker()?.data_root().await?;
@@ -187,9 +204,10 @@ impl Check for State {
         }
         findings.extend(stale(judged, c, test, &health));
         findings.extend(weak(c, &command));
-        let tied = |f: Finding| match (&f.code, &e.full) {
-            (code, _) if code == TIMEOUT.id => of_host(f),
+        let tied = |f: Finding| match (f.code.as_str(), &e.full) {
+            (code, _) if code == TIMEOUT.id => of_host(tied_to_needs(f, &e.needs)),
             (code, Some(dev)) if code == UNHEALTHY.id => f.key(KeyKind::Filesystem, dev),
+            (code, None) if code == UNHEALTHY.id => tied_to_needs(f, &e.needs),
             _ => f,
         };
         let findings: Vec<Finding> = findings.into_iter().map(|f| tied(f).key(KeyKind::Container, &c.id)).collect();

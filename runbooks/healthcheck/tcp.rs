@@ -10,6 +10,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, starting};
+use crate::dependencies::{PACKETS_DROPPED, PORT_CLOSED, running};
 use crate::servers::READ_TIMEOUT;
 
 pub(super) const TCP: Code = Code {
@@ -17,6 +18,8 @@ pub(super) const TCP: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a published TCP port has no listener in the container, or only one on loopback (crit); the same while another of its ports is served or its health test passes (warn)",
     hint: "compare the bind address and port of the service with the published port",
+    depends_on: &[&running("its"), PACKETS_DROPPED, PORT_CLOSED],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -21,6 +21,7 @@ const BASELINE: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "the engine runs and is not started at boot, the host cannot resolve its own name, or the machine id is missing (warn); unattended upgrades, kernel settings, unallocated space behind the last partition, bridge MTU larger than the egress MTU (info)",
     hint: "add the setting to the image or the provisioning, so that the next machine has it too: `opsctl bootstrap --apply`",
+    ..Code::BASE
 };
 
 const ENABLE_UNIT: FixSpec = FixSpec {

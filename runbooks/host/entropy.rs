@@ -12,6 +12,7 @@ const ENTROPY_LOW: Code = Code {
     severities: &[Severity::Warn],
     when: "getrandom(2) would block: the kernel's random number generator is not seeded; before Linux 5.6 also if under 200 bits are left",
     hint: "add a virtio-rng device to the machine, or run haveged: programs that generate keys block until then",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -23,6 +23,7 @@ const LEAK: Code = Code {
     severities: &[Severity::Warn],
     when: "one of the largest processes, an hour old or more, grew by over 10 % per hour for an hour or more, and by 5 % of the memory",
     hint: "restart it in a maintenance window and find the objects it retains",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -73,8 +73,6 @@ const LINKS: &[Link] = &[
         "a container at its limit waits for memory although the host has free memory",
     ),
     Link::likely("memory.pressure", "cpu.iowait", KeyKind::Host, "reclaim and swapping keep the disk busy"),
-    Link::likely("memory.pressure", "healthcheck.slow", KeyKind::Host, "everything waits for memory"),
-    Link::likely("memory.pressure", "healthcheck.timeout", KeyKind::Host, "everything waits for memory"),
     Link::confirmed(
         "memory.oom-kill",
         "container.down",

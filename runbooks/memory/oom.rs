@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Sample, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Sample, Severity, Subject, Target,
     quantity::{ago, bytes, count},
 };
 use opsctl_core::probe::home::Home;
@@ -19,6 +19,11 @@ const OOM_KILL: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); the counter of OOM kills grew and the kernel log no longer has the entries (info)",
     hint: "the victim is often not the cause: find the process that grew, and set memory limits on containers so that one cannot use all memory",
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Container, "processes were killed because the host was out of memory"),
+        Impact::confirmed(Role::Down, KeyKind::Unit, "processes were killed because the host was out of memory"),
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::{self, Memory, Paging};
@@ -19,18 +19,22 @@ const PRESSURE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "tasks waited for memory 10 % of the last minute (warn); all tasks did 20 % of the last 10 s or 10 % of the last minute (crit)",
     hint: "stop or limit the process that grew before the OOM killer selects a victim",
+    impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "all processes wait for memory")],
+    ..Code::BASE
 };
 const SWAP: Code = Code {
     id: "memory.swap",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used while 250 pages per second are swapped or tasks wait for memory",
     hint: "a full swap without paging is harmless; paging means that memory is short",
+    ..Code::BASE
 };
 const THRASH: Code = Code {
     id: "memory.swap-thrash",
     severities: &[Severity::Warn],
     when: "over 500 pages per second are read from swap, and as many page faults wait for a disk",
     hint: "the working set does not fit into memory: stop or limit a process",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

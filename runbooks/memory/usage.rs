@@ -20,30 +20,35 @@ const AVAILABLE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "less than 10 % (warn) or 5 % (crit) of the memory is available to programs without swapping",
     hint: "find the process that grew; the OOM killer runs when no memory is left",
+    ..Code::BASE
 };
 const OVERCOMMIT: Code = Code {
     id: "memory.overcommit",
     severities: &[Severity::Crit],
     when: "vm.overcommit_memory is 2 and 90 % of the commit limit is committed: processes fail to start although memory is free",
     hint: "raise vm.overcommit_ratio, add swap, or set vm.overcommit_memory to 0",
+    ..Code::BASE
 };
 const SLAB: Code = Code {
     id: "memory.slab",
     severities: &[Severity::Warn],
     when: "unreclaimable kernel objects use 25 % of the memory",
     hint: "`slabtop -o -s c` lists them: often a leak in a driver, or millions of cgroups or sockets",
+    ..Code::BASE
 };
 const SHM: Code = Code {
     id: "memory.shm",
     severities: &[Severity::Warn],
     when: "tmpfs and shared memory use 50 % of the memory",
     hint: "check `df -h -t tmpfs` and `ipcs -m`: files in memory are not reclaimed",
+    ..Code::BASE
 };
 const HARDWARE: Code = Code {
     id: "memory.hw",
     severities: &[Severity::Crit],
     when: "the hardware reports defective memory",
     hint: "replace the memory module; move the workloads to another machine first",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

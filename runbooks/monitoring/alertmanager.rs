@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Plan, Product, Refusal, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Severity,
+    Target,
 };
 use opsctl_core::probe::metrics::sum;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::counters::Counters;
 use super::status::ServerState;
 use super::{Settings, some_of};
+use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::restart_container::RESTART;
 
 pub(super) const ALERTMANAGER: Code = Code {
@@ -19,6 +21,11 @@ pub(super) const ALERTMANAGER: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, could not load its configuration, or over 1 % of its notifications failed since the last run (crit); its default receiver has no integration, or a silence covers every alert (warn); notifications failed earlier since its start (info)",
     hint: "check its log; `amtool check-config FILE` validates its configuration, `amtool silence query` lists silences",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
+    ],
+    depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM],
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+};
 use opsctl_core::probe::metrics::MetricSample;
 use opsctl_core::probe::servers::may_write;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
+use crate::dependencies::{DESCRIPTORS, ENGINE, NO_ROOM, running};
 use crate::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
@@ -17,6 +20,17 @@ const ALLOY: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components are unhealthy, or it has no permission for the mounted Docker socket (warn)",
     hint: "do not restart it: that may make it worse, and sends logs again if positions are not persisted; check the component in the web UI on port 12345",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
+    ],
+    depends_on: &[
+        &running("its"),
+        DESCRIPTORS,
+        NO_ROOM,
+        &[DependsOn::confirmed(Role::OldFile, KeyKind::Container, "its")],
+        ENGINE,
+    ],
 };
 
 static SPEC: CheckSpec = CheckSpec {

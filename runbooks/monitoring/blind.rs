@@ -18,6 +18,7 @@ const BLIND: Code = Code {
     severities: &[Severity::Crit],
     when: "a Prometheus or an Alertmanager of this host is out of service: no alerts will fire, or no notifications will be sent",
     hint: "until the monitoring is back no alert fires: run `opsctl diagnose` by hand",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

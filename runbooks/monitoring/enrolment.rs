@@ -21,6 +21,7 @@ const ENROLMENT: Code = Code {
     severities: &[Severity::Warn],
     when: "[host] declares this host monitored, and no target file of a Prometheus here contains it, its labels there differ, or Prometheus does not scrape it; or [host] declares it retired, and a target file still contains it",
     hint: "the entry is a file in a directory that Prometheus watches: it is loaded without a reload",
+    ..Code::BASE
 };
 const ENROL: FixSpec = FixSpec {
     id: "monitoring.enrol",

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+};
 use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use crate::dependencies::{UNRESPONSIVE, running_container};
 use crate::servers::Server;
 
 const STALE: Code = Code {
@@ -14,6 +17,12 @@ const STALE: Code = Code {
     severities: &[Severity::Warn],
     when: "a target is up, but reports that its service is down (`pg_up`, `redis_up` and similar are 0): dashboards are empty while `up` is 1",
     hint: "check the server behind the exporter, then the address and the credentials in the exporter",
+    depends_on: &[
+        &running_container("the service's"),
+        UNRESPONSIVE,
+        &[DependsOn::likely(Role::Exhausted, KeyKind::Container, "its")],
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

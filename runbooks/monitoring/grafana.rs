@@ -2,18 +2,31 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
-use crate::nginx_context::needs_of;
+use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::needed_servers::needs_of;
 
 const GRAFANA: Code = Code {
     id: "monitoring.grafana",
     severities: &[Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer (crit); its own database fails, with status 200 (warn) or another status (crit)",
     hint: "check its log and its database (grafana.db, or the server in [database])",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
+    ],
+    depends_on: &[
+        &running("its"),
+        DESCRIPTORS,
+        NO_ROOM,
+        &[DependsOn::likely(Role::Down, KeyKind::Server, "its"), DependsOn::likely(Role::Exhausted, KeyKind::Server, "its")],
+    ],
 };
 
 static SPEC: CheckSpec = CheckSpec {

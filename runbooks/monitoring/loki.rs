@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role,
+    Severity, Target, quantity,
 };
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::metrics::sum;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::counters::Counters;
 use super::status::ServerState;
+use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, filesystem_at};
 
@@ -23,6 +25,11 @@ const LOKI: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready 2 min after its start, rejected lines since the last run, or the disk of its write-ahead log is 80 % full (warn); it rejected lines earlier since its start (info)",
     hint: "rejected lines are lost: find the sender; do not raise the limits to admit a replay",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
+    ],
+    depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM, &[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],
 };
 
 static SPEC: CheckSpec = CheckSpec {

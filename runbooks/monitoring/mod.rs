@@ -121,7 +121,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(grafana::Grafana),
             Box::new(enrolment::Enrolled { settings: s() }),
         ],
-        links: links::LINKS,
+        links: &[links::LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

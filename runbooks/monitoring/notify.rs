@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::loaded;
 use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
+use crate::dependencies::{ENGINE, running_container};
 use crate::servers::Server;
 
 const NOTIFY: Code = Code {
@@ -20,6 +21,8 @@ const NOTIFY: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it has alert rules and no Alertmanager, or none of the Alertmanagers it lists as active answers (crit); one of several does not answer, or alerts could not be sent since the last run (warn); alerts could not be sent earlier since its start (info)",
     hint: "it lists a dead Alertmanager as active: check the Alertmanager with `opsctl monitoring`, then the network path to it",
+    depends_on: &[&running_container("the Alertmanager\'s"), ENGINE],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Plan, Product, Refusal, Risk, Severity,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
+    Refusal, Risk, Role, Severity, Target, quantity,
 };
 use opsctl_core::probe::prometheus::{ConfigCheck, check_config};
 use opsctl_core::probe::servers::{files_of, modified_of};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
 use super::{Settings, some_of};
+use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::restart_container::RESTART;
 use crate::servers::{READ_TIMEOUT, working_directory};
 
@@ -22,6 +23,16 @@ pub(super) const PROMETHEUS: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, replays its write-ahead log for over 10 min, could not load its configuration, or could not load the configuration now on disk: it still runs with the previous one, `/-/ready` returns 200, and its next start fails (crit); a valid file changed after it was loaded (info)",
     hint: "`promtool check config FILE` reports the error; reload when it passes, and do not restart before",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
+    ],
+    depends_on: &[
+        &running("its"),
+        DESCRIPTORS,
+        NO_ROOM,
+        &[DependsOn::confirmed(Role::OldFile, KeyKind::Container, "its").treatable()],
+    ],
 };
 
 pub(super) const RELOAD: FixSpec = FixSpec {

@@ -17,6 +17,7 @@ const REMOTE_WRITE: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "samples for a remote store are over 2 min late (crit), or were permanently rejected since the last run (warn); samples were rejected earlier since its start (info)",
     hint: "check the remote store and the network path to it; `msg` fields with `remote` in its log contain the reply",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

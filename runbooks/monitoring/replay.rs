@@ -21,6 +21,7 @@ const STORM: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a log collector that started less than 30 min ago, without persisted positions (crit) or with them (warn), sends lines that Loki rejects as too old or too many",
     hint: "mount a volume at the directory of its positions, then recreate it once; do not raise Loki's limits and do not restart it again: each start sends everything once more",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -16,6 +16,7 @@ const RULES: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "a rule cannot be evaluated, or the always-firing alert does not fire (warn); there are alert rules but no always-firing one (info)",
     hint: "see the error of the rule at /rules in its web UI; an alert `vector(1)` named Watchdog with a receiver that expects it (dead man's switch) detects an outage of the alerting",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
 };
 use opsctl_core::probe::prometheus::{Health, ScrapeTarget};
 use opsctl_core::probe::servers::files_of;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::loaded;
 use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
+use crate::dependencies::{ENGINE, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
 use crate::servers::{READ_TIMEOUT, Server};
 use crate::tls::served_key;
 
@@ -23,12 +24,29 @@ const DOWN: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "targets of a pool are down: all of them (crit) or some (warn); one finding for each reason",
     hint: "`opsctl network` checks targets on this host from the network of Prometheus; query the others from where Prometheus runs",
+    depends_on: &[
+        &running("the target's"),
+        PACKETS_DROPPED,
+        PORT_CLOSED,
+        UNRESPONSIVE,
+        ENGINE,
+        &[
+            DependsOn::likely(Role::NamesBroken, KeyKind::Names, ""),
+            DependsOn::likely(Role::Starved, KeyKind::Host, ""),
+            DependsOn::confirmed(Role::CertificateRejected, KeyKind::Certificate, "the target's"),
+            DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the target's"),
+            DependsOn::confirmed(Role::Detached, KeyKind::Container, "the target's"),
+            DependsOn::confirmed(Role::NoDescriptors, KeyKind::Container, "the target's"),
+        ],
+    ],
+    ..Code::BASE
 };
 const EMPTY: Code = Code {
     id: "monitoring.pool-empty",
     severities: &[Severity::Warn],
     when: "a job of the configuration has no targets: it has no `up` series, so no alert can fire",
     hint: "check its service discovery: a missing or unreadable file, a relabel rule that drops every target; list jobs that may be empty in empty_ok",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -73,6 +91,9 @@ struct Lost {
     error: String,
     /// Full id of its container, if on this host.
     container: Option<String>,
+    /// The units that serve its port, if on this host and not in a container.
+    #[serde(default)]
+    units: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -123,8 +144,13 @@ impl Check for Targets {
                     port: s.port,
                     error: s.error.clone(),
                     container: needs.neighbours.resolve(own, &s.host).map(|m| needs.neighbours.holder(m.container).id.clone()),
+                    units: Vec::new(),
                 })
                 .collect();
+            // a container has its own loopback address
+            for lost in e.down.iter_mut().filter(|l| l.container.is_none() && own.is_none()) {
+                lost.units = cx.units_of(&lost.host, lost.port).await;
+            }
         }
         match loaded::jobs(cx, target).await {
             Ok(jobs) => {
@@ -235,6 +261,7 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
         if let Some(id) = &l.container {
             f = f.key(KeyKind::Container, id).key(KeyKind::Port, format!("{id}:{}", l.port));
         }
+        f = l.units.iter().fold(f, |f, unit| f.key(KeyKind::Unit, unit));
     }
     // the timeout may be that of the DNS server
     if let (Some(endpoint), "name not resolved" | "timeout") = (&e.names_by, why) {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
+use crate::dependencies::{NO_ROOM, running};
 use crate::servers::{Server, filesystem_at, working_directory};
 
 const TSDB: Code = Code {
@@ -20,6 +21,8 @@ const TSDB: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "no sample was stored for 5 min although targets are scraped (crit); since the last run its write-ahead log was corrupted or compactions failed (warn; earlier since its start: info); its retention size exceeds its filesystem (warn)",
     hint: "check its log and the filesystem of its data; do not remove files there by hand",
+    depends_on: &[&running("its"), NO_ROOM],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec =

@@ -17,6 +17,7 @@ const UP_MISSING: Code = Code {
     severities: &[Severity::Warn],
     when: "hosts have data but no `up`: their data is pushed, so an alert like HostDown can never fire for them; or alert rules name a job without series",
     hint: "let Prometheus scrape them (Alloy: /api/v0/component/prometheus.exporter.unix.localhost/metrics), or alert on absent() for each of them; correct the job in rules; list jobs that may be missing in jobs_ok",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

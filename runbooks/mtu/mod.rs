@@ -51,10 +51,6 @@ const LINKS: &[Link] = &[
     )
     .treatable(),
     Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the MSS rule has no effect").treatable(),
-    Link::likely("mtu.blackhole", "healthcheck.http", KeyKind::Address, "full packets are dropped"),
-    Link::likely("mtu.blackhole", "healthcheck.content", KeyKind::Address, "full packets are dropped"),
-    Link::likely("mtu.blackhole", "healthcheck.slow", KeyKind::Address, "full packets are dropped"),
-    Link::likely("mtu.blackhole", "tls.handshake", KeyKind::Address, "the certificate does not fit into a small packet"),
 ];
 
 /// The runbook with these settings.

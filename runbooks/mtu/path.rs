@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, Table, Target, quantity,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
+    Table, Target, quantity,
 };
 use opsctl_core::probe::firewall::{self, Effect};
 use opsctl_core::probe::network::counters;
@@ -21,6 +22,7 @@ pub(super) const EXCEEDS: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "containers of a network send larger packets than the MTU of the egress interface (info if full packets arrived, or a rule clamps the MSS); works only while ICMP is delivered",
     hint: "recreate the network with `com.docker.network.driver.mtu`, or clamp the MSS with a rule; `mtu` in daemon.json applies to docker0 only",
+    ..Code::BASE
 };
 
 pub(super) const BLACKHOLE: Code = Code {
@@ -28,6 +30,8 @@ pub(super) const BLACKHOLE: Code = Code {
     severities: &[Severity::Crit],
     when: "full packets are dropped on the path to a peer, in at least one direction, while small ones arrive",
     hint: "clamp the MSS of new TCP connections: `opsctl fix mtu.clamp`",
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Address, "full packets are dropped on the way")],
+    ..Code::BASE
 };
 
 pub(super) const ICMP: Code = Code {
@@ -35,6 +39,7 @@ pub(super) const ICMP: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "a rule of this host drops ICMP type 3 code 4 (fragmentation needed) (crit if packets are dropped because of it, warn if containers send larger packets than the egress MTU and no rule clamps the MSS)",
     hint: "accept ICMP type 3 code 4: path MTU discovery (RFC 1191) needs it, and it is harmless",
+    ..Code::BASE
 };
 
 pub(super) const MISSING: Code = Code {
@@ -42,6 +47,7 @@ pub(super) const MISSING: Code = Code {
     severities: &[Severity::Crit],
     when: "full packets are dropped and no rule clamps the MSS of TCP connections",
     hint: "`opsctl fix mtu.clamp`",
+    ..Code::BASE
 };
 
 pub(super) const CLAMP: Code = Code {
@@ -49,6 +55,7 @@ pub(super) const CLAMP: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "an MSS rule has no effect: the bottleneck is behind this host and unknown to it, its value is too large, packets do not reach it, it matches one direction only, or it is in a backend that the engine does not use (warn); it matched no packet although connections were made (warn, crit if opsctl created it); its value is lower than needed (info)",
     hint: "`--clamp-mss-to-pmtu` uses the MTU of local interfaces and of received ICMP messages; for a bottleneck behind them only `--set-mss` helps",
+    ..Code::BASE
 };
 
 const PROBING: Code = Code {
@@ -56,6 +63,7 @@ const PROBING: Code = Code {
     severities: &[Severity::Info],
     when: "full packets are dropped and net.ipv4.tcp_mtu_probing is 0: connections do not reduce their packet size",
     hint: "1 lets this host's own connections recover after some seconds; containers have their own setting (`--sysctl`)",
+    ..Code::BASE
 };
 
 pub(super) const FIX: FixSpec =

@@ -18,6 +18,7 @@ const PERSISTENT: Code = Code {
     severities: &[Severity::Warn],
     when: "an MSS rule is in the kernel, but in no file that restores it at boot",
     hint: "store this rule in a separate unit; saving all rules (`netfilter-persistent save`) also saves those of the container engine, which are stale at the next boot",
+    ..Code::BASE
 };
 
 const FIX: FixSpec = FixSpec { id: "mtu.persist", risk: Risk::R1, title: "restore the MSS rule at every boot" };

@@ -15,6 +15,7 @@ const MISMATCH: Code = Code {
     severities: &[Severity::Warn],
     when: "a network of the engine assigns IPv6 addresses to containers, but this host does not forward IPv6 (net.ipv6.conf.all.forwarding = 0): their first connection attempts fail",
     hint: "set net.ipv6.conf.all.forwarding = 1 in /etc/sysctl.d, or recreate the network without IPv6",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -17,6 +17,7 @@ const BACKLOG: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the accept queue of a listener is full in two samples: its process does not accept (warn); or connections were dropped because of full queues since the last run, over 1 per second (warn) or 5 (crit)",
     hint: "the process is busy, stopped or out of threads; a longer queue helps against bursts only (its listen() backlog and net.core.somaxconn)",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

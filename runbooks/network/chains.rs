@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
-    Subject, SystemdState, Target, quantity,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
+    Refusal, Risk, Role, Severity, Subject, SystemdState, Target, quantity,
 };
 use opsctl_core::probe::docker::{Daemon, EngineSettings, Network, daemon};
 use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
@@ -17,6 +17,8 @@ const CHAINS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "packet filter rules of Docker are missing: they were flushed (crit; warn while no container runs in a bridge network)",
     hint: "Docker writes its rules at its start: `opsctl fix docker.rebuild-chains`; then find the program that flushes them, usually a restarted firewall",
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "packets between networks are not forwarded")],
+    depends_on: &[&[DependsOn::confirmed(Role::Down, KeyKind::Unit, "its")]],
 };
 
 const REBUILD: FixSpec =

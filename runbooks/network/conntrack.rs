@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
-    quantity,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
+    Target, quantity,
 };
 use opsctl_core::probe::setup::Tree;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
@@ -19,6 +19,8 @@ const CONNTRACK: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the conntrack table is 75 % (warn) or 90 % (crit) full, or the kernel dropped packets because it was full in the last 10 min (crit)",
     hint: "find the clients with the most connections: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "the kernel drops packets of new connections")],
+    ..Code::BASE
 };
 
 const RAISE: FixSpec = FixSpec {

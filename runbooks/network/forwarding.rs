@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity, Subject, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
+    Subject, Target,
 };
 use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
 use opsctl_core::probe::network;
@@ -20,6 +21,8 @@ const IP_FORWARD: Code = Code {
     severities: &[Severity::Crit],
     when: "containers run in bridge networks and the kernel does not forward packets (net.ipv4.ip_forward, or the setting of one interface, is 0)",
     hint: "Docker enables it at its start; a later `sysctl --system` or a hardening script disabled it",
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "packets between networks are not forwarded")],
+    ..Code::BASE
 };
 
 const DROP: Code = Code {
@@ -27,6 +30,8 @@ const DROP: Code = Code {
     severities: &[Severity::Crit],
     when: "a chain at the forward hook drops packets of a container network: by its policy, or by a rule before the accepting one",
     hint: "accept the bridge in that chain too: every chain at a hook must accept a packet, an accept in one chain does not override a drop in another",
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "packets between networks are dropped")],
+    ..Code::BASE
 };
 
 const BRIDGE_NF: Code = Code {
@@ -34,6 +39,7 @@ const BRIDGE_NF: Code = Code {
     severities: &[Severity::Info],
     when: "packets between containers of one network do not pass iptables (net.bridge.bridge-nf-call-iptables is 0)",
     hint: "rules in DOCKER-USER between containers of one network then have no effect",
+    ..Code::BASE
 };
 
 const ENABLE: FixSpec =

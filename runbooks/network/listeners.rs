@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target, has_own_network, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Target, has_own_network,
+    quantity,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::listeners::v6_only;
@@ -20,6 +21,8 @@ const LOOPBACK: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a port that another container needs, or that is published, is open on the loopback address of its container only: connections from outside the container are refused (crit); the same for a port of the image without a known client, with other containers in its network (warn)",
     hint: "let the service listen on 0.0.0.0 (often HOST, BIND or LISTEN in its settings): 127.0.0.1 is separate in every container",
+    impacts: &[Impact::confirmed(Role::PortClosed, KeyKind::Port, "port is open on the loopback address only")],
+    ..Code::BASE
 };
 
 const MISSING: Code = Code {
@@ -27,6 +30,8 @@ const MISSING: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a port that another container needs has no listener (crit; warn in the first 60 s of the container)",
     hint: "check the log of the service and its configured port",
+    impacts: &[Impact::confirmed(Role::PortClosed, KeyKind::Port, "port has no listener")],
+    ..Code::BASE
 };
 
 const WRONG: Code = Code {
@@ -34,6 +39,8 @@ const WRONG: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "a port that another container needs or that is published has no listener, but the container listens on another one (crit); the same for the ports of its image without a known client (info)",
     hint: "use the same port for the listener and the clients",
+    impacts: &[Impact::confirmed(Role::PortClosed, KeyKind::Port, "service listens on another port")],
+    ..Code::BASE
 };
 
 const FAMILY: Code = Code {
@@ -41,6 +48,8 @@ const FAMILY: Code = Code {
     severities: &[Severity::Crit],
     when: "a port is open for IPv6 only but needed over IPv4, or vice versa",
     hint: "let the service listen on both: on [::] with net.ipv6.bindv6only = 0, or on 0.0.0.0 too",
+    impacts: &[Impact::confirmed(Role::PortClosed, KeyKind::Port, "port is open for the other address family only")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

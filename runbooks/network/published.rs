@@ -23,6 +23,7 @@ const DEAD: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a docker-proxy holds a port of this host for a container that no longer exists: connections are accepted and closed, and no container can publish that port (crit); for a container without a listener on the port (warn)",
     hint: "a stale docker-proxy ends with a restart of the engine, or can be killed by its pid once no container needs it",
+    ..Code::BASE
 };
 
 const EXPOSED: Code = Code {
@@ -30,6 +31,7 @@ const EXPOSED: Code = Code {
     severities: &[Severity::Warn],
     when: "the port of a database, cache, broker or metrics endpoint is published on every address of this host",
     hint: "publish it on 127.0.0.1 only, or not at all if only containers need it: a shared network needs no published port; list intended exceptions in exposed_ok",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Role, Severity, Subject, Target,
 };
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::{ConnectResult, Dependency, DependencySource, Health};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::climb::climb;
 use super::ladder::{Ladder, STEPS, Stop};
 use super::{Settings, is_young, port_key};
+use crate::dependencies::{FORWARDED, PORT_CLOSED, running_container};
 use crate::processes::of_host;
 
 const TRIAGE: Code = Code {
@@ -22,6 +23,13 @@ const TRIAGE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a container, or a Prometheus of this host, does not reach a service on this host that it needs: the first failing one of eight steps (crit; warn if the container in a variable is not running)",
     hint: "start with the failing step: the steps before it pass",
+    depends_on: &[
+        &running_container("its"),
+        FORWARDED,
+        PORT_CLOSED,
+        &[DependsOn::confirmed(Role::Detached, KeyKind::Container, "its")],
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

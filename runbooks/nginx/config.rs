@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Severity,
+    Target, quantity,
 };
 use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use crate::dependencies::running;
 use crate::nginx_context::called;
 use crate::reload_nginx::{RELOAD, Reload};
 use crate::servers::Server;
@@ -19,6 +21,14 @@ const TEST: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "`nginx -t` fails: the running nginx keeps the loaded configuration, a restart would fail (crit); it passes with a warning about an ignored part (info)",
     hint: "do not restart it: correct the error that `nginx -t` reports, then reload",
+    depends_on: &[
+        &running("a configured upstream's"),
+        &[
+            DependsOn::confirmed(Role::Detached, KeyKind::Container, "a configured upstream's"),
+            DependsOn::likely(Role::NamesBroken, KeyKind::Names, ""),
+        ],
+    ],
+    ..Code::BASE
 };
 
 const NOT_LOADED: Code = Code {
@@ -26,6 +36,8 @@ const NOT_LOADED: Code = Code {
     severities: &[Severity::Warn],
     when: "a file of its configuration, a certificate or a key is newer than its workers",
     hint: "check the change; a reload applies it",
+    depends_on: &[&[DependsOn::confirmed(Role::OldFile, KeyKind::Container, "its")]],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

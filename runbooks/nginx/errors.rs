@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
 };
 use opsctl_core::probe::nginx::{self, Signal};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -18,6 +18,11 @@ const SIGNALS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the error log reports within 5 min that connections, open files or disk space run out (crit), or 10 times that an upstream fails or refuses connections (warn)",
     hint: "the line names the upstream; see the log of the upstream for the cause",
+    depends_on: &[&[
+        DependsOn::likely(Role::NoRoom, KeyKind::Filesystem, "its"),
+        DependsOn::confirmed(Role::NoDescriptors, KeyKind::Descriptors, "its"),
+    ]],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -14,6 +14,7 @@ const MODE: Code = Code {
     severities: &[Severity::Warn],
     when: "a site's configuration is a link to, or a copy of, the maintenance configuration beside it (`x.conf.temp`, `.maintenance`)",
     hint: "after the maintenance restore the regular configuration (`x.conf.full`) and reload",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

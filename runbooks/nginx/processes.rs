@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+};
 use opsctl_core::probe::nginx::Worker;
 use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::dependencies::running;
 use crate::servers::{Server, Silence, process_state};
 
 const STOPPED: Code = Code {
@@ -17,6 +20,11 @@ const STOPPED: Code = Code {
     severities: &[Severity::Crit],
     when: "nginx is not running although its container or unit should be, it has no workers, or its master or all workers are stopped by a signal",
     hint: "run `nginx -t` before the start: an invalid configuration prevents the start",
+    impacts: &[
+        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "nginx is not running"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "nginx is not running"),
+    ],
+    depends_on: &[&running("its")],
 };
 
 const LEAVING: Code = Code {
@@ -24,6 +32,7 @@ const LEAVING: Code = Code {
     severities: &[Severity::Info],
     when: "a worker of an earlier configuration has been shutting down for over an hour",
     hint: "long-lived connections (WebSocket) keep it running; `worker_shutdown_timeout` limits them",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

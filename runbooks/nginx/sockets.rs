@@ -16,6 +16,7 @@ const LISTENING: Code = Code {
     severities: &[Severity::Crit],
     when: "a `listen` directive of the loaded configuration has no listening socket",
     hint: "another process may use the port; the error log contains `bind() to … failed`",
+    ..Code::BASE
 };
 
 const CONNECTIONS: Code = Code {
@@ -23,6 +24,7 @@ const CONNECTIONS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a worker uses 80 % (warn) or 95 % (crit) of its worker_connections or of its open files, or 50 connections wait to be accepted in two samples (warn)",
     hint: "a proxied request uses two connections; raise worker_connections, or find the clients that hold them",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

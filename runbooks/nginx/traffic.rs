@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Table, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Table, Target, quantity,
 };
 use opsctl_core::probe::nginx::{self, Requests};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::nginx_context::{Behind, upstreams_of};
+use crate::dependencies::{NEEDED_SERVERS, UNRESPONSIVE, running};
+use crate::needed_servers::tied_to_needs;
+use crate::nginx_context::{Upstream, upstreams_of};
 use crate::servers::Server;
 
 const FAILED: Code = Code {
@@ -20,6 +22,13 @@ const FAILED: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx response, or half of fewer and at least 10 (crit), or nearly all of at least 3 (warn); one level lower after recovery in the last minute",
     hint: "read the log of the upstream; if all upstreams fail, check their shared services: the database, the cache",
+    depends_on: &[
+        &running("the upstream's"),
+        UNRESPONSIVE,
+        &[DependsOn::likely(Role::Starved, KeyKind::Container, "the upstream's")],
+        NEEDED_SERVERS,
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec =
@@ -42,7 +51,7 @@ pub(super) struct Evidence {
     window_s: u32,
     traffic: nginx::Traffic,
     /// Upstreams: containers by address, and the servers in their environment. Only if requests fail.
-    behind: Vec<Behind>,
+    behind: Vec<Upstream>,
     /// All requests in the logs, if requested, and the size of the logs in bytes.
     all: Option<(nginx::Traffic, u64)>,
 }
@@ -104,16 +113,15 @@ impl Check for Traffic {
         } else {
             f.key(KeyKind::Server, e.server.get().map_or("", |s| &s.id))
         };
-        let blamed = |b: &&Behind| {
+        let blamed = |b: &&Upstream| {
             r.by_upstream.is_empty() || b.addresses.iter().any(|a| r.by_upstream.keys().any(|u| u == a)) || e.behind.len() == 1
         };
         for b in e.behind.iter().filter(blamed) {
             if !b.container.is_empty() {
                 f = f.key(KeyKind::Container, &b.container);
             }
-            for server in &b.needs {
-                f = f.key(KeyKind::Server, server).key(KeyKind::Writes, server);
-            }
+            f = b.units.iter().fold(f, |f, unit| f.key(KeyKind::Unit, unit));
+            f = tied_to_needs(f, &b.needs);
         }
         judgement.findings.push(f);
         judgement

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Sample, Severity, Target,
-    quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Sample,
+    Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::{Container, NAME_SERVER};
 use opsctl_core::probe::listeners::{Listener, listeners_of};
@@ -21,6 +21,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
+use crate::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
 use crate::nginx_context::ProxyContext;
 use crate::processes::of_host;
 use crate::reload_nginx::{RELOAD, Reload};
@@ -31,6 +32,7 @@ const STALE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "nginx has none (crit) or not all (warn) of the current addresses of an upstream container: it resolved the name when it loaded its configuration, and keeps the result",
     hint: "reload nginx; to resolve names at run time, use `resolver 127.0.0.11 valid=10s` and a variable in proxy_pass",
+    ..Code::BASE
 };
 
 const UNREACHABLE: Code = Code {
@@ -38,6 +40,14 @@ const UNREACHABLE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "an upstream server refuses connections from nginx, does not answer, or its name does not resolve (crit; warn if others of its group answer)",
     hint: "check the listener of the upstream, and the networks of both",
+    depends_on: &[
+        &running("the upstream's"),
+        PACKETS_DROPPED,
+        PORT_CLOSED,
+        UNRESPONSIVE,
+        &[DependsOn::confirmed(Role::Detached, KeyKind::Container, "the upstream's")],
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -86,6 +96,9 @@ struct UpstreamState {
     /// Its addresses that nginx uses.
     #[serde(default)]
     known: Option<Vec<Ipv4Addr>>,
+    /// The units that serve its port, for an upstream on this host.
+    #[serde(default)]
+    units: Vec<String>,
     /// Addresses with its port that nginx uses and no upstream has: the current owner, and whether nginx has connections to them.
     #[serde(default)]
     others: Vec<Other>,
@@ -142,7 +155,7 @@ impl Check for Upstreams {
         }
         let context = ProxyContext::of(cx, known).await;
         let mut e = Evidence { loaded_at: nginx.loaded_at(), networks: context.networks.clone(), ..Evidence::default() };
-        e.seen = self.inspect(&nginx, &context).await?;
+        e.seen = self.inspect(cx, &nginx, &context).await?;
         self.compare(&nginx, &context, &mut e).await;
         // by its oldest worker: a computed start time varies slightly between runs
         e.object = nginx.serving().next().map_or_else(String::new, |w| format!("{}@{}", known.identity(), w.pid));
@@ -192,7 +205,7 @@ impl Check for Upstreams {
 }
 
 impl Upstreams {
-    async fn inspect(&self, nginx: &Nginx, context: &ProxyContext) -> Result<Vec<UpstreamState>, ProbeError> {
+    async fn inspect(&self, cx: &ProbeCx, nginx: &Nginx, context: &ProxyContext) -> Result<Vec<UpstreamState>, ProbeError> {
         let backends: Vec<Backend> = nginx.config.backends.iter().take(MAX_UPSTREAMS).cloned().collect();
         let unresolved: BTreeSet<String> = backends
             .iter()
@@ -236,7 +249,20 @@ impl Upstreams {
                     }),
                     None => None,
                 };
-                Ok::<_, ProbeError>(UpstreamState { backend, looked: found, container, tried, known: None, others: Vec::new() })
+                let failed = !tried.is_empty() && tried.iter().all(|(_, outcome)| *outcome != ConnectOutcome::Connected);
+                // a container has its own loopback address
+                let units = match &found {
+                    Lookup::Up(addresses) if failed && container.is_none() && context.own.is_empty() => {
+                        let units_of = |ip: &IpAddr| {
+                            let host = ip.to_string();
+                            async move { cx.units_of(&host, backend.port).await }
+                        };
+                        join_all(addresses.iter().map(units_of)).await.concat()
+                    }
+                    _ => Vec::new(),
+                };
+                let (known, others) = (None, Vec::new());
+                Ok::<_, ProbeError>(UpstreamState { backend, looked: found, container, tried, known, units, others })
             }
         };
         join_all(backends.into_iter().map(upstream_state)).await.into_iter().collect()
@@ -389,6 +415,8 @@ impl Upstreams {
         if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == ConnectOutcome::Timeout) {
             finding = of_host(finding);
         }
+        finding = seen.tried.iter().fold(finding, |f, (at, _)| f.key(KeyKind::Address, at));
+        finding = seen.units.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, unit));
         if let Some(c) = &seen.container {
             finding = finding
                 .key(KeyKind::Container, &c.id)

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
-    Severity, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal,
+    Risk, Role, Severity, Target,
     quantity::{count, seconds},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -20,24 +20,29 @@ const BLOCKED: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a query waits for a lock for 60 s (warn) or 120 s (crit); or 5 (warn) or 10 (crit) sessions wait for one transaction for 10 s",
     hint: "check the root of the tree: sessions queued behind a blocked ALTER TABLE wait for the transaction that blocks the ALTER TABLE",
+    impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
+    ..Code::BASE
 };
 const LONG_QUERY: Code = Code {
     id: "postgres.long-query",
     severities: &[Severity::Warn, Severity::Crit],
     when: "a query has been running for 5 min (warn) or 1 h (crit); VACUUM, pg_dump and replication are excluded",
     hint: "check its plan with EXPLAIN; cancel it if its result is not needed",
+    ..Code::BASE
 };
 const PREPARED: Code = Code {
     id: "postgres.prepared-xacts",
     severities: &[Severity::Warn],
     when: "a prepared transaction is older than 5 min: it holds its locks and retains dead rows until it is committed or rolled back",
     hint: "check its state in the transaction manager; then COMMIT PREPARED or ROLLBACK PREPARED",
+    ..Code::BASE
 };
 const IDLE_GUARD: Code = Code {
     id: "postgres.idle-guard",
     severities: &[Severity::Info],
     when: "a role leaves transactions open and has no idle_in_transaction_session_timeout to terminate them",
     hint: "set a timeout for the role: new sessions that leave a transaction open are then terminated before they block others",
+    ..Code::BASE
 };
 
 const TERMINATE_IDLE: FixSpec = FixSpec {

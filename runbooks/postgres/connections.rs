@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Measure, Product, Severity, Target, Unit, quantity::percent,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Product, Role, Severity, Target,
+    Unit, quantity::percent,
 };
 use opsctl_core::probe::servers::{SessionError, children_titles};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
@@ -19,6 +20,11 @@ const CONNECTIONS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "80 % (warn) or 95 % (crit, also if 2 or fewer are left) of the connections available to applications are in use: max_connections without the reserved ones; or a role or database has reached its CONNECTION LIMIT (warn)",
     hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; raising max_connections only postpones the problem",
+    impacts: &[
+        Impact::likely(Role::Exhausted, KeyKind::Server, "database accepts no more connections"),
+        Impact::likely(Role::Exhausted, KeyKind::Container, "database accepts no more connections"),
+    ],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

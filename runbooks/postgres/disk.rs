@@ -20,6 +20,7 @@ const DISK: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the filesystem of its data, its WAL or a tablespace is 90 % full (warn), or has no space for another two WAL segments (crit): if the WAL cannot be written, the server panics and fails to restart",
     hint: "free space before anything else; never delete anything in pg_wal, and do not restart the server while the disk is full",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

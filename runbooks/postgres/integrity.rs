@@ -18,30 +18,35 @@ const CHECKSUM: Code = Code {
     severities: &[Severity::Crit],
     when: "pages with a wrong checksum were read: the disk or the memory is faulty",
     hint: "stop writes, take a file-level copy, restore from an earlier backup",
+    ..Code::BASE
 };
 const SEQUENCE: Code = Code {
     id: "postgres.sequence",
     severities: &[Severity::Warn, Severity::Crit],
     when: "a sequence is at 85 % (warn) or 95 % (crit) of its maximum or of its column type's maximum: inserts fail once it is reached",
     hint: "change the column to bigint before that; this rewrites the table",
+    ..Code::BASE
 };
 const INVALID_INDEX: Code = Code {
     id: "postgres.invalid-index",
     severities: &[Severity::Info],
     when: "a failed CREATE INDEX CONCURRENTLY left an invalid index: it costs writes and is not used by queries",
     hint: "DROP INDEX CONCURRENTLY it, or REINDEX INDEX CONCURRENTLY",
+    ..Code::BASE
 };
 const COLLATION: Code = Code {
     id: "postgres.collation",
     severities: &[Severity::Warn],
     when: "a database was created with another version of the collation library: indexes on text may be corrupt (typical after an image update)",
     hint: "REINDEX the indexes on text, then ALTER DATABASE … REFRESH COLLATION VERSION",
+    ..Code::BASE
 };
 const DEADLOCKS: Code = Code {
     id: "postgres.deadlocks",
     severities: &[Severity::Warn],
     when: "over 5 deadlocks a minute since the last run",
     hint: "acquire locks in the same order everywhere; the server log contains the statements",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -15,13 +15,12 @@ mod up;
 mod vacuum;
 mod wal;
 
-use opsctl_core::model::{Code, KeyKind, Link, Runbook, Severity};
+use opsctl_core::model::{Code, Impact, KeyKind, Link, Role, Runbook, Severity};
 use opsctl_core::probe::servers::{children_of, file_tail, open_files};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::down::down;
 use crate::servers::{READ_TIMEOUT, Server};
 
 /// `[runbooks.postgres]`.
@@ -123,41 +122,19 @@ const IDLE_IN_TX: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a session is idle in a transaction for 30 min (warn) or 1 h (crit), or blocks others for too long (crit); half of the connections are idle in transactions while no connection is free (crit)",
     hint: "find the code that leaves the transaction open; `query` is the last statement, not the cause",
+    impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
+    ..Code::BASE
 };
 
 /// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
-    Link::confirmed(
-        "container.oom-killed",
-        "postgres.crash-restart",
-        KeyKind::Container,
-        "the kernel killed one of its processes",
-    ),
-    Link::confirmed(
-        "memory.oom-kill",
-        "postgres.up",
-        KeyKind::Container,
-        "the kernel killed it because the host was out of memory",
-    ),
     Link::confirmed(
         "memory.oom-kill",
         "postgres.crash-restart",
         KeyKind::Host,
         "the host was out of memory and the kernel chose one of its processes",
     ),
-    Link::confirmed("disk.space", "postgres.up", KeyKind::Filesystem, "it cannot write its WAL: it panics and fails to restart"),
-    Link::confirmed("disk.space", "container.down", KeyKind::Filesystem, "a database that cannot write its WAL panics and exits"),
-    Link::confirmed(
-        "disk.space",
-        "container.restart-loop",
-        KeyKind::Filesystem,
-        "a database that cannot write its WAL panics and exits",
-    ),
-    Link::confirmed("disk.space", "postgres.crash-restart", KeyKind::Filesystem, "it could not write its WAL and panicked"),
-    Link::confirmed("disk.inodes", "postgres.crash-restart", KeyKind::Filesystem, "it could not write its WAL and panicked"),
     Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
-    Link::confirmed("disk.inodes", "postgres.up", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
-    Link::confirmed("disk.readonly", "postgres.up", KeyKind::Filesystem, "the filesystem of its data is read-only"),
     Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "an inactive slot retains it"),
     Link::confirmed("postgres.archiver", "postgres.wal-size", KeyKind::Server, "WAL that is not archived is not removed"),
     Link::confirmed("postgres.wal-size", "disk.space", KeyKind::Filesystem, "the WAL fills it"),
@@ -169,7 +146,6 @@ const LINKS: &[Link] = &[
     Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "an inactive slot retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Server, "a prepared transaction keeps its locks"),
-    Link::confirmed("postgres.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
 ];
 
 /// The last lines of the server's log that contain one of these words, from its container's log or its log file.
@@ -211,7 +187,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(disk::Disk { settings: settings.clone() }),
             Box::new(pgbouncer::Pgbouncer { settings }),
         ],
-        links: const { &[down!("postgres.up"), LINKS] },
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

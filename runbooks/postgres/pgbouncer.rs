@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
     quantity::{percent, seconds},
 };
 use opsctl_core::probe::servers::SessionError;
@@ -19,6 +19,8 @@ const PGBOUNCER: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "clients of a pool wait for a connection for 1 s (warn) or 10 s (crit); 90 % of max_client_conn are in use (warn); PgBouncer is not running or does not answer (crit)",
     hint: "check the pool's server connections: they are idle in transactions, or the pool is too small for its load",
+    impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "connection pooler has no free connections")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

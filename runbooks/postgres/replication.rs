@@ -17,12 +17,14 @@ const REPLICATION: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a standby receives nothing from its primary (crit) or has a replay lag of 5 min (warn) or 1 h (crit); a replica of this primary is not streaming (warn)",
     hint: "check the network between them, the replica's log, and long queries on the standby that delay replay",
+    ..Code::BASE
 };
 const READ_ONLY: Code = Code {
     id: "postgres.read-only",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the server rejects writes although it should accept them: a server that is configured as a primary is a standby (crit), or default_transaction_read_only is on (warn)",
     hint: "promote a standby with pg_promote(), but only once the old primary is certainly down",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -11,6 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, session};
+use crate::dependencies::{NO_ROOM, running};
 use crate::servers::Server;
 
 const CRASH_RESTART: Code = Code {
@@ -18,6 +19,8 @@ const CRASH_RESTART: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a server process crashed or was killed and all sessions were terminated, within the last hour (crit) or day (warn)",
     hint: "the server log contains the process and the signal: 9 is usually the OOM killer, 6 and 11 a bug or a full disk",
+    depends_on: &[&running("its"), NO_ROOM],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

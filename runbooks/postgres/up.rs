@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+};
 use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::servers::{Server, Silence};
 
 const UP: Code = Code {
@@ -15,6 +18,11 @@ const UP: Code = Code {
     severities: &[Severity::Crit],
     when: "the server is not running, refuses connections, times out or speaks another protocol; or it is starting up, in recovery or shutting down",
     hint: "check its log and the disk of its data directory first; a restart during recovery starts the recovery from the beginning",
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Server, "database is down"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+    ],
+    depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM],
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -18,12 +18,14 @@ const WRAPAROUND: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the oldest transaction ID of a database has an age of 500 million, and over twice autovacuum_freeze_max_age (warn), or 1.4 billion (crit); at two billion the server stops accepting writes",
     hint: "terminate the holders of old rows (see the evidence), then VACUUM (FREEZE) the oldest tables; do not cancel a running autovacuum",
+    ..Code::BASE
 };
 const AUTOVACUUM: Code = Code {
     id: "postgres.autovacuum",
     severities: &[Severity::Warn],
     when: "autovacuum is off, or a table has five times the dead rows of its autovacuum threshold and was last vacuumed over a day ago",
     hint: "turn it on, or find the cause of the delay: a lock, an old transaction, too few workers",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

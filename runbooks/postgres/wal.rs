@@ -19,18 +19,21 @@ const SLOTS: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "an inactive replication slot retains 1 GiB of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info)",
     hint: "restart its consumer, or drop the slot: until then no WAL is removed",
+    ..Code::BASE
 };
 const WAL_SIZE: Code = Code {
     id: "postgres.wal-size",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the WAL is over twice as large as max_wal_size and wal_keep_size allow (warn), or larger than half of the free space (crit)",
     hint: "find the cause: a slot, a failing archive command, or a checkpoint that does not finish",
+    ..Code::BASE
 };
 const ARCHIVER: Code = Code {
     id: "postgres.archiver",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the last attempt to archive WAL failed (crit), or 10 (warn) or 15 (crit) files wait to be archived",
     hint: "run its archive_command by hand as the server's user; until it succeeds no WAL is removed",
+    ..Code::BASE
 };
 
 const DROP_SLOT: FixSpec = FixSpec { id: "pg.drop-slot", risk: Risk::R3, title: "drop an inactive replication slot" };

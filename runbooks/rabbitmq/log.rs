@@ -15,6 +15,7 @@ const CONSUMER_TIMEOUT: Code = Code {
     severities: &[Severity::Crit],
     when: "within the last 24 h the broker closed a channel because a message was not acknowledged in time (30 min by default): the worker stops or loses its task",
     hint: "raise consumer_timeout above the longest task and countdown, or acknowledge early",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -15,8 +15,6 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::down::down;
-
 /// `[runbooks.rabbitmq]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -35,15 +33,8 @@ impl Default for Settings {
 
 /// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
-    Link::confirmed(
-        "memory.oom-kill",
-        "rabbitmq.up",
-        KeyKind::Container,
-        "the kernel killed it because the host was out of memory",
-    ),
     Link::confirmed("disk.space", "rabbitmq.alarms", KeyKind::Filesystem, "the filesystem of its data is full"),
     Link::confirmed("rabbitmq.queue", "rabbitmq.alarms", KeyKind::Server, "unconsumed messages fill it"),
-    Link::confirmed("rabbitmq.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
 ];
 
 /// The state that the node reports; without a session the check is skipped.
@@ -65,7 +56,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(queues::Queues { settings }),
             Box::new(log::Log),
         ],
-        links: const { &[down!("rabbitmq.up"), LINKS] },
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

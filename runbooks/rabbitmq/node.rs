@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
     quantity::{bytes, count, percent},
 };
 use opsctl_core::probe::filesystem::FsUsage;
@@ -19,24 +19,29 @@ const ALARMS: Code = Code {
     severities: &[Severity::Crit],
     when: "a node is above its memory watermark or below its free disk limit: publishers are blocked on every node, while consumers continue and the node looks healthy",
     hint: "drain the queues or add memory or disk; raising the watermark only postpones the alarm",
+    impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Server, "broker rejects messages")],
+    ..Code::BASE
 };
 const BLOCKED: Code = Code {
     id: "rabbitmq.blocked-connections",
     severities: &[Severity::Warn],
     when: "connections are blocked from publishing",
     hint: "the cause is an alarm, or without one flow control: a queue or the disk is slower than the publishers",
+    ..Code::BASE
 };
 const PARTITION: Code = Code {
     id: "rabbitmq.partition",
     severities: &[Severity::Crit],
     when: "nodes of the cluster cannot reach each other, or a node is down",
     hint: "choose the partition to keep, then restart the nodes of the other: `rabbitmqctl stop_app; rabbitmqctl start_app`",
+    ..Code::BASE
 };
 const FDS: Code = Code {
     id: "rabbitmq.fds",
     severities: &[Severity::Warn],
     when: "90 % of its file descriptors or sockets are in use",
     hint: "find the client that opens a connection per message; then raise LimitNOFILE",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use crate::dependencies::{DESCRIPTORS, running};
 use crate::servers::{Server, Silence};
 
 const UP: Code = Code {
@@ -13,6 +16,11 @@ const UP: Code = Code {
     severities: &[Severity::Crit],
     when: "the broker is not running, refuses connections, does not complete the AMQP handshake in time, or speaks another protocol",
     hint: "check its log; a node that was not stopped cleanly may wait for the other nodes of its cluster",
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Server, "broker is down"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+    ],
+    depends_on: &[&running("its"), DESCRIPTORS],
 };
 
 static SPEC: CheckSpec = CheckSpec {

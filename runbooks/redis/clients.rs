@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Sample, Severity, Target, grown,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Sample, Severity, Target,
+    grown,
     quantity::{count_of, percent},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -19,6 +20,8 @@ const CLIENTS: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "80 % (warn) or 90 % (crit) of its connections are in use, or connections were rejected since the last run (crit)",
     hint: "find the clients that hold them: usually a pool per worker process that is never closed; Redis lowers maxclients silently if the limit on open files is low",
+    impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "cache accepts no more connections")],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

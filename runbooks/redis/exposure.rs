@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
+use crate::dependencies::running;
 use crate::servers::Server;
 
 const EXPOSED: Code = Code {
@@ -18,12 +19,15 @@ const EXPOSED: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "the server accepts commands from any client that reaches this host: no authentication, no protected mode, and it listens (or its container publishes its port) on every address (crit); the same inside a container's network only (info)",
     hint: "bind it to the required addresses and set `requirepass` or ACL users: an open Redis is a remote shell",
+    ..Code::BASE
 };
 const RESTARTED: Code = Code {
     id: "redis.restarted",
     severities: &[Severity::Info, Severity::Warn],
     when: "the server was started less than 10 min ago while the host was up: info, warn if it has no persistence and held more keys at an earlier run of opsctl within a day",
     hint: "find the cause of the restart; workers with old kombu versions do not resume consuming afterwards",
+    depends_on: &[&running("its")],
+    ..Code::BASE
 };
 
 /// Period of the comparison, in seconds.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Sample, Severity, Target, grown, quantity::count_of,
+    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Product, Role, Sample, Severity, Target, grown,
+    quantity::count_of,
 };
 use opsctl_core::probe::servers::redis::{Any, Session, SlowEntry};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -19,6 +20,11 @@ const LATENCY: Code = Code {
     severities: &[Severity::Warn],
     when: "the slowest of 20 PINGs takes over 100 ms, the last fork took over 1 s, or writes waited for the disk since the last run",
     hint: "check the slow log, large keys (`redis-cli --bigkeys`) and the other load on the disk and the processors",
+    depends_on: &[&[
+        DependsOn::likely(Role::Starved, KeyKind::Host, ""),
+        DependsOn::likely(Role::Starved, KeyKind::Container, "its"),
+    ]],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

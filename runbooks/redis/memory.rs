@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Measure, Plan, Product, Refusal,
-    Risk, Sample, Severity, Target, Unit, grown,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Plan, Product,
+    Refusal, Risk, Role, Sample, Severity, Target, Unit, grown,
     quantity::{bytes, count_of, percent},
 };
 use opsctl_core::probe::cgroup::Cgroups;
@@ -22,30 +22,36 @@ const MEMORY: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "90 % of maxmemory are used (warn), 98 %, or writes were rejected because of it since the last run (crit); without maxmemory, 75 % (warn) or 90 % (crit) of the memory of its container or the host",
     hint: "find the keys that grew (`redis-cli --bigkeys`); set an expiry, raise maxmemory within the container's limit, or raise that limit",
+    impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Writes, "cache rejects writes")],
+    ..Code::BASE
 };
 const EVICTIONS: Code = Code {
     id: "redis.evictions",
     severities: &[Severity::Info, Severity::Warn],
     when: "the server evicts keys: info for a cache, warn if it is a task broker and its policy may evict any key",
     hint: "for a cache check the hit rate; a broker must never evict: set maxmemory-policy noeviction",
+    ..Code::BASE
 };
 const BROKER_POLICY: Code = Code {
     id: "redis.broker-policy",
     severities: &[Severity::Warn],
     when: "the server is a task broker, has a maxmemory, and its policy evicts keys once that is reached",
     hint: "set maxmemory-policy noeviction: volatile-* evicts bindings and locks, allkeys-* the tasks themselves",
+    ..Code::BASE
 };
 const FRAG: Code = Code {
     id: "redis.frag",
     severities: &[Severity::Warn],
     when: "RSS is over 1.5 times the used memory and over 512 MB larger, or smaller than the used memory: the server is swapped out",
     hint: "set activedefrag yes if its allocator supports it; a restart after a save releases the memory",
+    ..Code::BASE
 };
 const FORK_RISK: Code = Code {
     id: "redis.fork-risk",
     severities: &[Severity::Info, Severity::Warn],
     when: "vm.overcommit_memory is 0 and RSS is over half of the available memory: the fork for the next snapshot may fail (warn); transparent huge pages are set to always (info)",
     hint: "set vm.overcommit_memory = 1, as Redis recommends in its log at startup",
+    ..Code::BASE
 };
 
 const MAXMEMORY: FixSpec = FixSpec {

@@ -15,8 +15,6 @@ use opsctl_core::model::{KeyKind, Link, Runbook};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::down::down;
-
 /// `[runbooks.redis]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -68,26 +66,14 @@ impl Default for Settings {
 
 /// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
-    Link::confirmed("memory.oom-kill", "redis.up", KeyKind::Container, "the kernel killed it because the host was out of memory"),
-    Link::confirmed("redis.up", "healthcheck.unhealthy", KeyKind::Container, "its health check fails too"),
     Link::confirmed(
         "redis.persistence",
         "healthcheck.unhealthy",
         KeyKind::Container,
         "it rejects even PING while it cannot save",
     ),
-    Link::confirmed("disk.space", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is full"),
-    Link::confirmed("disk.inodes", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data has no inodes left"),
-    Link::confirmed("disk.readonly", "redis.persistence", KeyKind::Filesystem, "the filesystem of its data is read-only"),
     Link::confirmed("redis.fork-risk", "redis.persistence", KeyKind::Server, "the kernel rejects the fork for lack of memory"),
     Link::confirmed("redis.replication", "redis.up", KeyKind::Server, "without its master it rejects every command"),
-    Link::confirmed(
-        "memory.oom-kill",
-        "redis.restarted",
-        KeyKind::Container,
-        "the kernel killed it because the host was out of memory",
-    ),
-    Link::confirmed("container.oom-killed", "redis.restarted", KeyKind::Container, "the kernel killed it at its memory limit"),
     Link::likely(
         "memory.overcommit",
         "redis.persistence",
@@ -95,7 +81,6 @@ const LINKS: &[Link] = &[
         "the commit limit is reached, and a fork commits the whole memory again",
     ),
     Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy evicts keys"),
-    Link::likely("memory.pressure", "redis.latency", KeyKind::Host, "everything waits for memory"),
 ];
 
 /// Builds the runbook from its settings.
@@ -114,7 +99,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(latency::Latency { settings: settings.clone() }),
             Box::new(exposure::Exposure { settings }),
         ],
-        links: const { &[down!("redis.up"), LINKS] },
+        links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
-    Severity, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal,
+    Risk, Role, Severity, Target,
     quantity::{bytes, duration},
 };
 use opsctl_core::probe::filesystem::FsUsage;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::info::{Info, session};
 use crate::broker_keys::{self, BrokerKeys};
+use crate::dependencies::NO_ROOM;
 use crate::servers::{READ_TIMEOUT, Server, filesystem_at};
 use crate::sysctl;
 
@@ -25,6 +26,8 @@ const PERSISTENCE: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for 10 min (warn) or 20 min (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); persistence is disabled (info)",
     hint: "free space or fix the permissions of its directory first, then save; writes are rejected until a save succeeds. Do not restart the server: it would load the old snapshot",
+    impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Writes, "cache rejects writes")],
+    depends_on: &[NO_ROOM],
 };
 
 const BGSAVE: FixSpec = FixSpec {

@@ -18,6 +18,7 @@ const REPLICATION: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a replica has lost the link to its master, or a master has fewer replicas than min-replicas-to-write (crit); a replica has received nothing from its master for 30 s (warn)",
     hint: "check the master, the network between them and the replica's log",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

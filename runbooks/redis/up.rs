@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::Info;
+use crate::dependencies::{DESCRIPTORS, running};
 use crate::servers::{Server, Silence};
 
 pub(super) const UP: Code = Code {
@@ -16,6 +19,11 @@ pub(super) const UP: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the server is not running, refuses connections, times out, speaks another protocol, or is blocked by a script (crit); it is loading its dataset (warn, crit if over 5 min are left)",
     hint: "check its log and the load of the host; do not restart it while it saves or loads",
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Server, "cache is down"),
+        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
+    ],
+    depends_on: &[&running("its"), DESCRIPTORS],
 };
 
 static SPEC: CheckSpec =

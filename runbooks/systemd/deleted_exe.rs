@@ -17,6 +17,7 @@ const DELETED_EXE: Code = Code {
     severities: &[Severity::Info],
     when: "a running service's program or one of its libraries was replaced or removed",
     hint: "restart it at a time of low load: until then it runs the old version with its known bugs",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -16,6 +16,7 @@ const DROPPED: Code = Code {
     severities: &[Severity::Info],
     when: "the journal suppressed lines of a service in the last 24 h because the service wrote too many",
     hint: "find the repeated line; LogRateLimitBurst= in its unit raises the limit",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -101,26 +101,6 @@ const LINKS: &[Link] = &[
     Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
     Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),
     Link::confirmed("systemd.masked", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that is masked"),
-    Link::confirmed(
-        "systemd.enabled-inactive",
-        "container.engine-reachable",
-        KeyKind::Unit,
-        "the unit of the engine is not started",
-    ),
-    Link::confirmed("systemd.unit-failed", "container.engine-reachable", KeyKind::Unit, "the unit of the engine failed"),
-    Link::confirmed(
-        "systemd.restart-loop",
-        "container.engine-reachable",
-        KeyKind::Unit,
-        "the unit of the engine restarts in a loop",
-    ),
-    Link::confirmed("systemd.masked", "container.engine-reachable", KeyKind::Unit, "the unit of the engine is masked"),
-    Link::confirmed("disk.space", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: no space left on device"),
-    Link::confirmed("disk.space", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: no space left on device"),
-    Link::confirmed("disk.inodes", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: there are no inodes left"),
-    Link::confirmed("disk.inodes", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: there are no inodes left"),
-    Link::confirmed("disk.readonly", "systemd.unit-failed", KeyKind::Filesystem, "it could not write: read-only file system"),
-    Link::confirmed("disk.readonly", "systemd.restart-loop", KeyKind::Filesystem, "it could not write: read-only file system"),
 ];
 
 /// Builds the runbook from its settings.

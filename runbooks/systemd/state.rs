@@ -18,6 +18,7 @@ const STATE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "systemd is still starting 10 min after boot (warn); it is in maintenance mode, or does not answer (crit)",
     hint: "list the pending jobs: `systemctl list-jobs`",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

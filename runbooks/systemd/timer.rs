@@ -19,6 +19,7 @@ const LATE: Code = Code {
     severities: &[Severity::Warn],
     when: "a timer is enabled and not started, has not fired for twice its period, or its job has run for over 24 h",
     hint: "`systemctl list-timers --all` lists the last activations; a job that never finishes keeps its timer from firing",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

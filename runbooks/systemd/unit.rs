@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk, Sample,
-    Severity, Subject, Target, quantity::percent,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk,
+    Role, Sample, Severity, Subject, Target, quantity::percent,
 };
 use opsctl_core::probe::kmsg::OomKill;
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
@@ -14,6 +14,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, host};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, failed, inactive, names, plans, restarting};
+use crate::dependencies::NO_ROOM;
 use crate::servers::READ_TIMEOUT;
 
 pub(super) const FAILED: Code = Code {
@@ -21,42 +22,54 @@ pub(super) const FAILED: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "a unit failed (warn; crit for essential units: engine, network, firewall, databases, time, backups; info for units that fail on healthy hosts)",
     hint: "find the cause in its journal: `journalctl -u UNIT -b`; fix it, then restart the unit",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit failed")],
+    depends_on: &[NO_ROOM],
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "systemd.restart-loop",
     severities: &[Severity::Warn, Severity::Crit],
     when: "systemd restarted a service 2 times in a minute, over 2 times in 5 min or 5 times in an hour, or the service is down and waits for a restart (warn; crit after the third time, or for an essential unit)",
     hint: "`systemctl --failed` does not list it: read the journal of its last run; another restart does not help",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit restarts repeatedly")],
+    depends_on: &[NO_ROOM],
 };
 pub(super) const ENABLED_INACTIVE: Code = Code {
     id: "systemd.enabled-inactive",
     severities: &[Severity::Info, Severity::Warn],
     when: "a service is enabled in an active unit and is inactive: a required unit is not active, it was stopped, or it was never started (info if it exited with 0 and is of a type that may)",
     hint: "start it, or disable it if it is meant to be inactive",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit is not started")],
+    ..Code::BASE
 };
 pub(super) const BAD_UNIT: Code = Code {
     id: "systemd.bad-unit",
     severities: &[Severity::Warn, Severity::Crit],
     when: "a unit file cannot be loaded, or a unit that should start at boot has no unit file (crit for essential units)",
     hint: "`systemd-analyze verify UNIT` shows the faulty line; `systemctl --failed` does not list the unit",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit cannot be loaded")],
+    ..Code::BASE
 };
 pub(super) const MASKED: Code = Code {
     id: "systemd.masked",
     severities: &[Severity::Warn],
     when: "an essential unit is masked, and no alternative is active",
     hint: "`systemctl unmask UNIT` if this is not intended",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit is masked")],
+    ..Code::BASE
 };
 pub(super) const NEED_RELOAD: Code = Code {
     id: "systemd.need-reload",
     severities: &[Severity::Warn],
     when: "a unit file was changed after systemd loaded it: its next start will use the new file",
     hint: "`systemctl daemon-reload`; then restart it when that is safe",
+    ..Code::BASE
 };
 pub(super) const TASKS: Code = Code {
     id: "systemd.tasks",
     severities: &[Severity::Warn],
     when: "a service uses 90 % of its limit of processes and threads (TasksMax=)",
     hint: "find the thread or process leak, or raise TasksMax=",
+    ..Code::BASE
 };
 
 pub(super) const RESTART: FixSpec = FixSpec { id: "systemd.restart", risk: Risk::R2, title: "restart the unit" };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Sample, Severity, Subject,
-    Target, quantity::duration,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role,
+    Sample, Severity, Subject, Target, quantity::duration,
 };
 use opsctl_core::probe::kernel_clock::{self, KernelClock};
 use opsctl_core::probe::setup::{Tree, clock_daemons};
@@ -21,30 +21,37 @@ const UNSYNCED: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "17 min after boot the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
     hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; if the hypervisor sets the clock, waive this",
+    depends_on: &[&[DependsOn::likely(Role::NamesBroken, KeyKind::Names, "")]],
+    ..Code::BASE
 };
 pub(super) const OFFSET: Code = Code {
     id: "time.offset",
     severities: &[Severity::Warn, Severity::Crit],
     when: "the kernel still has to correct over 50 ms (warn); the clock differs from two references that agree by over 2 s (warn) or 5 s (crit)",
     hint: "a wrong clock breaks certificates, tokens, logs and databases: step the clock (`chronyc makestep`) and find the cause of the drift",
+    impacts: &[Impact::likely(Role::ClockWrong, KeyKind::Host, "the clock is wrong")],
+    ..Code::BASE
 };
 const JUMPED: Code = Code {
     id: "time.jumped",
     severities: &[Severity::Warn],
     when: "the clock was set by over 1 s since a run of opsctl in the last 24 h of this boot",
     hint: "timers, logs and leases of that time are affected; find the program that set the clock (journalctl -u chrony -u systemd-timesyncd)",
+    ..Code::BASE
 };
 const RTC_LOCAL: Code = Code {
     id: "time.rtc-local",
     severities: &[Severity::Info],
     when: "the hardware clock is set to local time: it is off by an hour after daylight saving changes",
     hint: "timedatectl set-local-rtc 0",
+    ..Code::BASE
 };
 const TWO_DAEMONS: Code = Code {
     id: "time.two-daemons",
     severities: &[Severity::Info],
     when: "more than one program disciplines the clock: they conflict",
     hint: "disable all but one",
+    ..Code::BASE
 };
 
 const ENABLE_SYNC: FixSpec = FixSpec {

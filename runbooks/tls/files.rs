@@ -18,6 +18,7 @@ const FILE: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "a certificate file in a server's configuration is missing, empty, damaged or contains no certificate: the server keeps running, but would not restart (crit); the file contains its private key, or over 10 certificates (info)",
     hint: "restore the file before the server is restarted",
+    ..Code::BASE
 };
 
 const MISMATCH: Code = Code {
@@ -25,6 +26,7 @@ const MISMATCH: Code = Code {
     severities: &[Severity::Crit],
     when: "the private key does not match its certificate: the server keeps running with the loaded one, but would not restart",
     hint: "find the private key of the certificate's signing request, or reissue the certificate",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

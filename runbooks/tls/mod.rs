@@ -46,12 +46,6 @@ const LINKS: &[Link] = &[
     Link::confirmed("tls.renewal-timer", "tls.expiry", KeyKind::Certificate, "no renewal is scheduled").treatable(),
     Link::confirmed("tls.renewal-failing", "tls.expiry", KeyKind::Certificate, "its renewal fails"),
     Link::confirmed(
-        "container.bind-broken",
-        "tls.stale-served",
-        KeyKind::Container,
-        "the container sees the file from before it was replaced",
-    ),
-    Link::confirmed(
         "nginx.config-test",
         "tls.stale-served",
         KeyKind::Server,
@@ -66,16 +60,7 @@ const LINKS: &[Link] = &[
     .treatable(),
     Link::confirmed("tls.key-mismatch", "nginx.config-test", KeyKind::Server, "a private key does not match its certificate"),
     Link::confirmed("tls.file", "nginx.config-test", KeyKind::Server, "a certificate file cannot be used"),
-    Link::confirmed("nginx.stopped", "tls.handshake", KeyKind::Server, "nginx does not run"),
     Link::confirmed("nginx.listening", "tls.handshake", KeyKind::Server, "nginx does not listen at that address"),
-    Link::confirmed("tls.handshake", "healthcheck.http", KeyKind::Certificate, "the TLS handshake fails"),
-    Link::likely("time.offset", "tls.not-yet-valid", KeyKind::Host, "the clock is wrong"),
-    Link::likely("time.offset", "tls.expiry", KeyKind::Host, "the clock is wrong"),
-    Link::likely("disk.space", "tls.renewal-failing", KeyKind::Filesystem, "there is no space for a new certificate"),
-    Link::likely("disk.inodes", "tls.renewal-failing", KeyKind::Filesystem, "there is no space for a new certificate"),
-    Link::likely("disk.readonly", "tls.renewal-failing", KeyKind::Filesystem, "its directory is read-only"),
-    Link::likely("network.docker-chains", "tls.renewal-failing", KeyKind::Host, "the certificate authority cannot reach port 80"),
-    Link::likely("network.forward-drop", "tls.renewal-failing", KeyKind::Host, "the certificate authority cannot reach port 80"),
 ];
 
 /// Builds the runbook from its settings.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind,
-    Kind, Plan, Refusal, Risk, Severity, Subject, Target, quantity,
+    Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement,
+    KeyKind, Kind, Plan, Refusal, Risk, Role, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::tls::{Lineage, Renewers};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -20,6 +20,12 @@ const FAILING: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the last run of certbot could not renew the certificate, or its renewal is not configured (warn; crit if less than a quarter of its lifetime is left)",
     hint: "the reason is the response of the certificate authority; `certbot renew --cert-name NAME --dry-run` retries without counting against its rate limits",
+    depends_on: &[&[
+        DependsOn::likely(Role::NoRoom, KeyKind::Filesystem, "its"),
+        DependsOn::likely(Role::PacketsDropped, KeyKind::Host, ""),
+        DependsOn::likely(Role::NamesBroken, KeyKind::Names, ""),
+    ]],
+    ..Code::BASE
 };
 
 const RENEW: FixSpec =

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
-    Refusal, Severity, Subject, Target, quantity,
+    CertificateRef, CertificateSource, Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind,
+    Kind, Plan, Refusal, Role, Severity, Subject, Target, quantity,
 };
 use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, HandshakeError, ServedCertificates, lineage_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -20,6 +20,8 @@ pub(super) const EXPIRY: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "less than 21 days and a quarter of a certificate's lifetime are left (warn), or less than 7 days and a tenth of it, or it has expired (crit)",
     hint: "renew it: certbot renew --cert-name NAME, or request a new one from its issuer",
+    impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate has expired")],
+    depends_on: &[&[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],
 };
 
 const CHAIN_EXPIRY: Code = Code {
@@ -27,6 +29,7 @@ const CHAIN_EXPIRY: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a chain certificate has expired or expires soon, before the server certificate (crit; warn if there is another valid path, which old clients do not find)",
     hint: "serve the issuer's current chain",
+    ..Code::BASE
 };
 
 pub(super) const NOT_YET: Code = Code {
@@ -34,6 +37,8 @@ pub(super) const NOT_YET: Code = Code {
     severities: &[Severity::Crit],
     when: "a certificate is not valid yet",
     hint: "check the clock of this host first: opsctl time",
+    impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate is not valid yet")],
+    depends_on: &[&[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],
 };
 
 const HOSTNAME: Code = Code {
@@ -41,6 +46,8 @@ const HOSTNAME: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the certificate matches none of the names it is served for (crit), or not all of them (warn)",
     hint: "a wildcard matches one label only; the common name is ignored",
+    impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate is for another name")],
+    ..Code::BASE
 };
 
 const INCOMPLETE: Code = Code {
@@ -48,6 +55,8 @@ const INCOMPLETE: Code = Code {
     severities: &[Severity::Warn],
     when: "the issuer of a certificate is neither sent nor trusted by this host: browsers that have cached it connect, other programs fail",
     hint: "serve the whole chain (fullchain.pem, not cert.pem)",
+    impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate chain is incomplete")],
+    ..Code::BASE
 };
 
 const UNTRUSTED: Code = Code {
@@ -55,6 +64,8 @@ const UNTRUSTED: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "the certificate is self-signed, or its chain leads to an authority that this host does not trust (info for internal names)",
     hint: "add the file of a private authority to ca_files in [runbooks.tls]",
+    impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate is not trusted")],
+    ..Code::BASE
 };
 
 const ORDER: Code = Code {
@@ -62,6 +73,7 @@ const ORDER: Code = Code {
     severities: &[Severity::Info],
     when: "the chain is sent in the wrong order, or contains a duplicate certificate",
     hint: "most clients reorder it; old ones fail",
+    ..Code::BASE
 };
 
 const STALE: Code = Code {
@@ -69,6 +81,8 @@ const STALE: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the certificate on disk is newer than the served one (crit if the served one has less than 7 days left)",
     hint: "reload the server; then add a reload to every renewal",
+    depends_on: &[&[DependsOn::confirmed(Role::OldFile, KeyKind::Container, "its")]],
+    ..Code::BASE
 };
 
 pub(super) const WEAK: Code = Code {
@@ -76,6 +90,7 @@ pub(super) const WEAK: Code = Code {
     severities: &[Severity::Info, Severity::Warn],
     when: "an RSA key under 2048 bits or a signature with SHA-1 or MD5, which clients reject (warn); TLS 1.0 or 1.1 is enabled (info)",
     hint: "reissue the certificate with a key of 2048 bits or more",
+    ..Code::BASE
 };
 
 const DEFAULT: Code = Code {
@@ -83,6 +98,7 @@ const DEFAULT: Code = Code {
     severities: &[Severity::Info],
     when: "the default server presents a certificate that is self-signed or has expired",
     hint: "harmless if every name has a server block of its own; `ssl_reject_handshake on` rejects unknown names",
+    ..Code::BASE
 };
 
 const HANDSHAKE: Code = Code {
@@ -90,6 +106,11 @@ const HANDSHAKE: Code = Code {
     severities: &[Severity::Crit],
     when: "the TLS handshake fails: connection refused, timeout, connection closed, TLS alert, or another protocol",
     hint: "check the process that listens there, and its log",
+    impacts: &[Impact::confirmed(Role::Unresponsive, KeyKind::Certificate, "TLS handshake fails")],
+    depends_on: &[&[
+        DependsOn::confirmed(Role::Unresponsive, KeyKind::Server, "its"),
+        DependsOn::likely(Role::PacketsDropped, KeyKind::Address, ""),
+    ]],
 };
 
 pub(super) const HOOK: Code = Code {
@@ -97,6 +118,7 @@ pub(super) const HOOK: Code = Code {
     severities: &[Severity::Warn],
     when: "the server is not reloaded after a renewal: no deploy hook, no installer, no periodic reload; or the file was replaced without a reload",
     hint: "certbot: add a script with `nginx -s reload` to /etc/letsencrypt/renewal-hooks/deploy/; hooks do not run for the first certificate",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

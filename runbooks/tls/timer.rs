@@ -21,6 +21,7 @@ const TIMER: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "the host has certbot lineages and certbot is not scheduled: no active timer, no effective cron entry, no container (warn; crit if a certificate is due); or certbot has not run for two days (warn)",
     hint: "systemctl enable --now certbot.timer",
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

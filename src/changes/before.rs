@@ -158,7 +158,8 @@ mod tests {
 
     use super::*;
 
-    static BROKEN: Code = Code { id: "container.down", severities: &[Severity::Crit, Severity::Info], when: "", hint: "" };
+    static BROKEN: Code =
+        Code { id: "container.down", severities: &[Severity::Crit, Severity::Info], when: "", hint: "", ..Code::BASE };
 
     fn at(minute: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + minute * 60).unwrap()

@@ -266,8 +266,8 @@ mod tests {
     use super::*;
     use crate::engine::Recording;
 
-    static CAUSE: Code = Code { id: "a.cause", severities: &[Severity::Crit], when: "", hint: "" };
-    static EFFECT: Code = Code { id: "b.effect", severities: &[Severity::Crit], when: "", hint: "" };
+    static CAUSE: Code = Code { id: "a.cause", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
+    static EFFECT: Code = Code { id: "b.effect", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 
     fn row(check: &str, findings: &[&str]) -> CheckRow {
         CheckRow {

@@ -275,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "" };
+    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
     static START: FixSpec = FixSpec { id: "container.start", risk: Risk::R2, title: "start it" };
     static STOP: FixSpec = FixSpec { id: "container.stop-loop", risk: Risk::R2, title: "stop the loop" };
 

@@ -110,7 +110,8 @@ fn precedes(cause: &Finding, effect: &Finding) -> bool {
     }
 }
 
-/// Breaks cycles. The graph of codes is acyclic (tested); in a cycle of invalid links the first finding becomes the root.
+/// Breaks cycles. The graph of codes is acyclic (tested) except for an application that needs a server of another container; in a cycle of
+/// findings the first one becomes the root.
 fn break_cycles(parents: &mut [Parent<'_>]) {
     // the walk that visited a finding
     let mut visited: Vec<usize> = vec![usize::MAX; parents.len()];

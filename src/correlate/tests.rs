@@ -2,19 +2,21 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{Code, Kind, Subject};
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
 
-static A: Code = Code { id: "x.a", severities: &[Severity::Crit], when: "", hint: "" };
-static B: Code = Code { id: "x.b", severities: &[Severity::Crit], when: "", hint: "" };
-static C: Code = Code { id: "x.c", severities: &[Severity::Crit], when: "", hint: "" };
+static A: Code = Code { id: "x.a", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
+static B: Code = Code { id: "x.b", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
+static C: Code = Code { id: "x.c", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 static AB: Link = Link {
     cause: "x.a",
     effect: "x.b",
     tie: KeyKind::Container,
     confidence: Confidence::Confirmed,
-    because: "a makes b",
+    because: Cow::Borrowed("a makes b"),
     treatable: false,
 };
 static BC: Link = Link {
@@ -22,7 +24,7 @@ static BC: Link = Link {
     effect: "x.c",
     tie: KeyKind::Filesystem,
     confidence: Confidence::Likely,
-    because: "b makes c",
+    because: Cow::Borrowed("b makes c"),
     treatable: false,
 };
 
@@ -148,7 +150,7 @@ proptest! {
         made in proptest::collection::vec((0..4_usize, 0..3_u8, 0..3_u8, 0..2_u8, proptest::option::of(0..2000_i64)), 0..40),
         ties in proptest::collection::vec((0..4_usize, 0..4_usize, proptest::bool::ANY), 0..12),
     ) {
-        static D: Code = Code { id: "x.d", severities: &[Severity::Crit], when: "", hint: "" };
+        static D: Code = Code { id: "x.d", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
         let codes = [&A, &B, &C, &D];
         let links: Vec<Link> = ties
             .iter()

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use opsctl_core::model::{EvidenceText, HostInfo, Inventory, Judged, Outcome, Record, Runbook, Target};
+use opsctl_core::model::{EvidenceText, HostInfo, Inventory, Judged, Outcome, Record, Runbook, Target, links};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -174,16 +174,24 @@ fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Foun
 }
 
 /// Every selected link with the two cases that prove it, or the reason why there are none.
-fn all_tied(runbooks: &[Runbook], selected: impl Fn(&[Found<'_>]) -> bool) -> Vec<(&'static Link, Tied)> {
+fn all_tied(runbooks: &[Runbook], selected: impl Fn(&[Found<'_>]) -> bool) -> Vec<(Link, Tied)> {
     let cases = Case::all();
     let judged: Vec<(&Case, Vec<Finding>)> = cases.iter().map(|c| (c, c.judge(runbooks))).collect();
     let found = |code: &str| -> Vec<Found<'_>> {
         let counts = |f: &&Finding| f.code == code && f.severity > Severity::Info;
         judged.iter().flat_map(|(case, findings)| findings.iter().filter(counts).map(move |f| (*case, f))).collect()
     };
-    let links = runbooks.iter().flat_map(Runbook::links).map(|link| (link, found(link.effect)));
+    let links = links(runbooks).into_iter().map(|link| {
+        let effects = found(link.effect);
+        (link, effects)
+    });
     let links = links.filter(|(_, effects)| selected(effects));
-    links.map(|(link, effects)| (link, tied(runbooks, link, &found(link.cause), &effects))).collect()
+    links
+        .map(|(link, effects)| {
+            let tied = tied(runbooks, &link, &found(link.cause), &effects);
+            (link, tied)
+        })
+        .collect()
 }
 
 #[test]
@@ -241,7 +249,8 @@ fn refusals(judging: &Judging, links: &[&Link], recording: &Recording) -> (usize
 #[test]
 fn no_fix_of_an_effect_is_offered_while_its_cause_is_open() {
     let judging = Judging { runbooks: opsctl_runbooks::all(&opsctl_runbooks::Settings::default()), ..Judging::default() };
-    let links: Vec<&Link> = judging.runbooks.iter().flat_map(Runbook::links).collect();
+    let links = links(&judging.runbooks);
+    let links: Vec<&Link> = links.iter().collect();
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
     let files = |directory: &Path| std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{e}")).filter_map(Result::ok);
     for file in files(&recordings).chain(files(&recordings.join("incidents"))).map(|f| f.path()) {

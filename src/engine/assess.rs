@@ -136,7 +136,8 @@ pub(super) fn assess_except(judging: &Judging, recording: &Recording, but: Optio
         finding.keys.push(named(&finding.code, &finding.subject.name));
     }
     let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
-    let links: Vec<_> = runbooks.iter().flat_map(Runbook::links).collect();
+    let links = opsctl_core::model::links(runbooks);
+    let links: Vec<&Link> = links.iter().collect();
     let mut notes = waivers.notes(&findings, recording.started_at);
     let causes = panics::caught(|| correlate(&mut findings, &links)).unwrap_or_else(|e| {
         notes.push(format!("causes of findings are unknown: {e}"));
@@ -376,8 +377,13 @@ mod tests {
 
     #[test]
     fn maintenance_of_a_container_includes_its_servers() {
-        static CODE: opsctl_core::model::Code =
-            opsctl_core::model::Code { id: "redis.x", severities: &[Severity::Warn], when: "", hint: "" };
+        static CODE: opsctl_core::model::Code = opsctl_core::model::Code {
+            id: "redis.x",
+            severities: &[Severity::Warn],
+            when: "",
+            hint: "",
+            ..opsctl_core::model::Code::BASE
+        };
         let container = ContainerRef {
             id: "a".repeat(64),
             name: "cache".into(),

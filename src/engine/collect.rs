@@ -3,7 +3,7 @@
 //! Each probe is a task of its own: one that blocks its thread, or panics, fails only its own check.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -106,7 +106,7 @@ pub(super) async fn collect(
         let (judging, cx, partial, jobs) = (judging.clone(), cx.clone(), partial.clone(), jobs.clone());
         running.spawn(async move {
             if let Some(job) = jobs.get(n)
-                && let Some(record) = marked(&job.polled, one(&judging, at, &cx, job.target.clone(), limit)).await
+                && let Some(record) = marked(&job.polled, Box::pin(one(&judging, at, &cx, job.target.clone(), limit))).await
             {
                 partial.finished(n, record, &cx.redactor);
             }
@@ -131,8 +131,7 @@ fn report(n: usize, jobs: &[Job], progress: &dyn Fn(Progress)) {
 }
 
 /// Marks a future while it is polled: a long poll means that it is blocked.
-async fn marked<T>(polled: &AtomicBool, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+async fn marked<T>(polled: &AtomicBool, mut future: Pin<Box<impl Future<Output = T>>>) -> T {
     poll_fn(|cx| {
         polled.store(true, Ordering::Relaxed);
         let poll = future.as_mut().poll(cx);
@@ -148,7 +147,8 @@ pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Ta
     let spec = check.spec();
     let started = Instant::now();
     let timeout = spec.timeout.min(limit.until.saturating_duration_since(started));
-    let probe = lag::timeout(timeout, panics::caught_async(check.probe(cx, &target)));
+    // boxed: each layer around a future is larger than the future, and a host with many containers has thousands of them
+    let probe = Box::pin(lag::timeout(timeout, panics::caught_async(check.probe(cx, &target))));
     let (result, late) = lag::watched(tokio::time::timeout_at(limit.until.into(), probe)).await;
     let outcome = match (result, late) {
         // a timeout while opsctl itself was late is no evidence about the target

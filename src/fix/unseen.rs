@@ -52,7 +52,7 @@ mod tests {
     use super::*;
     use crate::config::Loaded;
 
-    static SILENT: Code = Code { id: "x.silent", severities: &[Severity::Crit], when: "", hint: "" };
+    static SILENT: Code = Code { id: "x.silent", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 
     /// Reasons for these checks, targets and verdicts.
     fn reasons(fix: &str, subject: Option<&str>, rows: &[(&str, &str, &str)]) -> Vec<String> {

@@ -73,14 +73,14 @@ fn head(report: &Report) -> String {
 fn lead(report: &Report) -> String {
     let open = view::open(report).count();
     let unknown = view::checks(report, "unknown");
-    let mut clauses = Vec::new();
+    let mut sentence = Vec::new();
     if open == 0 {
-        clauses.push("Nothing needs attention".to_owned());
+        sentence.push("Nothing needs attention".to_owned());
     } else {
         let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
         let parts = [(crit, "crit"), (warn, "warn")].into_iter().filter(|(n, _)| *n > 0);
         let parts: Vec<String> = parts.map(|(n, word)| format!("{n} {word}")).collect();
-        clauses.push(format!(
+        sentence.push(format!(
             "{} attention ({})",
             if open == 1 { "1 finding needs".into() } else { format!("{open} findings need") },
             parts.join(", ")
@@ -94,13 +94,13 @@ fn lead(report: &Report) -> String {
             } else {
                 format!("{} root causes explain", causes.len())
             };
-            clauses.push(format!("{causes} {explained} of them"));
+            sentence.push(format!("{causes} {explained} of them"));
         }
     }
     if unknown > 0 {
-        clauses.push(format!("{} without a result", quantity::count(unknown, "check")));
+        sentence.push(format!("{} without a result", quantity::count(unknown, "check")));
     }
-    clauses.join("; ") + "."
+    sentence.join("; ") + "."
 }
 
 /// Concatenates the markup of all items.

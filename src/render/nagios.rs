@@ -55,22 +55,22 @@ pub fn nagios_error(error: &str) -> String {
 /// The root cause first, then the counts.
 fn headline(report: &Report) -> String {
     let causes = view::causes(report);
-    let mut clauses = Vec::new();
+    let mut parts = Vec::new();
     if let Some((cause, root)) = causes.first() {
-        clauses.push(format!("{} ({}, explains {} more)", root.message, root.code, cause.explains.len()));
+        parts.push(format!("{} ({}, explains {} more)", root.message, root.code, cause.explains.len()));
     } else if let Some(first) = view::open(report).next() {
-        clauses.push(format!("{} ({})", first.message, first.code));
+        parts.push(format!("{} ({})", first.message, first.code));
     } else if let Some(one) = unanswered(report).first() {
-        clauses.push(format!("could not check {}: {}", one.subjects(), one.why()));
+        parts.push(format!("could not check {}: {}", one.subjects(), one.why()));
     } else {
-        clauses.push("nothing needs attention".to_owned());
+        parts.push("nothing needs attention".to_owned());
     }
     let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
     let unknown = view::checks(report, "unknown");
     let counts = [(crit, "crit"), (warn, "warn"), (unknown, "unknown"), (view::waived(report).len(), "waived")];
     let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
-    clauses.extend(Some(counts.join(", ")).filter(|c| !c.is_empty()));
-    format!("{}; {} checks in {}", clauses.join("; "), report.checks.len(), view::took(report))
+    parts.extend(Some(counts.join(", ")).filter(|c| !c.is_empty()));
+    format!("{}; {} checks in {}", parts.join("; "), report.checks.len(), view::took(report))
 }
 
 fn details(report: &Report) -> Vec<String> {

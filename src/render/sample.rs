@@ -6,7 +6,8 @@ use opsctl_core::model::{
     JournalHead, Kind, Measure, Recovered, Report, Risk, Severity, Subject, Table, Target, Trend, Unit,
 };
 
-const ANY: Code = Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "" };
+const ANY: Code =
+    Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "", ..Code::BASE };
 
 fn finding(id: &str, code: &str, severity: Severity, name: &str, message: &str) -> Finding {
     let subject = Subject { kind: Kind::Container, name: name.to_owned(), identity: format!("{name}@1") };

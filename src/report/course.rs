@@ -163,7 +163,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::state::Scope;
 
-    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Warn, Severity::Crit], when: "", hint: "" };
+    static DOWN: Code =
+        Code { id: "container.down", severities: &[Severity::Warn, Severity::Crit], when: "", hint: "", ..Code::BASE };
 
     /// A report in which these containers are down.
     pub(crate) fn report(down: &[(&str, Severity)]) -> Report {

@@ -79,7 +79,7 @@ pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Jud
 
 fn evaluate(check: &SiteCheck, judged: &Judged<'_>, seen: &Seen) -> CheckOutcome {
     let bad = check.severity;
-    match (&check.look, seen) {
+    match (&check.probe, seen) {
         (SiteProbe::Endpoint { endpoint, .. }, Seen::Asked(result)) => answered(bad, &endpoint.url, result),
         (SiteProbe::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
             let refused = refused.as_ref().filter(|_| *trusted);
@@ -340,7 +340,7 @@ fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
 /// A number for display.
 fn shown(check: &SiteCheck, value: f64) -> String {
     match check.unit {
-        _ if matches!(check.look, SiteProbe::Tls { .. }) => Unit::Seconds.shown(value * DAY),
+        _ if matches!(check.probe, SiteProbe::Tls { .. }) => Unit::Seconds.shown(value * DAY),
         Unit::Count if value.fract() != 0.0 || value < 0.0 => {
             let text = format!("{value:.3}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -352,7 +352,7 @@ fn shown(check: &SiteCheck, value: f64) -> String {
 /// The measure for plots. A measure has limits on one side; the upper ones come first.
 fn measure(check: &SiteCheck, judged: &Judged<'_>, value: f64) -> Measure {
     let name = check.spec.id.split_once('.').map_or(check.spec.id, |(_, name)| name).replace('-', "_");
-    let (unit, scale) = if matches!(check.look, SiteProbe::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
+    let (unit, scale) = if matches!(check.probe, SiteProbe::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
     let mut measure = Measure::new(judged.target, &name, unit, value * scale);
     let limits = &check.limits;
     let (warn, crit) = if limits.warn_above.or(limits.crit_above).is_some() {

@@ -120,7 +120,7 @@ pub(super) async fn probe(check: &SiteCheck, cx: &ProbeCx, ca_files: &[String]) 
         Some(fix) => Some(command::find(&fix.argv, &fix.undo, fix.cwd.as_deref()).await?),
         None => None,
     };
-    let seen = match &check.look {
+    let seen = match &check.probe {
         SiteProbe::Endpoint { endpoint, header, bearer_file } => {
             let endpoint = with_headers(cx, endpoint, header, bearer_file.as_deref()).await?;
             let request = Box::pin(endpoint::request(cx, &endpoint, check.timeout, check.timeout));

@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "" };
+    static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 
     fn down(name: &str) -> Finding {
         let subject = Subject { kind: Kind::Container, name: name.into(), identity: name.into() };

@@ -206,7 +206,7 @@ fn thresholds() -> String {
 
 fn causes() -> String {
     let catalog = opsctl::catalog::Catalog::new();
-    let mut links: Vec<_> = catalog.links().collect();
+    let mut links = catalog.links();
     links.sort_by_key(|l| (l.cause, l.effect));
     let mut page = format!(
         "# Causes and effects\n\nThe {} links between findings. A link applies only to two findings that share the object in the third column. \

@@ -19,6 +19,6 @@ mod journal;
 mod language;
 mod layers;
 mod live;
-
 mod recordings;
+mod roles;
 mod site;

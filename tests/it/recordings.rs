@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::lab::{RECORDINGS, replays};
+use crate::lab::{RECORDINGS, edges, replays};
 
 /// Names of the recordings.
 fn names() -> BTreeSet<String> {
@@ -43,4 +43,37 @@ fn recordings_are_small_and_hold_no_secret() {
         assert!(!text.contains("canary"), "{} holds a secret", file.display());
         assert!(text.len() < 300_000, "{} has {} bytes", file.display(), text.len());
     }
+}
+
+/// Every edge in the recordings of the incidents. A new one is a false link unless the incident proves it: read it before you accept
+/// it with `tests/regenerate`.
+#[test]
+fn edges_of_the_incidents_are_those_reviewed() {
+    let mut text = String::new();
+    let (mut all, mut asserted_found, mut asserted_all) = (0, 0, 0);
+    for name in names() {
+        let (edges, asserted) = edges(&name);
+        // a trace has findings between its ends
+        let reaches = |root: &String, effect: &String| {
+            let mut at = effect;
+            while let Some((cause, _)) = edges.iter().find(|(_, e)| e == at) {
+                if cause == root {
+                    return true;
+                }
+                at = cause;
+            }
+            false
+        };
+        all += edges.len();
+        asserted_all += asserted.len();
+        asserted_found += asserted.iter().filter(|(root, effect)| reaches(root, effect)).count();
+        if !edges.is_empty() {
+            text += &format!("{name}\n");
+        }
+        for (cause, effect) in &edges {
+            text += &format!("  {cause} -> {effect}\n");
+        }
+    }
+    text = format!("{all} edges; {asserted_found} of {asserted_all} asserted causes found\n\n{text}");
+    insta::assert_snapshot!(text);
 }

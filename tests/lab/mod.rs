@@ -19,7 +19,7 @@ pub(crate) use host::{Config, Host};
 pub(crate) use image::Rootfs;
 pub(crate) use machine::Machine;
 pub(crate) use monitoring::{RULES, stack};
-pub(crate) use recordings::{RECORDINGS, replays};
+pub(crate) use recordings::{RECORDINGS, edges, replays};
 pub(crate) use report::Run;
 pub(crate) use servers::{MACHINE, installed};
 pub(crate) use wait::eventually;

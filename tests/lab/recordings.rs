@@ -52,13 +52,26 @@ pub(crate) fn replays(name: &str) {
     replay(&Path::new(RECORDINGS).join(format!("{name}.json")), &asserted, &BTreeSet::new());
 }
 
+/// The direct edges in the replay of a recording, as `cause -> effect`, and the pairs that its live test asserts.
+pub(crate) fn edges(name: &str) -> (Vec<(String, String)>, BTreeSet<(String, String)>) {
+    let path = Path::new(RECORDINGS).join(format!("{name}.asserted.json"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let asserted: Asserted = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let run = run(&Path::new(RECORDINGS).join(format!("{name}.json")), &asserted, &BTreeSet::new());
+    (run.edges(), asserted.explains.iter().chain(&asserted.traces).cloned().collect())
+}
+
 #[track_caller]
 fn replay(recording: &Path, asserted: &Asserted, baseline: &BTreeSet<String>) {
+    asserted.again(&run(recording, asserted, baseline));
+}
+
+fn run(recording: &Path, asserted: &Asserted, baseline: &BTreeSet<String>) -> Run {
     let directory = tempfile::tempdir().unwrap_or_else(|e| panic!("temporary directory: {e}"));
     let config: PathBuf = directory.path().join("opsctl.toml");
     fs::write(&config, &asserted.config).unwrap_or_else(|e| panic!("{}: {e}", config.display()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_opsctl"));
     command.args(["diagnose", "--format", "json", "--replay"]).arg(recording).arg("--config").arg(&config);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("OPSCTL_STATE_DIR", "/nonexistent/opsctl");
-    asserted.again(&Run::replay(&mut command, baseline));
+    Run::replay(&mut command, baseline)
 }

@@ -185,6 +185,12 @@ impl Run {
         self
     }
 
+    /// Cause and effect of every finding with a cause.
+    pub(super) fn edges(&self) -> Vec<(String, String)> {
+        let cause = |f: &Finding| self.report().findings.iter().find(|c| Some(&c.id) == f.explained_by.as_ref()).map(name);
+        self.report().findings.iter().filter_map(|f| Some((cause(f)?, name(f)))).collect()
+    }
+
     /// Asserts that a finding is explained by another one, directly or not.
     #[track_caller]
     pub(crate) fn traces(&self, root: &str, effect: &str) -> &Self {

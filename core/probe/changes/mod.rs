@@ -41,7 +41,7 @@ pub struct Reach {
 
 /// Reads all sources concurrently. Never fails: sources that could not be read are listed in `unknown`.
 pub async fn read(cx: &ProbeCx, reach: Reach) -> Changes {
-    let Reach { since, time_limit: time_limit, sudo } = reach;
+    let Reach { since, time_limit, sudo } = reach;
     let mut unread = Vec::new();
     let ran = async { if sudo { sudo::read(since, time_limit).await } else { Ok(Vec::new()) } };
     let (boot, clock, containers, units, packages, config, certificates, ran) = tokio::join!(

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::Io;
+use super::{Io, threads};
 use crate::probe::ProbeError;
 
 /// Concurrent reads. A host with hundreds of containers has thousands of reads, and the memory retained by the allocator for each
-/// thread is most of the memory of a run.
+/// thread that exists at the same time is most of the memory of a run.
 static CONCURRENT_READS: Semaphore = Semaphore::const_new(8);
 
 /// Time for which a read holds its permit. A read that takes longer waits or hangs, and must not delay the others.
@@ -70,7 +70,7 @@ impl<T> Drop for Pending<'_, T> {
     }
 }
 
-/// Runs `read` on its own thread and waits for at most `timeout`.
+/// Runs `read` on a thread and waits for at most `timeout`.
 ///
 /// A dead NFS server or a stopped FUSE daemon can block `stat` forever. Such waits end when the process is killed
 /// (`wait_event_killable`), so an abandoned thread ends together with opsctl; tokio's own blocking pool would keep the process
@@ -106,19 +106,17 @@ pub async fn run_charged<T: Send + 'static>(
     let permit = CONCURRENT_READS.acquire().await;
     let (send, result) = oneshot::channel();
     let charged = source.to_owned();
-    std::thread::Builder::new()
-        .name("probe".to_owned())
-        // only touched pages use memory; parsing certificates and nested configurations recurses deeply
-        .stack_size(2 << 20)
-        .spawn(move || {
-            let value = catch_unwind(AssertUnwindSafe(|| read(&Io::new()))).ok();
+    threads::run(move || {
+        let value = catch_unwind(AssertUnwindSafe(|| read(&Io::new()))).ok();
+        Box::new(move || {
             if send.send(value).is_err() {
                 // an abandoned read that has ended no longer counts
                 abandoned(&charged, |n| *n = n.saturating_sub(1));
             }
             drop(thread);
         })
-        .map_err(|e| ProbeError::io(subject, from, &e))?;
+    })
+    .map_err(|e| ProbeError::io(subject, from, &e))?;
     let mut pending = Pending { source, result, received: false };
     let started = Instant::now();
     let mut value = pending.within(PERMIT_TIME.min(timeout)).await;

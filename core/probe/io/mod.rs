@@ -9,6 +9,7 @@ pub mod blocking;
 mod rights;
 mod root;
 mod run_as;
+pub(crate) mod threads;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};

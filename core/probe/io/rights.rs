@@ -152,11 +152,16 @@ struct Restore<'a>(&'a Own);
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        // a failed step leaves the thread with fewer rights, and its next read is denied
-        let _ = set_thread_res_uid(None, Uid::ROOT, None);
-        let _ = set_capabilities(None, self.0.capabilities);
-        let _ = set_thread_res_gid(None, self.0.gid, None);
-        let _ = set_thread_groups(&self.0.groups);
+        let steps = [
+            set_thread_res_uid(None, Uid::ROOT, None),
+            set_capabilities(None, self.0.capabilities),
+            set_thread_res_gid(None, self.0.gid, None),
+            set_thread_groups(&self.0.groups),
+        ];
+        // a failed step leaves the thread with other rights
+        if steps.into_iter().any(|step| step.is_err()) {
+            super::threads::retire();
+        }
     }
 }
 

@@ -89,10 +89,12 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         if !same {
             return Err(Error::from(std::io::ErrorKind::PermissionDenied));
         }
+        super::threads::retire();
         set_no_new_privs(true)?;
         return Ok(None);
     }
     let root = openat(&process, "root", flags, Mode::empty())?;
+    super::threads::retire();
     // requires unshared filesystem attributes: setns(2) would fail and chroot(2) would affect the whole process
     #[allow(deprecated, reason = "safe with this flag; rustix warns of FILES, which is not given")]
     rustix::thread::unshare(UnshareFlags::FS)?;

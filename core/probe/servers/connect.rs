@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Socket;
-use crate::probe::io::Root;
+use crate::probe::io::{Root, threads};
 use crate::probe::netns::{self, ConnectError};
 use crate::probe::{Io, ProbeError, blocking};
 
@@ -177,6 +177,7 @@ fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u3
     let socket = Root::of_or_own(io, inside)?.open_path(path)?;
     if let Some((uid, gid)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        threads::retire();
         set_thread_groups(&[])?;
         // the server sees the effective ids; with the real and the saved one the user could signal this process
         set_thread_res_gid(None, gid, None)?;

@@ -5,6 +5,7 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod journal;
+mod ports;
 mod response_timeout;
 mod unit;
 

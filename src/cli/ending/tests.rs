@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// The deadline plus a margin for the start of a process.
 const MAX_RUNTIME: Duration = Duration::from_millis(3500);
 
-static CODE: Code = Code { id: "fake.broken", severities: &[Severity::Crit], when: "", hint: "" };
+static CODE: Code = Code { id: "fake.broken", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 static FIX: FixSpec = FixSpec { id: "fake.mend", risk: Risk::R1, title: "mend it" };
 
 macro_rules! spec {

@@ -17,7 +17,7 @@ pub(super) fn text(file: &raw::File, checks: &[SiteCheck], path: &Path) -> Strin
         let _ = write!(out, "\n## {heading}\n\n{body}\n");
     };
     let lines = |each: &dyn Fn(&SiteCheck) -> Option<String>| checks.iter().filter_map(each).collect::<Vec<_>>().join("\n");
-    let probes = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.look))));
+    let probes = lines(&|c| Some(format!("- {}: {}", c.spec.title, subject(&c.probe))));
     section("Purpose", &probes, "Nothing.");
     let about = file.runbook.about.as_deref().unwrap_or_default();
     section("Why it matters", about, &format!("Not documented in {}.", path.display()));
@@ -26,7 +26,7 @@ pub(super) fn text(file: &raw::File, checks: &[SiteCheck], path: &Path) -> Strin
         Some(format!("| {} | {} | {} |", c.spec.id, severities.join("/"), c.spec.codes[0].when))
     });
     section("Verdicts", &format!("| code | severity | when |\n|---|---|---|\n{rows}"), "");
-    let by_hand = lines(&|c| Some(by_hand(&c.look)));
+    let by_hand = lines(&|c| Some(by_hand(&c.probe)));
     section("By hand", &if by_hand.is_empty() { by_hand } else { format!("```sh\n{by_hand}\n```") }, "No equivalent command.");
     let fixes = lines(&|c| c.spec.fixes.first().map(|f| format!("| {} | {} | {} |", f.id, f.risk, f.title)));
     let fixes = if fixes.is_empty() { fixes } else { format!("| fix | risk | effect |\n|---|---|---|\n{fixes}") };

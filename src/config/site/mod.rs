@@ -63,7 +63,7 @@ pub struct SiteCheck {
     /// Specification with one code of the same name.
     pub spec: &'static CheckSpec,
     /// Probe and expected result.
-    pub look: SiteProbe,
+    pub probe: SiteProbe,
     /// Severity of a failure.
     pub severity: Severity,
     /// Limits of its number.

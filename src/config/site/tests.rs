@@ -156,7 +156,7 @@ fn file_becomes_a_runbook_with_documentation() {
     let own = load(dir.path(), &KnownNames::registry()).unwrap().remove(0);
     assert_eq!(own.checks[0].causes, [("postgres.up".into(), "db".into()), ("memory.pressure".into(), "host".into())]);
     assert_eq!(own.checks[1].causes, [("shop.health".into(), "shop".into())]);
-    assert!(matches!(&own.checks[1].look, SiteProbe::Redis { command, .. } if *command == ["LLEN", "celery"]));
+    assert!(matches!(&own.checks[1].probe, SiteProbe::Redis { command, .. } if *command == ["LLEN", "celery"]));
     let doc = crate::catalog::Documentation::parse(own.doc);
     assert_eq!((doc.problems(), doc.alerts()), (vec![], vec!["ShopDown"]));
     assert!(!own.doc.contains("canary"), "{}", own.doc);

@@ -123,6 +123,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
                 severities: severities(severity, &limits, &probe).leak(),
                 when: leak(format!("the check \"{}\" fails", raw.title.trim())),
                 hint: leak(hint),
+                ..Code::BASE
             };
             let spec = CheckSpec {
                 id,
@@ -136,7 +137,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
                 SiteProbe::Endpoint { .. } => Unit::Seconds,
                 _ => Unit::Count,
             });
-            Ok(SiteCheck { runbook, spec, look: probe, severity, limits, unit, timeout, causes, fix })
+            Ok(SiteCheck { runbook, spec, probe, severity, limits, unit, timeout, causes, fix })
         }
         (probe, severity, timeout, unit, causes, fix) => {
             let wrong = [probe.err(), severity.err(), timeout.err(), unit.err(), causes.err(), fix.err()];
@@ -245,18 +246,17 @@ fn links(checks: &[SiteCheck], path: &Path) -> Vec<Link> {
     for check in checks {
         let mut add = |cause: &str, confidence: Confidence, because: String| {
             if !links.iter().any(|l| l.cause == cause && l.effect == check.spec.id) {
-                let because = leak(because);
                 links.push(Link {
                     cause: leak(cause),
                     effect: check.spec.id,
                     tie: KeyKind::Named,
                     confidence,
-                    because,
+                    because: because.into(),
                     treatable: false,
                 });
             }
         };
-        match check.look {
+        match check.probe {
             SiteProbe::Sql { .. } => add("postgres.up", Confidence::Confirmed, "the check queries this server".to_owned()),
             SiteProbe::Redis { .. } => add("redis.up", Confidence::Confirmed, "the check queries this server".to_owned()),
             _ => {}

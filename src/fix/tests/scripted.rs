@@ -15,7 +15,8 @@ use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
 use crate::fix::{Confirm, Confirmation, Engine, Exit, FixOptions, Guard, Prompt};
 
-static BROKEN: Code = Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it" };
+static BROKEN: Code =
+    Code { id: "demo.broken", severities: &[Severity::Crit], when: "it is broken", hint: "repair it", ..Code::BASE };
 
 /// The number of a recheck, and an action during it.
 pub(super) type Incident = (usize, Box<dyn Fn()>);
