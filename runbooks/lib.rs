@@ -37,6 +37,7 @@ pub mod redis;
 mod reload_nginx;
 mod restart_container;
 mod servers;
+mod settings;
 mod sysctl;
 pub mod systemd;
 pub mod time;
@@ -61,7 +62,7 @@ macro_rules! registry {
         /// All runbooks with these settings, in the order of reports.
         #[must_use]
         pub fn all(settings: &Settings) -> Vec<Runbook> {
-            vec![$($name::runbook(&settings.$name)),*]
+            vec![$($name::runbook(&settings.$name).configured(&settings.$name)),*]
         }
     };
 }

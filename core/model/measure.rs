@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{Limits, Side};
 use super::target::Target;
 
 /// Unit of a number.
@@ -70,6 +71,13 @@ impl Measure {
         let max = (unit == Unit::Percent).then_some(100.0);
         let (subject, name) = (target.to_string(), name.to_owned());
         Self { subject, name, unit, value, warn: None, crit: None, falling: false, max }
+    }
+
+    /// Sets its limits.
+    #[must_use]
+    pub fn within(mut self, limits: Limits) -> Self {
+        (self.warn, self.crit, self.falling) = (limits.warn, limits.crit, limits.side == Side::LessThan);
+        self
     }
 
     /// Sets upper limits.

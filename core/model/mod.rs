@@ -8,12 +8,14 @@ mod evidence;
 mod finding;
 mod fix;
 mod inventory;
+mod limits;
 mod link;
 mod measure;
 pub mod quantity;
 mod report;
 mod role;
 mod runbook;
+pub mod setting;
 mod table;
 mod target;
 mod text;
@@ -30,6 +32,7 @@ pub use inventory::{
     CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
     Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef, has_own_network,
 };
+pub use limits::{Limits, Side};
 pub use link::{Cause, Key, KeyKind, Link, links, named};
 pub use measure::{Measure, Trend, Unit};
 pub use report::{Build, CheckRow, FixOffer, HostInfo, JournalHead, REPORT_SCHEMA_VERSION, Report};

@@ -9,26 +9,23 @@ mod redis;
 mod workers;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.celery]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Tasks waiting in one queue that are warn (awesome-prometheus-alerts: 1000).
-    pub backlog_warn: u64,
-    /// The same for crit (judgement).
-    pub backlog_crit: u64,
-    /// Age in seconds of the oldest unacknowledged task that is warn while others wait and no queue shrinks (judgement).
-    pub unacked_warn_s: u64,
-    /// Seconds since beat wrote its schedule that are warn (judgement: 600).
-    pub schedule_warn_s: u64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { backlog_warn: 1000, backlog_crit: 10_000, unacked_warn_s: 900, schedule_warn_s: 600 }
+settings! {
+    /// `[runbooks.celery]`.
+    pub struct Settings {
+        /// Tasks waiting in one queue that are warn (awesome-prometheus-alerts: 1000).
+        backlog_warn: u64 = 1000,
+        /// The same for crit (judgement).
+        backlog_crit: u64 = 10_000,
+        /// Age in seconds of the oldest unacknowledged task that is warn while others wait and no queue shrinks (judgement).
+        unacked_warn_s: u64 = 900,
+        /// Seconds since beat wrote its schedule that are warn (judgement: 600).
+        schedule_warn_s: u64 = 600,
+    }
+    limits {
+        backlog: Count at_least(backlog_warn, backlog_crit),
     }
 }
 
@@ -78,5 +75,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![Box::new(queues::Queues { settings: settings.clone() }), Box::new(workers::Workers { settings })],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

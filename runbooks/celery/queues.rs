@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product,
-    Refusal, Risk, Role, Severity, Subject, Target, UnitRef,
+    Refusal, Risk, Role, Severity, Subject, Target, Unit, UnitRef,
     quantity::{count_of, duration},
 };
 use opsctl_core::probe::celery::{Connection, Process, processes};
@@ -25,7 +25,7 @@ use crate::servers::Server;
 const BACKLOG: Code = Code {
     id: "celery.backlog",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "1000 (warn) or 10 000 (crit) tasks wait in a queue, all priorities together",
+    when: "{backlog_warn} (warn) or {backlog_crit} (crit) tasks wait in a queue, all priorities together",
     hint: "check the task names: a single name that fills the queue either re-enqueues itself or is sent faster than it is processed",
     ..Code::BASE
 };
@@ -40,7 +40,7 @@ pub(super) const NO_CONSUMER: Code = Code {
 const STALLED: Code = Code {
     id: "celery.stalled",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "tasks wait and the connected workers consume none: stopped, paused, cut off from the broker, or connected without consuming (crit; warn when only some are); or the oldest task has been running for 15 min (warn) or longer than the visibility timeout (crit) and the queue does not shrink",
+    when: "tasks wait and the connected workers consume none: stopped, paused, cut off from the broker, or connected without consuming (crit; warn when only some are); or the oldest task has been running for {unacked_warn_s} (warn) or longer than the visibility timeout (crit) and the queue does not shrink",
     hint: "check the worker's CPU time and its log, then restart it",
     depends_on: &[&running("the worker's"), &[DependsOn::confirmed(Role::RejectsWrites, KeyKind::Writes, "its")]],
     ..Code::BASE
@@ -412,17 +412,13 @@ impl Queues {
     }
 
     fn backlog(&self, e: &Evidence, broker: &BrokerAddress, queue: &Queue) -> Option<Finding> {
-        let (severity, limit) = match queue.now() {
-            n if n >= self.settings.backlog_crit => (Severity::Crit, self.settings.backlog_crit),
-            n if n >= self.settings.backlog_warn => (Severity::Warn, self.settings.backlog_warn),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.backlog().exceeded(queue.now() as f64)?;
         let moved = queue.later.map_or(String::new(), |later| match later.cmp(&queue.depth) {
             std::cmp::Ordering::Less => format!(", {} fewer a moment later", queue.depth - later),
             std::cmp::Ordering::Greater => format!(", {} more a moment later", later - queue.depth),
             std::cmp::Ordering::Equal => String::new(),
         });
-        let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, count_of(limit));
+        let message = format!("{} wait in {}, limit {}{moved}", tasks(queue.now()), queue.name, Unit::Count.shown(limit));
         let finding = e.finding(&BACKLOG, severity, broker, queue, message);
         let sampled: usize = queue.tasks.iter().fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
         // a single name is a loop or a single sender, a mix is a lack of workers

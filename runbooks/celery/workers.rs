@@ -22,7 +22,7 @@ use crate::processes::{Names, at_home};
 const BEAT: Code = Code {
     id: "celery.beat",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the container of beat is not running (crit); two beats of one application run and every task is sent twice, or beat has not written its schedule for 10 min (warn)",
+    when: "the container of beat is not running (crit); two beats of one application run and every task is sent twice, or beat has not written its schedule for {schedule_warn_s} (warn)",
     hint: "run exactly one beat per application",
     depends_on: &[&running("its")],
     ..Code::BASE

@@ -38,7 +38,7 @@ const UNBOUNDED: Code = Code {
 const HUGE: Code = Code {
     id: "container.log-huge",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the log takes over 1 GiB or 10 % of the filesystem (warn), and that filesystem is 90 % full or the log is over half of the used space (crit)",
+    when: "the log takes over {log_warn_bytes} or {log_warn_percent} of the filesystem (warn), and that filesystem is 90 % full or the log is over half of the used space (crit)",
     hint: "truncate it (never delete it: the engine holds it open), then set max-size and find the lines that it repeats",
     ..Code::BASE
 };

@@ -14,58 +14,42 @@ mod state;
 mod storage;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.container]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Names of containers that must exist and run; a missing one is crit. Nothing is expected by default.
-    pub expect: Vec<String>,
-    /// Response time of `GET /_ping` from which the engine is warn, in milliseconds (judgement).
-    pub ping_warn_ms: u64,
-    /// Restarts by the engine, with the last start under 10 minutes ago, that are warn (judgement).
-    pub restarts_warn: i64,
-    /// The same for crit (judgement).
-    pub restarts_crit: i64,
-    /// Non-evictable memory in percent of the container's limit that is warn (netdata health.d/cgroups.conf: 90).
-    pub memory_warn_percent: f64,
-    /// The same for crit (netdata: 98).
-    pub memory_crit_percent: f64,
-    /// Share of scheduler periods without CPU left, in percent, that is warn (awesome-prometheus-alerts `ContainerHighThrottleRate`: 25).
-    pub throttled_warn_percent: f64,
-    /// The same for crit (judgement).
-    pub throttled_crit_percent: f64,
-    /// Cores used by one container, now and on average, that are warn (judgement: 1.5).
-    pub cpu_hot_cores: f64,
-    /// Processes in percent of the container's limit that are warn (judgement).
-    pub pids_warn_percent: f64,
-    /// Zombie processes that are warn (judgement).
-    pub zombies_warn: usize,
-    /// Log size in bytes that is warn on any filesystem (judgement; not applied to filesystems under 5 GiB).
-    pub log_warn_bytes: u64,
-    /// Log size in percent of its filesystem that is warn (judgement).
-    pub log_warn_percent: f64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            expect: Vec::new(),
-            ping_warn_ms: 1000,
-            restarts_warn: 3,
-            restarts_crit: 5,
-            memory_warn_percent: 90.0,
-            memory_crit_percent: 98.0,
-            throttled_warn_percent: 25.0,
-            throttled_crit_percent: 75.0,
-            cpu_hot_cores: 1.5,
-            pids_warn_percent: 90.0,
-            zombies_warn: 20,
-            log_warn_bytes: 1 << 30,
-            log_warn_percent: 10.0,
-        }
+settings! {
+    /// `[runbooks.container]`.
+    pub struct Settings {
+        /// Names of containers that must exist and run; a missing one is crit. Nothing is expected by default.
+        expect: Vec<String> = Vec::new(),
+        /// Response time of `GET /_ping` from which the engine is warn, in milliseconds (judgement).
+        ping_warn_ms: u64 = 1000,
+        /// Restarts by the engine, with the last start under 10 minutes ago, that are warn (judgement).
+        restarts_warn: i64 = 3,
+        /// The same for crit (judgement).
+        restarts_crit: i64 = 5,
+        /// Non-evictable memory in percent of the container's limit that is warn (netdata health.d/cgroups.conf: 90).
+        memory_warn_percent: f64 = 90.0,
+        /// The same for crit (netdata: 98).
+        memory_crit_percent: f64 = 98.0,
+        /// Share of scheduler periods without CPU left, in percent, that is warn (awesome-prometheus-alerts `ContainerHighThrottleRate`: 25).
+        throttled_warn_percent: f64 = 25.0,
+        /// The same for crit (judgement).
+        throttled_crit_percent: f64 = 75.0,
+        /// Cores used by one container, now and on average, that are warn (judgement: 1.5).
+        cpu_hot_cores: f64 = 1.5,
+        /// Processes in percent of the container's limit that are warn (judgement).
+        pids_warn_percent: f64 = 90.0,
+        /// Zombie processes that are warn (judgement).
+        zombies_warn: usize = 20,
+        /// Log size in bytes that is warn on any filesystem (judgement; not applied to filesystems under 5 GiB).
+        log_warn_bytes: u64 = 1 << 30,
+        /// Log size in percent of its filesystem that is warn (judgement).
+        log_warn_percent: f64 = 10.0,
+    }
+    limits {
+        memory: Percent at_least(memory_warn_percent, memory_crit_percent),
+        throttled: Percent more_than(throttled_warn_percent, throttled_crit_percent),
     }
 }
 
@@ -130,5 +114,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

@@ -21,7 +21,7 @@ use crate::servers::READ_TIMEOUT;
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "non-evictable memory is at 90 % (warn) or 98 % (crit) of the container's limit",
+    when: "non-evictable memory is at {memory_warn_percent} (warn) or {memory_crit_percent} (crit) of the container's limit",
     hint: "raise the memory limit or find the process that grows; the next allocation can trigger the OOM killer",
     impacts: &[Impact::likely(Role::Starved, KeyKind::Container, "container has no memory left")],
     ..Code::BASE
@@ -29,7 +29,7 @@ const NEAR_LIMIT: Code = Code {
 const THROTTLED: Code = Code {
     id: "container.cpu-throttled",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the container used up its CPU quota in 25 % (warn) or 75 % (crit) of the scheduler periods of a second",
+    when: "the container used up its CPU quota in {throttled_warn_percent} (warn) or {throttled_crit_percent} (crit) of the scheduler periods of a second",
     hint: "raise the CPU limit, or use fewer threads; average CPU can be low while the container is throttled",
     impacts: &[Impact::likely(Role::Starved, KeyKind::Container, "container has no processor time left")],
     ..Code::BASE
@@ -37,14 +37,14 @@ const THROTTLED: Code = Code {
 const HOT: Code = Code {
     id: "container.cpu-hot",
     severities: &[Severity::Warn],
-    when: "the container uses more than 1.5 cores now and more than 0.5 on average since its start",
+    when: "the container uses more than {cpu_hot_cores} cores now and more than 0.5 on average since its start",
     hint: "search its log for one task, query or endpoint that repeats: a self-sustaining loop",
     ..Code::BASE
 };
 const PIDS: Code = Code {
     id: "container.pids",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the processes are at 90 % of the container's limit, or 20 zombies are not reaped (warn); the limit is reached (crit)",
+    when: "the processes are at {pids_warn_percent} of the container's limit, or {zombies_warn} zombies are not reaped (warn); the limit is reached (crit)",
     hint: "run the container with --init if the processes are zombies; otherwise find the program that starts processes without ending them",
     ..Code::BASE
 };
@@ -147,10 +147,8 @@ impl Check for Resources {
         let findings = findings.into_iter().map(|f| f.key(KeyKind::Container, &e.container.id)).collect();
         let unreadable = e.usage.memory_used.is_none() && e.usage.cpu.is_none();
         let gaps = if unreadable { vec!["the control group could not be read".to_owned()] } else { Vec::new() };
-        let s = &self.settings;
         let measures = memory_percent(&e.usage).map(|(_, _, percent)| {
-            let used = Measure::new(judged.target, "memory_used", Unit::Percent, percent);
-            used.limits(s.memory_warn_percent, s.memory_crit_percent)
+            Measure::new(judged.target, "memory_used", Unit::Percent, percent).within(self.settings.memory())
         });
         Judgement { findings, gaps, measures: measures.into_iter().collect(), ..Judgement::default() }
     }
@@ -159,11 +157,7 @@ impl Check for Resources {
 impl Resources {
     fn memory(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let (held, limit, percent) = memory_percent(&e.usage)?;
-        let (severity, bound) = match percent {
-            p if p >= self.settings.memory_crit_percent => (Severity::Crit, self.settings.memory_crit_percent),
-            p if p >= self.settings.memory_warn_percent => (Severity::Warn, self.settings.memory_warn_percent),
-            _ => return None,
-        };
+        let (severity, bound) = self.settings.memory().exceeded(percent)?;
         let c = &e.container;
         // in a restart loop the OOM kill is the finding
         let young = c.state.started_at.is_some_and(|t| judged.taken_at.duration_since(t) < SignedDuration::from_mins(1));
@@ -194,11 +188,7 @@ impl Resources {
             return None;
         }
         let percent = throttled as f64 * 100.0 / periods as f64;
-        let (severity, bound) = match percent {
-            p if p > self.settings.throttled_crit_percent => (Severity::Crit, self.settings.throttled_crit_percent),
-            p if p > self.settings.throttled_warn_percent => (Severity::Warn, self.settings.throttled_warn_percent),
-            _ => return None,
-        };
+        let (severity, bound) = self.settings.throttled().exceeded(percent)?;
         let name = &e.container.name;
         let cores = e.container.nano_cpus as f64 / 1e9;
         let message = format!(

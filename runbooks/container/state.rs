@@ -38,7 +38,7 @@ pub(super) const START_FAILED: Code = Code {
 pub(super) const RESTART_LOOP: Code = Code {
     id: "container.restart-loop",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the container is between two starts, or was restarted 5 times with the last start under 10 min ago (crit); 3 times (warn); the loop is over (info)",
+    when: "the container is between two starts, or was restarted {restarts_crit} times with the last start under 10 min ago (crit); {restarts_warn} times (warn); the loop is over (info)",
     hint: "the reason is in the log of the previous run; another restart does not help",
     impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container restarts repeatedly")],
     depends_on: &[NO_ROOM, NEEDED_TO_START],

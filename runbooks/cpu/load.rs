@@ -17,14 +17,14 @@ use crate::processes::{Names, at_home, of_host};
 const LOAD: Code = Code {
     id: "cpu.load",
     severities: &[Severity::Info, Severity::Warn],
-    when: "per processor (at least two are counted) the load is above 8 for 1 min, 4 for 5 min or 2 for 15 min; info when the load is over or caused by programs with nice above 0",
+    when: "per processor (at least two are counted) the load is above {load_warn_per_cpu.0} for 1 min, {load_warn_per_cpu.1} for 5 min or {load_warn_per_cpu.2} for 15 min; info when the load is over or caused by programs with nice above 0",
     hint: "see the busiest processes, and the tasks that wait in the kernel",
     ..Code::BASE
 };
 const STUCK: Code = Code {
     id: "cpu.d-state",
     severities: &[Severity::Warn],
-    when: "a task has been in uninterruptible sleep for over 10 s",
+    when: "a task has been in uninterruptible sleep for over {stuck_after_ms}",
     hint: "the task cannot be killed: find the disk, network filesystem or FUSE process that it waits for",
     ..Code::BASE
 };

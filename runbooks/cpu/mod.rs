@@ -4,52 +4,37 @@ mod load;
 mod usage;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.cpu]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Busy processors in percent that are warn (netdata health.d/cpu.conf: 85); programs with nice above 0 do not count.
-    pub busy_warn_percent: f64,
-    /// The same for crit (netdata: 95).
-    pub busy_crit_percent: f64,
-    /// Share of the last minute in percent in which tasks waited for a processor, also required for warn (judgement: 20).
-    pub waiting_warn_percent: f64,
-    /// The same for crit (judgement: 40).
-    pub waiting_crit_percent: f64,
-    /// Load of 1, 5 and 15 min per processor that is warn (netdata health.d/load.conf: 8, 4 and 2; at least two processors are counted).
-    pub load_warn_per_cpu: [f64; 3],
-    /// Processor time taken by the hypervisor in percent that is warn (netdata: 10).
-    pub steal_warn_percent: f64,
-    /// The same for crit (judgement: 25).
-    pub steal_crit_percent: f64,
-    /// Time waiting for disks in percent that is warn (netdata: 40), together with `io_waiting_percent`.
-    pub iowait_warn_percent: f64,
-    /// Share of the last minute in percent in which tasks waited for a disk (judgement: 20).
-    pub io_waiting_percent: f64,
-    /// The same for all tasks at once that is crit (judgement: 50).
-    pub io_stalled_crit_percent: f64,
-    /// How long a task may wait uninterruptibly, in milliseconds (judgement: 10 s).
-    pub stuck_after_ms: u64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            busy_warn_percent: 85.0,
-            busy_crit_percent: 95.0,
-            waiting_warn_percent: 20.0,
-            waiting_crit_percent: 40.0,
-            load_warn_per_cpu: [8.0, 4.0, 2.0],
-            steal_warn_percent: 10.0,
-            steal_crit_percent: 25.0,
-            iowait_warn_percent: 40.0,
-            io_waiting_percent: 20.0,
-            io_stalled_crit_percent: 50.0,
-            stuck_after_ms: 10_000,
-        }
+settings! {
+    /// `[runbooks.cpu]`.
+    pub struct Settings {
+        /// Busy processors in percent that are warn (netdata health.d/cpu.conf: 85); programs with nice above 0 do not count.
+        busy_warn_percent: f64 = 85.0,
+        /// The same for crit (netdata: 95).
+        busy_crit_percent: f64 = 95.0,
+        /// Share of the last minute in percent in which tasks waited for a processor, also required for warn (judgement: 20).
+        waiting_warn_percent: f64 = 20.0,
+        /// The same for crit (judgement: 40).
+        waiting_crit_percent: f64 = 40.0,
+        /// Load of 1, 5 and 15 min per processor that is warn (netdata health.d/load.conf: 8, 4 and 2; at least two processors are counted).
+        load_warn_per_cpu: [f64; 3] = [8.0, 4.0, 2.0],
+        /// Processor time taken by the hypervisor in percent that is warn (netdata: 10).
+        steal_warn_percent: f64 = 10.0,
+        /// The same for crit (judgement: 25).
+        steal_crit_percent: f64 = 25.0,
+        /// Time waiting for disks in percent that is warn (netdata: 40), together with `io_waiting_percent`.
+        iowait_warn_percent: f64 = 40.0,
+        /// Share of the last minute in percent in which tasks waited for a disk (judgement: 20).
+        io_waiting_percent: f64 = 20.0,
+        /// The same for all tasks at once that is crit (judgement: 50).
+        io_stalled_crit_percent: f64 = 50.0,
+        /// How long a task may wait uninterruptibly, in milliseconds (judgement: 10 s).
+        stuck_after_ms: u64 = 10_000,
+    }
+    limits {
+        steal: Percent at_least(steal_warn_percent, steal_crit_percent),
     }
 }
 
@@ -72,5 +57,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![Box::new(usage::Usage { settings: settings.clone() }), Box::new(load::Load { settings })],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

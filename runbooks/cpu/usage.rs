@@ -20,7 +20,7 @@ use crate::processes::{Names, at_home, of_host};
 const SATURATED: Code = Code {
     id: "cpu.saturated",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the processors are 85 % busy and tasks waited for them 20 % of the last minute or the 5 min load is above their number (warn), or 95 % and 40 % (crit); programs with nice above 0 do not count",
+    when: "the processors are {busy_warn_percent} busy and tasks waited for them {waiting_warn_percent} of the last minute or the 5 min load is above their number (warn), or {busy_crit_percent} and {waiting_crit_percent} (crit); programs with nice above 0 do not count",
     hint: "inspect the process named first: stop it, limit its container (`docker update --cpus`), or add processors to the host",
     impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "all processes wait for a processor")],
     ..Code::BASE
@@ -28,7 +28,7 @@ const SATURATED: Code = Code {
 const STEAL: Code = Code {
     id: "cpu.steal",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the hypervisor takes 10 % (warn) or 25 % (crit) of the processor time, in two windows",
+    when: "the hypervisor takes {steal_warn_percent} (warn) or {steal_crit_percent} (crit) of the processor time, in two windows",
     hint: "no change on this host helps: move it to another machine type or contact the provider",
     impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "the hypervisor withholds processor time")],
     ..Code::BASE
@@ -36,7 +36,7 @@ const STEAL: Code = Code {
 const IOWAIT: Code = Code {
     id: "cpu.iowait",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "processors idle 40 % of the time while tasks wait for disks, and tasks waited 20 % of the last minute (warn); all tasks waited for disks half of the last minute (crit)",
+    when: "processors idle {iowait_warn_percent} of the time while tasks wait for disks, and tasks waited {io_waiting_percent} of the last minute (warn); all tasks waited for disks {io_stalled_crit_percent} of the last minute (crit)",
     hint: "find the processes that read or write (`iotop -o`); a shortage of memory also causes disk I/O",
     ..Code::BASE
 };
@@ -232,15 +232,10 @@ impl Usage {
     }
 
     fn steal(&self, e: &Evidence) -> Option<Finding> {
-        let s = &self.settings;
         // the lower value of both windows: a short spike is no noisy neighbour
         let again = stolen(&e.steal_again?);
         let steal_percent = stolen(&passed(e)).min(again);
-        let (severity, limit) = match steal_percent {
-            t if t >= s.steal_crit_percent => (Severity::Crit, s.steal_crit_percent),
-            t if t >= s.steal_warn_percent => (Severity::Warn, s.steal_warn_percent),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.steal().exceeded(steal_percent)?;
         let message = format!("the hypervisor takes {} of the processor time, limit {}", percent(steal_percent), percent(limit));
         Some(of_host(Finding::new(&STEAL, severity, Subject::host(), message)))
     }

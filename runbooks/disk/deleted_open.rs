@@ -15,7 +15,7 @@ use super::{SMALL_FILESYSTEM, Settings, subject};
 const DELETED_OPEN: Code = Code {
     id: "disk.deleted-open",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "deleted files that a process still holds open take over 1 GiB and 5 % of a filesystem (warn), and it is nearly full and closing them would free enough space (crit)",
+    when: "deleted files that a process still holds open take over {deleted_warn_bytes} and {deleted_warn_percent} of a filesystem (warn), and it is nearly full and closing them would free enough space (crit)",
     hint: "reload or restart the process that has them open: deleting more files does not free this space",
     ..Code::BASE
 };

@@ -16,7 +16,7 @@ use crate::processes::{at_home, of_host};
 const FDS: Code = Code {
     id: "disk.fds",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the host has used 70 % (warn) or 90 % (crit) of its file descriptors, or a process 85 % (warn) or 95 % (crit) of its own limit",
+    when: "the host has used {descriptors_warn_percent} (warn) or {descriptors_crit_percent} (crit) of its file descriptors, or a process {process_descriptors_warn_percent} (warn) or {process_descriptors_crit_percent} (crit) of its own limit",
     hint: "list the files that the process has open (ls -l /proc/PID/fd); raise its limit only if it needs that many",
     impacts: &[
         Impact::confirmed(Role::NoDescriptors, KeyKind::Descriptors, "processes have no free file descriptors"),
@@ -61,7 +61,7 @@ impl Check for Descriptors {
         let mut findings = Vec::new();
         let share = |n: u64, of: u64| n as f64 * 100.0 / of.max(1) as f64;
         let all = share(e.used, e.most);
-        if let Some((severity, limit)) = worst(all, s.descriptors_warn_percent, s.descriptors_crit_percent) {
+        if let Some((severity, limit)) = s.descriptors().exceeded(all) {
             let message = format!(
                 "{} of {} file descriptors of the host are used, {}, limit {}",
                 e.used,
@@ -73,7 +73,7 @@ impl Check for Descriptors {
         }
         for p in &e.processes {
             let used = share(p.open, p.limit);
-            if let Some((severity, limit)) = worst(used, s.process_descriptors_warn_percent, s.process_descriptors_crit_percent) {
+            if let Some((severity, limit)) = s.process_descriptors().exceeded(used) {
                 // a user can choose a small limit, and is no service of the host
                 let severity = if p.user.is_some() { Severity::Warn } else { severity };
                 let name = format!("{}[{}]", p.comm, p.pid);
@@ -94,15 +94,5 @@ impl Check for Descriptors {
             }
         }
         findings.into()
-    }
-}
-
-fn worst(percent: f64, warn: f64, crit: f64) -> Option<(Severity, f64)> {
-    if percent >= crit {
-        Some((Severity::Crit, crit))
-    } else if percent >= warn {
-        Some((Severity::Warn, warn))
-    } else {
-        None
     }
 }

@@ -16,7 +16,7 @@ use super::{Settings, mount_of, mounts, subject};
 pub(super) const INODES: Code = Code {
     id: "disk.inodes",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a filesystem has used 95 % (warn) or 97 % (crit) of its inodes",
+    when: "a filesystem has used {inodes_warn_percent} (warn) or {inodes_crit_percent} (crit) of its inodes",
     hint: "remove the many small files (sessions, caches, mail queues); free space does not help, and inodes cannot be added to ext4",
     impacts: &[Impact::confirmed(Role::NoRoom, KeyKind::Filesystem, "filesystem has no inodes left")],
     ..Code::BASE
@@ -76,13 +76,11 @@ impl Check for Inodes {
         let Some(percent) = e.space.inodes_percent() else {
             return Judgement::skip("it allocates inodes dynamically");
         };
-        let s = &self.settings;
+        let limits = self.settings.inodes();
         let used = Measure::new(judged.target, "inodes_used", Unit::Percent, percent);
-        let measures = vec![used.limits(s.inodes_warn_percent, s.inodes_crit_percent)];
-        let (severity, limit) = match percent {
-            p if p >= s.inodes_crit_percent => (Severity::Crit, s.inodes_crit_percent),
-            p if p >= s.inodes_warn_percent => (Severity::Warn, s.inodes_warn_percent),
-            _ => return Judgement { measures, ..Judgement::default() },
+        let measures = vec![used.within(limits)];
+        let Some((severity, limit)) = limits.exceeded(percent) else {
+            return Judgement { measures, ..Judgement::default() };
         };
         let at = &e.mount.mountpoint;
         let message = format!(

@@ -17,7 +17,7 @@ use crate::servers::READ_TIMEOUT;
 const JOURNAL: Code = Code {
     id: "disk.journal",
     severities: &[Severity::Info],
-    when: "the systemd journal takes over 4 GiB or 10 % of its filesystem",
+    when: "the systemd journal takes over {journal_info_bytes} or 10 % of its filesystem",
     hint: "set SystemMaxUse in /etc/systemd/journald.conf",
     ..Code::BASE
 };

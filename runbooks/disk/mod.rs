@@ -15,67 +15,50 @@ mod space;
 mod tmpfs;
 
 use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.disk]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Used space in percent, counted as df counts, that is warn (netdata health.d/disks.conf: 90).
-    pub space_warn_percent: f64,
-    /// The same for crit, for any size (netdata: 98).
-    pub space_crit_percent: f64,
-    /// The same for crit when less than `space_crit_free_bytes` is left (mixin: 5 % free).
-    pub space_low_percent: f64,
-    /// Free bytes below which `space_low_percent` is crit (netdata: 5 GiB); not applied to filesystems under 5 GiB.
-    pub space_crit_free_bytes: u64,
-    /// Used inodes in percent that is warn (mixin: under 5 % free).
-    pub inodes_warn_percent: f64,
-    /// The same for crit (mixin: under 3 % free).
-    pub inodes_crit_percent: f64,
-    /// Hours until the filesystem is full, at the rate of the last hours, that are warn (mixin: 24).
-    pub full_in_warn_hours: f64,
-    /// The same for crit (mixin: 4).
-    pub full_in_crit_hours: f64,
-    /// Deleted but open bytes that are warn (judgement: 1 GiB); not applied to filesystems under 5 GiB.
-    pub deleted_warn_bytes: u64,
-    /// Share of the filesystem in percent that deleted but open files must also have (judgement: 5).
-    pub deleted_warn_percent: f64,
-    /// Journal size in bytes that is info (judgement: 4 GiB).
-    pub journal_info_bytes: u64,
-    /// Time limit of the walk for disk usage, in milliseconds (judgement).
-    pub walk_ms: u64,
-    /// Used file descriptors in percent that are warn (mixin: 70).
-    pub descriptors_warn_percent: f64,
-    /// The same for crit (mixin: 90).
-    pub descriptors_crit_percent: f64,
-    /// Used descriptors of one process in percent of its own limit that are warn (netdata: 85).
-    pub process_descriptors_warn_percent: f64,
-    /// The same for crit (netdata: 95).
-    pub process_descriptors_crit_percent: f64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            space_warn_percent: 90.0,
-            space_crit_percent: 98.0,
-            space_low_percent: 95.0,
-            space_crit_free_bytes: 5 << 30,
-            inodes_warn_percent: 95.0,
-            inodes_crit_percent: 97.0,
-            full_in_warn_hours: 24.0,
-            full_in_crit_hours: 4.0,
-            deleted_warn_bytes: 1 << 30,
-            deleted_warn_percent: 5.0,
-            journal_info_bytes: 4 << 30,
-            walk_ms: 2000,
-            descriptors_warn_percent: 70.0,
-            descriptors_crit_percent: 90.0,
-            process_descriptors_warn_percent: 85.0,
-            process_descriptors_crit_percent: 95.0,
-        }
+settings! {
+    /// `[runbooks.disk]`.
+    pub struct Settings {
+        /// Used space in percent, counted as df counts, that is warn (netdata health.d/disks.conf: 90).
+        space_warn_percent: f64 = 90.0,
+        /// The same for crit, for any size (netdata: 98).
+        space_crit_percent: f64 = 98.0,
+        /// The same for crit when less than `space_crit_free_bytes` is left (mixin: 5 % free).
+        space_low_percent: f64 = 95.0,
+        /// Free bytes below which `space_low_percent` is crit (netdata: 5 GiB); not applied to filesystems under 5 GiB.
+        space_crit_free_bytes: u64 = 5 << 30,
+        /// Used inodes in percent that is warn (mixin: under 5 % free).
+        inodes_warn_percent: f64 = 95.0,
+        /// The same for crit (mixin: under 3 % free).
+        inodes_crit_percent: f64 = 97.0,
+        /// Hours until the filesystem is full, at the rate of the last hours, that are warn (mixin: 24).
+        full_in_warn_hours: f64 = 24.0,
+        /// The same for crit (mixin: 4).
+        full_in_crit_hours: f64 = 4.0,
+        /// Deleted but open bytes that are warn (judgement: 1 GiB); not applied to filesystems under 5 GiB.
+        deleted_warn_bytes: u64 = 1 << 30,
+        /// Share of the filesystem in percent that deleted but open files must also have (judgement: 5).
+        deleted_warn_percent: f64 = 5.0,
+        /// Journal size in bytes that is info (judgement: 4 GiB).
+        journal_info_bytes: u64 = 4 << 30,
+        /// Time limit of the walk for disk usage, in milliseconds (judgement).
+        walk_ms: u64 = 2000,
+        /// Used file descriptors in percent that are warn (mixin: 70).
+        descriptors_warn_percent: f64 = 70.0,
+        /// The same for crit (mixin: 90).
+        descriptors_crit_percent: f64 = 90.0,
+        /// Used descriptors of one process in percent of its own limit that are warn (netdata: 85).
+        process_descriptors_warn_percent: f64 = 85.0,
+        /// The same for crit (netdata: 95).
+        process_descriptors_crit_percent: f64 = 95.0,
+    }
+    limits {
+        space: Percent at_least(space_warn_percent, space_crit_percent),
+        inodes: Percent at_least(inodes_warn_percent, inodes_crit_percent),
+        descriptors: Percent at_least(descriptors_warn_percent, descriptors_crit_percent),
+        process_descriptors: Percent at_least(process_descriptors_warn_percent, process_descriptors_crit_percent),
     }
 }
 
@@ -140,5 +123,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

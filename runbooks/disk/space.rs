@@ -19,7 +19,7 @@ use super::{SMALL_FILESYSTEM, Settings, mount_of, mounts, subject};
 pub(super) const SPACE: Code = Code {
     id: "disk.space",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a filesystem is 90 % full as df counts it (warn); 98 % full, or 95 % with under 5 GiB left, or nothing left (crit); for a filesystem in memory of a container: 98 % full (warn), nothing left (crit)",
+    when: "a filesystem is {space_warn_percent} full as df counts it (warn); {space_crit_percent} full, or {space_low_percent} with under {space_crit_free_bytes} left, or nothing left (crit); for a filesystem in memory of a container: {space_crit_percent} full (warn), nothing left (crit)",
     hint: "free the space of files that grow, not of files that are easy to delete; `opsctl disk MOUNTPOINT --usage` lists the largest users",
     impacts: &[Impact::confirmed(Role::NoRoom, KeyKind::Filesystem, "filesystem is full")],
     ..Code::BASE
@@ -34,7 +34,7 @@ const HUNG: Code = Code {
 const FILL_RATE: Code = Code {
     id: "disk.fill-rate",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "at the rate of the last hours the filesystem is full within 24 h and under 40 % are left (warn), within 4 h and under 20 % (crit)",
+    when: "at the rate of the last hours the filesystem is full within {full_in_warn_hours} and under 40 % are left (warn), within {full_in_crit_hours} and under 20 % (crit)",
     hint: "find the directory that grows before the filesystem is full: `opsctl disk MOUNTPOINT --usage`",
     ..Code::BASE
 };
@@ -162,9 +162,8 @@ impl Check for SpaceCheck {
             findings.push(Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev));
         }
         let sample = Sample { object: identity, metric: "used_bytes".to_owned(), at: judged.taken_at, value: space.used as f64 };
-        let s = &self.settings;
         let used = Measure::new(judged.target, "used", Unit::Percent, space.percent());
-        let measures = vec![used.limits(s.space_warn_percent, s.space_crit_percent)];
+        let measures = vec![used.within(self.settings.space())];
         let tables = if e.asked { e.usage.iter().map(|u| table(u, e)).collect() } else { Vec::new() };
         Judgement { findings, samples: vec![sample], measures, tables, ..Judgement::default() }
     }
@@ -175,14 +174,12 @@ impl SpaceCheck {
     fn full(&self, space: &Space) -> Option<(Severity, f64)> {
         let s = &self.settings;
         let percent = space.percent();
-        if percent >= s.space_crit_percent || space.avail == 0 {
-            Some((Severity::Crit, s.space_crit_percent))
-        } else if percent >= s.space_low_percent && space.avail < s.space_crit_free_bytes && space.size >= SMALL_FILESYSTEM {
-            Some((Severity::Crit, s.space_low_percent))
-        } else if percent >= s.space_warn_percent {
-            Some((Severity::Warn, s.space_warn_percent))
-        } else {
-            None
+        let little_left = space.avail < s.space_crit_free_bytes && space.size >= SMALL_FILESYSTEM;
+        match s.space().exceeded(percent) {
+            Some((Severity::Crit, limit)) => Some((Severity::Crit, limit)),
+            _ if space.avail == 0 => Some((Severity::Crit, s.space_crit_percent)),
+            _ if percent >= s.space_low_percent && little_left => Some((Severity::Crit, s.space_low_percent)),
+            other => other,
         }
     }
 

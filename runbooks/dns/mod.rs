@@ -10,26 +10,20 @@ mod stub;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::names::QueryLimits;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.dns]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Names that every name server of this host should resolve, at most four; if empty, only the root is queried.
-    #[schemars(example = ["db.corp.example"])]
-    pub names: Vec<String>,
-    /// Latency of a name server that is warn, in milliseconds (judgement: 500).
-    pub latency_ms: u64,
-    /// Time limit of a response, in milliseconds, at most 2500; the query is sent twice in that time (judgement: 2 s, 2
-    /// tries).
-    pub timeout_ms: u64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { names: Vec::new(), latency_ms: 500, timeout_ms: 2000 }
+settings! {
+    /// `[runbooks.dns]`.
+    pub struct Settings {
+        /// Names that every name server of this host should resolve, at most four; if empty, only the root is queried.
+        #[schemars(example = ["db.corp.example"])]
+        names: Vec<String> = Vec::new(),
+        /// Latency of a name server that is warn, in milliseconds (judgement: 500).
+        latency_ms: u64 = 500,
+        /// Time limit of a response, in milliseconds, at most 2500; the query is sent twice in that time (judgement: 2 s, 2
+        /// tries).
+        timeout_ms: u64 = 2000,
     }
 }
 
@@ -72,5 +66,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

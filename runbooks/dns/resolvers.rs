@@ -23,7 +23,7 @@ const RESOLVE: Code = Code {
 const LATENCY: Code = Code {
     id: "dns.latency",
     severities: &[Severity::Warn],
-    when: "a name server takes over 500 ms for the faster of two responses",
+    when: "a name server takes over {latency_ms} for the faster of two responses",
     hint: "every new connection waits for it: check the load of the server and of the network path, or list a faster server first",
     ..Code::BASE
 };

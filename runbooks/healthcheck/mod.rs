@@ -13,26 +13,20 @@ mod tcp;
 use jiff::SignedDuration;
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::docker::Container;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.healthcheck]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Time limit of a response to opsctl's own HTTP request, in milliseconds (judgement: 5 s).
-    pub http_timeout_ms: u64,
-    /// Time limit of a connection, in milliseconds (judgement: 2 s).
-    pub connect_timeout_ms: u64,
-    /// Seconds after its start in which a container may still be starting (judgement).
-    pub starting_s: i64,
-    /// Seconds after which a container with published ports and no health test is reported (judgement).
-    pub absent_after_s: i64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { http_timeout_ms: 5000, connect_timeout_ms: 2000, starting_s: 60, absent_after_s: 600 }
+settings! {
+    /// `[runbooks.healthcheck]`.
+    pub struct Settings {
+        /// Time limit of a response to opsctl's own HTTP request, in milliseconds (judgement: 5 s).
+        http_timeout_ms: u64 = 5000,
+        /// Time limit of a connection, in milliseconds (judgement: 2 s).
+        connect_timeout_ms: u64 = 2000,
+        /// Seconds after its start in which a container may still be starting (judgement).
+        starting_s: i64 = 60,
+        /// Seconds after which a container with published ports and no health test is reported (judgement).
+        absent_after_s: i64 = 600,
     }
 }
 
@@ -99,5 +93,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

@@ -16,14 +16,14 @@ use crate::processes::of_host;
 const REBOOT_REQUIRED: Code = Code {
     id: "host.reboot-required",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a package requires a reboot or a newer kernel is installed (info; warn after 14 days); the modules of the running kernel were removed (crit)",
+    when: "a package requires a reboot or a newer kernel is installed (info; warn after {reboot_warn_days}); the modules of the running kernel were removed (crit)",
     hint: "reboot at a quiet time",
     ..Code::BASE
 };
 const REBOOT_RECENT: Code = Code {
     id: "host.reboot-recent",
     severities: &[Severity::Info],
-    when: "the machine booted less than 10 min ago",
+    when: "the machine booted less than {recent_boot_min} ago",
     hint: "if the reboot was not planned, the reason is in `journalctl -b -1 -e` or the provider's console",
     ..Code::BASE
 };

@@ -15,7 +15,7 @@ use super::Settings;
 const CLOUD_INIT: Code = Code {
     id: "host.cloud-init",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a stage of cloud-init failed, `cloud-init status` exits with 1 (crit); cloud-init continued after errors, exit 2, or still runs after 15 min (warn); cloud-init is disabled (info)",
+    when: "a stage of cloud-init failed, `cloud-init status` exits with 1 (crit); cloud-init continued after errors, exit 2, or still runs after {cloud_init_min} (warn); cloud-init is disabled (info)",
     hint: "read /var/log/cloud-init.log and /var/log/cloud-init-output.log; `cloud-init schema --system` checks the user data",
     ..Code::BASE
 };

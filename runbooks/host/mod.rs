@@ -6,37 +6,24 @@ mod cloud_init;
 mod entropy;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.host]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Days after which a required reboot is warn (judgement: 14).
-    pub reboot_warn_days: f64,
-    /// Minutes after boot in which a boot counts as recent (netdata: 10).
-    pub recent_boot_min: i64,
-    /// Minutes after which cloud-init should be done (judgement: 15).
-    pub cloud_init_min: i64,
-    /// Unallocated space behind the last partition, in percent of the disk, that is info (judgement: 10).
-    pub unallocated_percent: f64,
-    /// `net.core.somaxconn` below which listen backlogs are truncated (Linux 5.4 and later: 4096).
-    pub somaxconn: u64,
-    /// `fs.inotify.max_user_instances` below which many containers run out (judgement: 512; the kernel's default is 128).
-    pub inotify_instances: u64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            reboot_warn_days: 14.0,
-            recent_boot_min: 10,
-            cloud_init_min: 15,
-            unallocated_percent: 10.0,
-            somaxconn: 4096,
-            inotify_instances: 512,
-        }
+settings! {
+    /// `[runbooks.host]`.
+    pub struct Settings {
+        /// Days after which a required reboot is warn (judgement: 14).
+        reboot_warn_days: f64 = 14.0,
+        /// Minutes after boot in which a boot counts as recent (netdata: 10).
+        recent_boot_min: i64 = 10,
+        /// Minutes after which cloud-init should be done (judgement: 15).
+        cloud_init_min: i64 = 15,
+        /// Unallocated space behind the last partition, in percent of the disk, that is info (judgement: 10).
+        unallocated_percent: f64 = 10.0,
+        /// `net.core.somaxconn` below which listen backlogs are truncated (Linux 5.4 and later: 4096).
+        somaxconn: u64 = 4096,
+        /// `fs.inotify.max_user_instances` below which many containers run out (judgement: 512; the kernel's default is 128).
+        inotify_instances: u64 = 512,
     }
 }
 
@@ -66,5 +53,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

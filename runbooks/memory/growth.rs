@@ -21,7 +21,7 @@ use crate::servers::READ_TIMEOUT;
 const LEAK: Code = Code {
     id: "memory.leak-suspect",
     severities: &[Severity::Warn],
-    when: "one of the largest processes, an hour old or more, grew by over 10 % per hour for an hour or more, and by 5 % of the memory",
+    when: "one of the largest processes, an hour old or more, grew by over {growth_warn_percent} per hour for an hour or more, and by 5 % of the memory",
     hint: "restart it in a maintenance window and find the objects it retains",
     ..Code::BASE
 };

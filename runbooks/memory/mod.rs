@@ -6,55 +6,40 @@ mod pressure;
 mod usage;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.memory]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Available memory in percent below which is warn (netdata health.d/ram.conf, mixin: 10).
-    pub available_warn_percent: f64,
-    /// Available memory in percent below which is crit (judgement: 5).
-    pub available_crit_percent: f64,
-    /// Share of the last minute in percent in which tasks waited for memory that is warn (judgement: 10).
-    pub waiting_warn_percent: f64,
-    /// Share of the last 10 s in which all tasks stalled for memory that is crit (judgement: 20).
-    pub stalled_crit_percent_10s: f64,
-    /// The same for the last minute (judgement: 10; systemd-oomd kills at 60).
-    pub stalled_crit_percent_60s: f64,
-    /// Used swap in percent that is warn when it is also in use (netdata health.d/swap.conf: 80).
-    pub swap_warn_percent: f64,
-    /// The same for crit (netdata: 98).
-    pub swap_crit_percent: f64,
-    /// Pages read from swap per second above which is warn (mixin: 500), with as many major faults.
-    pub swap_in_pages: f64,
-    /// Committed memory in percent of the commit limit that is crit when the limit is enforced (judgement: 90).
-    pub committed_crit_percent: f64,
-    /// Unreclaimable kernel memory in percent of the total that is warn (judgement: 25).
-    pub slab_warn_percent: f64,
-    /// tmpfs and shared memory in percent of the total that is warn (judgement: 50).
-    pub shmem_warn_percent: f64,
-    /// Growth of a process per hour in percent that makes it suspect (judgement: 10).
-    pub growth_warn_percent: f64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            available_warn_percent: 10.0,
-            available_crit_percent: 5.0,
-            waiting_warn_percent: 10.0,
-            stalled_crit_percent_10s: 20.0,
-            stalled_crit_percent_60s: 10.0,
-            swap_warn_percent: 80.0,
-            swap_crit_percent: 98.0,
-            swap_in_pages: 500.0,
-            committed_crit_percent: 90.0,
-            slab_warn_percent: 25.0,
-            shmem_warn_percent: 50.0,
-            growth_warn_percent: 10.0,
-        }
+settings! {
+    /// `[runbooks.memory]`.
+    pub struct Settings {
+        /// Available memory in percent below which is warn (netdata health.d/ram.conf, mixin: 10).
+        available_warn_percent: f64 = 10.0,
+        /// Available memory in percent below which is crit (judgement: 5).
+        available_crit_percent: f64 = 5.0,
+        /// Share of the last minute in percent in which tasks waited for memory that is warn (judgement: 10).
+        waiting_warn_percent: f64 = 10.0,
+        /// Share of the last 10 s in which all tasks stalled for memory that is crit (judgement: 20).
+        stalled_crit_percent_10s: f64 = 20.0,
+        /// The same for the last minute (judgement: 10; systemd-oomd kills at 60).
+        stalled_crit_percent_60s: f64 = 10.0,
+        /// Used swap in percent that is warn when it is also in use (netdata health.d/swap.conf: 80).
+        swap_warn_percent: f64 = 80.0,
+        /// The same for crit (netdata: 98).
+        swap_crit_percent: f64 = 98.0,
+        /// Pages read from swap per second above which is warn (mixin: 500), with as many major faults.
+        swap_in_pages: f64 = 500.0,
+        /// Committed memory in percent of the commit limit that is crit when the limit is enforced (judgement: 90).
+        committed_crit_percent: f64 = 90.0,
+        /// Unreclaimable kernel memory in percent of the total that is warn (judgement: 25).
+        slab_warn_percent: f64 = 25.0,
+        /// tmpfs and shared memory in percent of the total that is warn (judgement: 50).
+        shmem_warn_percent: f64 = 50.0,
+        /// Growth of a process per hour in percent that makes it suspect (judgement: 10).
+        growth_warn_percent: f64 = 10.0,
+    }
+    limits {
+        available: Percent less_than(available_warn_percent, available_crit_percent),
+        swap: Percent at_least(swap_warn_percent, swap_crit_percent),
     }
 }
 
@@ -114,5 +99,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

@@ -17,7 +17,7 @@ use crate::processes::{Names, of_host};
 const PRESSURE: Code = Code {
     id: "memory.pressure",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "tasks waited for memory 10 % of the last minute (warn); all tasks did 20 % of the last 10 s or 10 % of the last minute (crit)",
+    when: "tasks waited for memory {waiting_warn_percent} of the last minute (warn); all tasks did {stalled_crit_percent_10s} of the last 10 s or {stalled_crit_percent_60s} of the last minute (crit)",
     hint: "stop or limit the process that grew before the OOM killer selects a victim",
     impacts: &[Impact::likely(Role::Starved, KeyKind::Host, "all processes wait for memory")],
     ..Code::BASE
@@ -25,14 +25,14 @@ const PRESSURE: Code = Code {
 const SWAP: Code = Code {
     id: "memory.swap",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "there is no swap (info); 80 % (warn) or 98 % (crit) of it are used while 250 pages per second are swapped or tasks wait for memory",
+    when: "there is no swap (info); {swap_warn_percent} (warn) or {swap_crit_percent} (crit) of it are used while 250 pages per second are swapped or tasks wait for memory",
     hint: "a full swap without paging is harmless; paging means that memory is short",
     ..Code::BASE
 };
 const THRASH: Code = Code {
     id: "memory.swap-thrash",
     severities: &[Severity::Warn],
-    when: "over 500 pages per second are read from swap, and as many page faults wait for a disk",
+    when: "over {swap_in_pages} pages per second are read from swap, and as many page faults wait for a disk",
     hint: "the working set does not fit into memory: stop or limit a process",
     ..Code::BASE
 };
@@ -132,11 +132,7 @@ impl Pressure {
         if rate <= self.settings.swap_in_pages / 2.0 && waited <= SWAP_IN_USE_PERCENT {
             return None;
         }
-        let (severity, limit) = match share {
-            s if s >= self.settings.swap_crit_percent => (Severity::Crit, self.settings.swap_crit_percent),
-            s if s >= self.settings.swap_warn_percent => (Severity::Warn, self.settings.swap_warn_percent),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.swap().exceeded(share)?;
         let message = format!(
             "{} of {} swap is used, with paging, {}, limit {}",
             bytes(used),

@@ -18,28 +18,28 @@ use crate::servers::READ_TIMEOUT;
 const AVAILABLE: Code = Code {
     id: "memory.available",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "less than 10 % (warn) or 5 % (crit) of the memory is available to programs without swapping",
+    when: "less than {available_warn_percent} (warn) or {available_crit_percent} (crit) of the memory is available to programs without swapping",
     hint: "find the process that grew; the OOM killer runs when no memory is left",
     ..Code::BASE
 };
 const OVERCOMMIT: Code = Code {
     id: "memory.overcommit",
     severities: &[Severity::Crit],
-    when: "vm.overcommit_memory is 2 and 90 % of the commit limit is committed: processes fail to start although memory is free",
+    when: "vm.overcommit_memory is 2 and {committed_crit_percent} of the commit limit is committed: processes fail to start although memory is free",
     hint: "raise vm.overcommit_ratio, add swap, or set vm.overcommit_memory to 0",
     ..Code::BASE
 };
 const SLAB: Code = Code {
     id: "memory.slab",
     severities: &[Severity::Warn],
-    when: "unreclaimable kernel objects use 25 % of the memory",
+    when: "unreclaimable kernel objects use {slab_warn_percent} of the memory",
     hint: "`slabtop -o -s c` lists them: often a leak in a driver, or millions of cgroups or sockets",
     ..Code::BASE
 };
 const SHM: Code = Code {
     id: "memory.shm",
     severities: &[Severity::Warn],
-    when: "tmpfs and shared memory use 50 % of the memory",
+    when: "tmpfs and shared memory use {shmem_warn_percent} of the memory",
     hint: "check `df -h -t tmpfs` and `ipcs -m`: files in memory are not reclaimed",
     ..Code::BASE
 };
@@ -104,9 +104,8 @@ impl Check for Usage {
         };
         let m = &e.memory;
         let free = m.available.map(|a| share(a.saturating_add(m.zfs_cache).min(m.total), m.total));
-        let limits = (self.settings.available_warn_percent, self.settings.available_crit_percent);
-        let measure =
-            |free| Measure::new(judged.target, "memory_available", Unit::Percent, free).lower_limits(limits.0, limits.1);
+        let limits = self.settings.available();
+        let measure = |free| Measure::new(judged.target, "memory_available", Unit::Percent, free).within(limits);
         Judgement { findings, gaps, measures: free.map(measure).into_iter().collect(), ..Judgement::default() }
     }
 }
@@ -117,11 +116,7 @@ impl Usage {
         // the ZFS cache shrinks on demand, but the kernel does not count it as available
         let available = m.available?.saturating_add(m.zfs_cache).min(m.total);
         let share = share(available, m.total);
-        let (severity, limit) = match share {
-            s if s < self.settings.available_crit_percent => (Severity::Crit, self.settings.available_crit_percent),
-            s if s < self.settings.available_warn_percent => (Severity::Warn, self.settings.available_warn_percent),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.available().exceeded(share)?;
         let message = format!(
             "{} of {} memory is available, {}, limit {}",
             bytes(available),

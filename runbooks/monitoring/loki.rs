@@ -23,7 +23,7 @@ use crate::servers::{READ_TIMEOUT, filesystem_at};
 const LOKI: Code = Code {
     id: "monitoring.loki",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready 2 min after its start, rejected lines since the last run, or the disk of its write-ahead log is 80 % full (warn); it rejected lines earlier since its start (info)",
+    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready {loki_ready_minutes} after its start, rejected lines since the last run, or the disk of its write-ahead log is {loki_wal_percent} full (warn); it rejected lines earlier since its start (info)",
     hint: "rejected lines are lost: find the sender; do not raise the limits to admit a replay",
     impacts: &[
         Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),

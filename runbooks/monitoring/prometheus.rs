@@ -21,7 +21,7 @@ use crate::servers::{READ_TIMEOUT, working_directory};
 pub(super) const PROMETHEUS: Code = Code {
     id: "monitoring.prometheus",
     severities: &[Severity::Info, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, replays its write-ahead log for over 10 min, could not load its configuration, or could not load the configuration now on disk: it still runs with the previous one, `/-/ready` returns 200, and its next start fails (crit); a valid file changed after it was loaded (info)",
+    when: "it does not run, refuses connections or does not answer, replays its write-ahead log for over {replay_minutes}, could not load its configuration, or could not load the configuration now on disk: it still runs with the previous one, `/-/ready` returns 200, and its next start fails (crit); a valid file changed after it was loaded (info)",
     hint: "`promtool check config FILE` reports the error; reload when it passes, and do not restart before",
     impacts: &[
         Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),

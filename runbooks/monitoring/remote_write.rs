@@ -15,7 +15,7 @@ use crate::servers::Server;
 const REMOTE_WRITE: Code = Code {
     id: "monitoring.remote-write",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "samples for a remote store are over 2 min late (crit), or were permanently rejected since the last run (warn); samples were rejected earlier since its start (info)",
+    when: "samples for a remote store are over {remote_write_behind_s} late (crit), or were permanently rejected since the last run (warn); samples were rejected earlier since its start (info)",
     hint: "check the remote store and the network path to it; `msg` fields with `remote` in its log contain the reply",
     ..Code::BASE
 };

@@ -19,7 +19,7 @@ use crate::servers::Server;
 const STORM: Code = Code {
     id: "monitoring.replay-storm",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a log collector that started less than 30 min ago, without persisted positions (crit) or with them (warn), sends lines that Loki rejects as too old or too many",
+    when: "a log collector that started less than {replay_storm_minutes} ago, without persisted positions (crit) or with them (warn), sends lines that Loki rejects as too old or too many",
     hint: "mount a volume at the directory of its positions, then recreate it once; do not raise Loki's limits and do not restart it again: each start sends everything once more",
     ..Code::BASE
 };

@@ -19,7 +19,7 @@ use crate::servers::{Server, filesystem_at, working_directory};
 const TSDB: Code = Code {
     id: "monitoring.tsdb",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "no sample was stored for 5 min although targets are scraped (crit); since the last run its write-ahead log was corrupted or compactions failed (warn; earlier since its start: info); its retention size exceeds its filesystem (warn)",
+    when: "no sample was stored for {stale_s} although targets are scraped (crit); since the last run its write-ahead log was corrupted or compactions failed (warn; earlier since its start: info); its retention size exceeds its filesystem (warn)",
     hint: "check its log and the filesystem of its data; do not remove files there by hand",
     depends_on: &[&running("its"), NO_ROOM],
     ..Code::BASE

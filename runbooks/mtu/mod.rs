@@ -9,21 +9,15 @@ mod peers;
 mod persistent;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.mtu]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Number of connected peers to probe, per container network and for this host; 0 probes only peers that are named
-    /// (on the command line or as `[[endpoint]]`). Only HTTP and TLS ports are probed.
-    pub peers: usize,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { peers: 2 }
+settings! {
+    /// `[runbooks.mtu]`.
+    pub struct Settings {
+        /// Number of connected peers to probe, per container network and for this host; 0 probes only peers that are named
+        /// (on the command line or as `[[endpoint]]`). Only HTTP and TLS ports are probed.
+        peers: usize = 2,
     }
 }
 
@@ -62,5 +56,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![Box::new(path::Path { settings: settings.clone() }), Box::new(persistent::Persistent)],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

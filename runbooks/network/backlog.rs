@@ -15,7 +15,7 @@ use super::Settings;
 const BACKLOG: Code = Code {
     id: "network.backlog",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the accept queue of a listener is full in two samples: its process does not accept (warn); or connections were dropped because of full queues since the last run, over 1 per second (warn) or 5 (crit)",
+    when: "the accept queue of a listener is full in two samples: its process does not accept (warn); or connections were dropped because of full queues since the last run, over {overflows_warn} per second (warn) or {overflows_crit} (crit)",
     hint: "the process is busy, stopped or out of threads; a longer queue helps against bursts only (its listen() backlog and net.core.somaxconn)",
     ..Code::BASE
 };
@@ -117,8 +117,7 @@ impl Check for Backlog {
             && now as f64 >= before
         {
             let rate = (now as f64 - before) / seconds as f64;
-            if rate > self.settings.overflows_warn {
-                let severity = if rate > self.settings.overflows_crit { Severity::Crit } else { Severity::Warn };
+            if let Some((severity, _)) = self.settings.overflows().exceeded(rate) {
                 let message = format!(
                     "{rate:.1} connections per second are dropped because accept queues are full, limit {}",
                     self.settings.overflows_warn

@@ -17,7 +17,7 @@ use crate::sysctl;
 const CONNTRACK: Code = Code {
     id: "network.conntrack",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the conntrack table is 75 % (warn) or 90 % (crit) full, or the kernel dropped packets because it was full in the last 10 min (crit)",
+    when: "the conntrack table is {conntrack_warn_percent} (warn) or {conntrack_crit_percent} (crit) full, or the kernel dropped packets because it was full in the last 10 min (crit)",
     hint: "find the clients with the most connections: `conntrack -L | awk '{print $4, $5}' | sort | uniq -c | sort -n | tail`; raise the limit meanwhile",
     impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "the kernel drops packets of new connections")],
     ..Code::BASE
@@ -101,20 +101,16 @@ impl Check for Conntrack {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let share = if e.max == 0 { 0.0 } else { e.count as f64 * 100.0 / e.max as f64 };
         let recent = e.full.iter().filter(|at| judged.taken_at.duration_since(**at).as_mins() < RECENT_MIN).count();
-        let (severity, limit) = if recent > 0 || share >= self.settings.conntrack_crit_percent {
-            (Severity::Crit, self.settings.conntrack_crit_percent)
-        } else {
-            (Severity::Warn, self.settings.conntrack_warn_percent)
-        };
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
-        if recent == 0 && share < limit {
-            return judgement;
-        }
         let numbers = format!("{} of {} connections ({})", e.count, e.max, quantity::percent(share));
-        let message = if recent > 0 {
-            format!("the kernel dropped packets because the conntrack table was full; now {numbers}")
-        } else {
-            format!("the conntrack table contains {numbers}, limit {}", quantity::percent(limit))
+        let (severity, message) = match self.settings.conntrack().exceeded(share) {
+            _ if recent > 0 => {
+                (Severity::Crit, format!("the kernel dropped packets because the conntrack table was full; now {numbers}"))
+            }
+            Some((severity, limit)) => {
+                (severity, format!("the conntrack table contains {numbers}, limit {}", quantity::percent(limit)))
+            }
+            None => return judgement,
         };
         let mut f = Finding::new(&CONNTRACK, severity, Subject::host(), message)
             .cite("kernel log", e.full.first().map_or_else(String::new, |at| format!("table full, dropping packet, {at:.0}")))

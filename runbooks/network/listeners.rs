@@ -28,7 +28,7 @@ const LOOPBACK: Code = Code {
 const MISSING: Code = Code {
     id: "network.missing",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a port that another container needs has no listener (crit; warn in the first 60 s of the container)",
+    when: "a port that another container needs has no listener (crit; warn in the first {starting_s} of the container)",
     hint: "check the log of the service and its configured port",
     impacts: &[Impact::confirmed(Role::PortClosed, KeyKind::Port, "port has no listener")],
     ..Code::BASE

@@ -13,38 +13,29 @@ mod triage;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.network]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Seconds after its start in which a missing listener of a container is no finding (judgement: 60).
-    pub starting_s: i64,
-    /// Ports of databases, brokers and metrics that are published on every address on purpose: container and port.
-    #[schemars(example = ["prometheus:9090"])]
-    pub exposed_ok: Vec<String>,
-    /// Usage of the conntrack table in percent that is warn (node-mixin `NodeHighNumberConntrackEntriesUsed`: 75).
-    pub conntrack_warn_percent: f64,
-    /// The same, crit (netdata `health.d/tcp_conn.conf` and `netfilter.conf`: 90 to 95).
-    pub conntrack_crit_percent: f64,
-    /// Connections dropped per second because of full queues that are warn (netdata `health.d/tcp_listen.conf`: 1).
-    pub overflows_warn: f64,
-    /// The same, crit (netdata: 5).
-    pub overflows_crit: f64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            starting_s: 60,
-            exposed_ok: Vec::new(),
-            conntrack_warn_percent: 75.0,
-            conntrack_crit_percent: 90.0,
-            overflows_warn: 1.0,
-            overflows_crit: 5.0,
-        }
+settings! {
+    /// `[runbooks.network]`.
+    pub struct Settings {
+        /// Seconds after its start in which a missing listener of a container is no finding (judgement: 60).
+        starting_s: i64 = 60,
+        /// Ports of databases, brokers and metrics that are published on every address on purpose: container and port.
+        #[schemars(example = ["prometheus:9090"])]
+        exposed_ok: Vec<String> = Vec::new(),
+        /// Usage of the conntrack table in percent that is warn (node-mixin `NodeHighNumberConntrackEntriesUsed`: 75).
+        conntrack_warn_percent: f64 = 75.0,
+        /// The same, crit (netdata `health.d/tcp_conn.conf` and `netfilter.conf`: 90 to 95).
+        conntrack_crit_percent: f64 = 90.0,
+        /// Connections dropped per second because of full queues that are warn (netdata `health.d/tcp_listen.conf`: 1).
+        overflows_warn: f64 = 1.0,
+        /// The same, crit (netdata: 5).
+        overflows_crit: f64 = 5.0,
+    }
+    limits {
+        conntrack: Percent at_least(conntrack_warn_percent, conntrack_crit_percent),
+        overflows: Count more_than(overflows_warn, overflows_crit),
     }
 }
 
@@ -93,6 +84,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }
 

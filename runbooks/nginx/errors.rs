@@ -16,7 +16,7 @@ use crate::servers::{Server, filesystem_at};
 const SIGNALS: Code = Code {
     id: "nginx.error-signals",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the error log reports within 5 min that connections, open files or disk space run out (crit), or 10 times that an upstream fails or refuses connections (warn)",
+    when: "the error log reports within {window_s} that connections, open files or disk space run out (crit), or {errors_warn} times that an upstream fails or refuses connections (warn)",
     hint: "the line names the upstream; see the log of the upstream for the cause",
     depends_on: &[&[
         DependsOn::likely(Role::NoRoom, KeyKind::Filesystem, "its"),

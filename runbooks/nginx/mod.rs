@@ -9,57 +9,41 @@ mod traffic;
 mod upstreams;
 
 use opsctl_core::model::{Finding, KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::servers::Server;
+use crate::settings::settings;
 
-/// `[runbooks.nginx]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Evaluated window of the logs in seconds (judgement: 5 min).
-    pub window_s: u32,
-    /// Requests in that window below which a share is ignored (judgement: 60; netdata `health.d/web_log.conf`: 120 a minute).
-    pub min_requests: u64,
-    /// Share of 5xx responses in percent that is warn (netdata, web log alarms: 2).
-    pub failed_warn_percent: f64,
-    /// The same for crit (netdata: 5; awesome-prometheus-alerts: 5).
-    pub failed_crit_percent: f64,
-    /// 5xx responses that are crit also with fewer requests, if they are at least half of them (judgement).
-    pub few_failed_crit: u64,
-    /// Error log lines of one kind within the window that are warn (judgement).
-    pub errors_warn: u64,
-    /// Usage of `worker_connections` or of the open files limit by a worker, in percent, that is warn (judgement: 80).
-    pub connections_warn_percent: f64,
-    /// The same for crit (judgement).
-    pub connections_crit_percent: f64,
-    /// Connections waiting to be accepted, in two samples, that are warn (judgement).
-    pub backlog_warn: u64,
-    /// Timeout of a connection to an upstream in milliseconds (judgement; on this host or its networks).
-    pub connect_timeout_ms: u64,
-    /// Seconds after its start in which an upstream container may still be starting (judgement).
-    pub starting_s: i64,
-    /// Hours after which a worker that is shutting down is reported (judgement: 1).
-    pub leaving_h: i64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            window_s: 300,
-            min_requests: 60,
-            failed_warn_percent: 2.0,
-            failed_crit_percent: 5.0,
-            few_failed_crit: 10,
-            errors_warn: 10,
-            connections_warn_percent: 80.0,
-            connections_crit_percent: 95.0,
-            backlog_warn: 50,
-            connect_timeout_ms: 1000,
-            starting_s: 30,
-            leaving_h: 1,
-        }
+settings! {
+    /// `[runbooks.nginx]`.
+    pub struct Settings {
+        /// Evaluated window of the logs in seconds (judgement: 5 min).
+        window_s: u32 = 300,
+        /// Requests in that window below which a share is ignored (judgement: 60; netdata `health.d/web_log.conf`: 120 a minute).
+        min_requests: u64 = 60,
+        /// Share of 5xx responses in percent that is warn (netdata, web log alarms: 2).
+        failed_warn_percent: f64 = 2.0,
+        /// The same for crit (netdata: 5; awesome-prometheus-alerts: 5).
+        failed_crit_percent: f64 = 5.0,
+        /// 5xx responses that are crit also with fewer requests, if they are at least half of them (judgement).
+        few_failed_crit: u64 = 10,
+        /// Error log lines of one kind within the window that are warn (judgement).
+        errors_warn: u64 = 10,
+        /// Usage of `worker_connections` or of the open files limit by a worker, in percent, that is warn (judgement: 80).
+        connections_warn_percent: f64 = 80.0,
+        /// The same for crit (judgement).
+        connections_crit_percent: f64 = 95.0,
+        /// Connections waiting to be accepted, in two samples, that are warn (judgement).
+        backlog_warn: u64 = 50,
+        /// Timeout of a connection to an upstream in milliseconds (judgement; on this host or its networks).
+        connect_timeout_ms: u64 = 1000,
+        /// Seconds after its start in which an upstream container may still be starting (judgement).
+        starting_s: i64 = 30,
+        /// Hours after which a worker that is shutting down is reported (judgement: 1).
+        leaving_h: i64 = 1,
+    }
+    limits {
+        failed: Percent at_least(failed_warn_percent, failed_crit_percent),
+        connections: Percent at_least(connections_warn_percent, connections_crit_percent),
     }
 }
 
@@ -106,6 +90,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }
 

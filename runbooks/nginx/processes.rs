@@ -30,7 +30,7 @@ const STOPPED: Code = Code {
 const LEAVING: Code = Code {
     id: "nginx.worker-leaving",
     severities: &[Severity::Info],
-    when: "a worker of an earlier configuration has been shutting down for over an hour",
+    when: "a worker of an earlier configuration has been shutting down for over {leaving_h}",
     hint: "long-lived connections (WebSocket) keep it running; `worker_shutdown_timeout` limits them",
     ..Code::BASE
 };

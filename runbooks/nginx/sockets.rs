@@ -22,7 +22,7 @@ const LISTENING: Code = Code {
 const CONNECTIONS: Code = Code {
     id: "nginx.connections",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a worker uses 80 % (warn) or 95 % (crit) of its worker_connections or of its open files, or 50 connections wait to be accepted in two samples (warn)",
+    when: "a worker uses {connections_warn_percent} (warn) or {connections_crit_percent} (crit) of its worker_connections or of its open files, or {backlog_warn} connections wait to be accepted in two samples (warn)",
     hint: "a proxied request uses two connections; raise worker_connections, or find the clients that hold them",
     ..Code::BASE
 };
@@ -136,24 +136,17 @@ impl Check for Sockets {
             let shares = e.workers.iter().filter_map(|(pid, d)| Some((*pid, share(d.as_ref()?)?)));
             shares.max_by(|a, b| a.1.total_cmp(&b.1))
         };
-        let s = &self.settings;
-        let severity = |share: f64| {
-            if share >= s.connections_crit_percent {
-                Some(Severity::Crit)
-            } else {
-                (share >= s.connections_warn_percent).then_some(Severity::Warn)
-            }
-        };
+        let limits = self.settings.connections();
         let connections = e.worker_connections.max(1) as f64;
         if let Some((pid, share)) = worst(&|d| Some(d.sockets as f64 * 100.0 / connections))
-            && let Some(severity) = severity(share)
+            && let Some((severity, _)) = limits.exceeded(share)
         {
             let message =
                 format!("a worker of {name} uses {} of its {} connections", quantity::percent(share), e.worker_connections);
             judgement.findings.push(finding(&CONNECTIONS, severity, message).cite("process", pid.to_string()));
         }
         if let Some((pid, share)) = worst(&|d| Some(d.files as f64 * 100.0 / d.limit.filter(|l| *l > 0)? as f64))
-            && let Some(severity) = severity(share)
+            && let Some((severity, _)) = limits.exceeded(share)
         {
             let message = format!("a worker of {name} uses {} of its open files limit", quantity::percent(share));
             judgement.findings.push(

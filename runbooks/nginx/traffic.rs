@@ -20,7 +20,7 @@ use crate::servers::Server;
 const FAILED: Code = Code {
     id: "nginx.5xx-rate",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "of at least 60 requests in 5 min, 2 % (warn) or 5 % (crit) got a 5xx response, or half of fewer and at least 10 (crit), or nearly all of at least 3 (warn); one level lower after recovery in the last minute",
+    when: "of at least {min_requests} requests in {window_s}, {failed_warn_percent} (warn) or {failed_crit_percent} (crit) got a 5xx response, or half of fewer and at least {few_failed_crit} (crit), or nearly all of at least 3 (warn); one level lower after recovery in the last minute",
     hint: "read the log of the upstream; if all upstreams fail, check their shared services: the database, the cache",
     depends_on: &[
         &running("the upstream's"),
@@ -133,13 +133,7 @@ impl Traffic {
         let s = &self.settings;
         let share = percent(r);
         let severity = if r.all >= s.min_requests {
-            if share >= s.failed_crit_percent {
-                Severity::Crit
-            } else if share >= s.failed_warn_percent {
-                Severity::Warn
-            } else {
-                return None;
-            }
+            s.failed().exceeded(share)?.0
         } else if r.failures() >= s.few_failed_crit && share >= 50.0 {
             Severity::Crit
         } else if r.failures() >= MIN_FAILURES && share >= 90.0 {

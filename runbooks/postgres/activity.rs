@@ -18,7 +18,7 @@ use crate::servers::Server;
 const BLOCKED: Code = Code {
     id: "postgres.blocked",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a query waits for a lock for 60 s (warn) or 120 s (crit); or 5 (warn) or 10 (crit) sessions wait for one transaction for 10 s",
+    when: "a query waits for a lock for {blocked_warn_s} (warn) or {blocked_crit_s} (crit); or {pile_up_warn} (warn) or {pile_up_crit} (crit) sessions wait for one transaction for {pile_up_s}",
     hint: "check the root of the tree: sessions queued behind a blocked ALTER TABLE wait for the transaction that blocks the ALTER TABLE",
     impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
     ..Code::BASE
@@ -26,7 +26,7 @@ const BLOCKED: Code = Code {
 const LONG_QUERY: Code = Code {
     id: "postgres.long-query",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a query has been running for 5 min (warn) or 1 h (crit); VACUUM, pg_dump and replication are excluded",
+    when: "a query has been running for {query_warn_s} (warn) or {query_crit_s} (crit); VACUUM, pg_dump and replication are excluded",
     hint: "check its plan with EXPLAIN; cancel it if its result is not needed",
     ..Code::BASE
 };
@@ -334,14 +334,9 @@ impl Activity {
     /// The severity of a queue behind one transaction; `None` below the limits.
     fn queue_severity(&self, waiters: usize, longest_s: f64) -> Option<Severity> {
         let s = &self.settings;
-        let piled = longest_s >= s.pile_up_s;
-        if longest_s >= s.blocked_crit_s || (piled && waiters >= s.pile_up_crit) {
-            Some(Severity::Crit)
-        } else if longest_s >= s.blocked_warn_s || (piled && waiters >= s.pile_up_warn) {
-            Some(Severity::Warn)
-        } else {
-            None
-        }
+        let piled = s.pile_up().exceeded(waiters as f64).filter(|_| longest_s >= s.pile_up_s);
+        let waited = s.blocked().exceeded(longest_s);
+        piled.into_iter().chain(waited).map(|(severity, _)| severity).max()
     }
 
     fn idle<'a>(&'a self, e: &'a Evidence, tree: &'a Tree) -> impl Iterator<Item = Idle<'a>> {
@@ -353,12 +348,8 @@ impl Activity {
             if waiters > 0 && self.queue_severity(waiters, longest_wait_s).is_some() {
                 return idle(Severity::Crit, None);
             }
-            let s = &self.settings;
-            match backend.state_s {
-                age if age >= s.idle_crit_s => idle(Severity::Crit, Some(s.idle_crit_s)),
-                age if age >= s.idle_warn_s => idle(Severity::Warn, Some(s.idle_warn_s)),
-                _ => None,
-            }
+            let (severity, limit) = self.settings.idle().exceeded(backend.state_s)?;
+            idle(severity, Some(limit))
         })
     }
 
@@ -394,12 +385,7 @@ impl Activity {
     fn long(&self, judged: &Judged<'_>, e: &Evidence, b: &Backend) -> Option<Finding> {
         let running =
             b.query_s.filter(|_| b.state.as_deref() == Some("active") && b.blocked_by.as_ref().is_none_or(Vec::is_empty))?;
-        let s = &self.settings;
-        let (severity, limit) = match running {
-            r if r >= s.query_crit_s => (Severity::Crit, s.query_crit_s),
-            r if r >= s.query_warn_s => (Severity::Warn, s.query_warn_s),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.query().exceeded(running)?;
         let start = b.query.trim_start().to_ascii_uppercase();
         let maintenance = ["VACUUM", "ANALYZE", "CREATE INDEX", "REINDEX", "CLUSTER"].iter().any(|w| start.starts_with(w));
         if maintenance || is_dump(b) {

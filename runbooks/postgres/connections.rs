@@ -18,7 +18,7 @@ use crate::servers::{READ_TIMEOUT, Server};
 const CONNECTIONS: Code = Code {
     id: "postgres.connections",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "80 % (warn) or 95 % (crit, also if 2 or fewer are left) of the connections available to applications are in use: max_connections without the reserved ones; or a role or database has reached its CONNECTION LIMIT (warn)",
+    when: "{connections_warn_percent} (warn) or {connections_crit_percent} (crit, also if {connections_crit_free} or fewer are left) of the connections available to applications are in use: max_connections without the reserved ones; or a role or database has reached its CONNECTION LIMIT (warn)",
     hint: "find out why they are held: idle in a transaction, a pool per process, no pool at all; raising max_connections only postpones the problem",
     impacts: &[
         Impact::likely(Role::Exhausted, KeyKind::Server, "database accepts no more connections"),
@@ -245,15 +245,10 @@ impl Connections {
         let used = e.used.as_ref()?;
         let usable = used.max.saturating_sub(used.reserved).max(1);
         let share = used.used as f64 * 100.0 / usable as f64;
+        let exceeded = self.settings.connections().exceeded(share)?;
         // with few connections the share is misleading: the next worker that starts takes the last ones
-        let last = share >= self.settings.connections_warn_percent
-            && usable.saturating_sub(used.used) <= self.settings.connections_crit_free;
-        match share {
-            _ if last => Some((Severity::Crit, self.settings.connections_crit_percent)),
-            s if s >= self.settings.connections_crit_percent => Some((Severity::Crit, self.settings.connections_crit_percent)),
-            s if s >= self.settings.connections_warn_percent => Some((Severity::Warn, self.settings.connections_warn_percent)),
-            _ => None,
-        }
+        let last = usable.saturating_sub(used.used) <= self.settings.connections_crit_free;
+        Some(if last { (Severity::Crit, self.settings.connections_crit_percent) } else { exceeded })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::servers::{READ_TIMEOUT, Server, filesystem_at, full_filesystems};
 const DISK: Code = Code {
     id: "postgres.disk",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the filesystem of its data, its WAL or a tablespace is 90 % full (warn), or has no space for another two WAL segments (crit): if the WAL cannot be written, the server panics and fails to restart",
+    when: "the filesystem of its data, its WAL or a tablespace is {disk_warn_percent} full (warn), or has no space for another two WAL segments (crit): if the WAL cannot be written, the server panics and fails to restart",
     hint: "free space before anything else; never delete anything in pg_wal, and do not restart the server while the disk is full",
     ..Code::BASE
 };

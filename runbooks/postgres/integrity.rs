@@ -23,7 +23,7 @@ const CHECKSUM: Code = Code {
 const SEQUENCE: Code = Code {
     id: "postgres.sequence",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a sequence is at 85 % (warn) or 95 % (crit) of its maximum or of its column type's maximum: inserts fail once it is reached",
+    when: "a sequence is at {sequence_warn_percent} (warn) or {sequence_crit_percent} (crit) of its maximum or of its column type's maximum: inserts fail once it is reached",
     hint: "change the column to bigint before that; this rewrites the table",
     ..Code::BASE
 };
@@ -44,7 +44,7 @@ const COLLATION: Code = Code {
 const DEADLOCKS: Code = Code {
     id: "postgres.deadlocks",
     severities: &[Severity::Warn],
-    when: "over 5 deadlocks a minute since the last run",
+    when: "over {deadlocks_per_minute} deadlocks a minute since the last run",
     hint: "acquire locks in the same order everywhere; the server log contains the statements",
     ..Code::BASE
 };
@@ -193,11 +193,7 @@ impl Integrity {
 
     fn sequence(&self, judged: &Judged<'_>, e: &Evidence, s: &Sequence) -> Option<Finding> {
         let share = s.last as f64 * 100.0 / s.max.max(1) as f64;
-        let (severity, limit) = match share {
-            p if p >= self.settings.sequence_crit_percent => (Severity::Crit, self.settings.sequence_crit_percent),
-            p if p >= self.settings.sequence_warn_percent => (Severity::Warn, self.settings.sequence_warn_percent),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.sequence().exceeded(share)?;
         let message = format!(
             "the sequence {} of {} in {} is at {} of its maximum, limit {}",
             s.name,

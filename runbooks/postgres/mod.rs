@@ -18,101 +18,77 @@ mod wal;
 use opsctl_core::model::{Code, Impact, KeyKind, Link, Role, Runbook, Severity};
 use opsctl_core::probe::servers::{children_of, file_tail, open_files};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::servers::{READ_TIMEOUT, Server};
+use crate::settings::settings;
 
-/// `[runbooks.postgres]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Share in percent of the connections available to applications that is warn (netdata, pgx-mixin: 80).
-    pub connections_warn_percent: f64,
-    /// The same for crit (check_postgres: 95).
-    pub connections_crit_percent: f64,
-    /// Free connections that are crit at any share above the warn limit (judgement).
-    pub connections_crit_free: u64,
-    /// Seconds idle in a transaction that are warn (pganalyze, RDS: 1800).
-    pub idle_warn_s: f64,
-    /// The same for crit (pganalyze: 3600).
-    pub idle_crit_s: f64,
-    /// Seconds a query waits for a lock that are warn (check_postgres: 60).
-    pub blocked_warn_s: f64,
-    /// The same for crit (check_postgres: 120).
-    pub blocked_crit_s: f64,
-    /// Seconds after which many waiters behind one transaction count as a pile-up (judgement).
-    pub pile_up_s: f64,
-    /// Waiters of a pile-up that are warn (judgement).
-    pub pile_up_warn: usize,
-    /// The same for crit (judgement).
-    pub pile_up_crit: usize,
-    /// Seconds a query runs that are warn (judgement).
-    pub query_warn_s: f64,
-    /// The same for crit (judgement).
-    pub query_crit_s: f64,
-    /// Applications, by `application_name`, with sessions that may be terminated and queries that may be
-    /// cancelled; empty means all except
-    /// backups and superusers.
-    pub terminate_apps: Vec<String>,
-    /// Bytes of WAL retained by an inactive slot that are warn (judgement: 1 GiB).
-    pub slot_warn_bytes: u64,
-    /// Age of the oldest transaction ID that is warn (netdata: 500 million).
-    pub wraparound_warn: u64,
-    /// The same for crit (check_postgres: 1.4 billion).
-    pub wraparound_crit: u64,
-    /// Replay lag of a standby in seconds that is warn (judgement).
-    pub replay_warn_s: f64,
-    /// The same for crit (pgx-mixin: 3600).
-    pub replay_crit_s: f64,
-    /// Names of the servers that must be primaries.
-    pub primaries: Vec<String>,
-    /// Share of a sequence in percent that is warn (check_postgres: 85).
-    pub sequence_warn_percent: f64,
-    /// The same for crit (check_postgres: 95).
-    pub sequence_crit_percent: f64,
-    /// Deadlocks a minute that are warn (awesome-prometheus-alerts: 5).
-    pub deadlocks_per_minute: f64,
-    /// Share of the filesystem of its data in percent that is warn (judgement: 90).
-    pub disk_warn_percent: f64,
-    /// Seconds a client of PgBouncer waits that are warn (judgement).
-    pub pool_wait_warn_s: f64,
-    /// The same for crit (judgement).
-    pub pool_wait_crit_s: f64,
-    /// Share of max_client_conn in percent that is warn (judgement).
-    pub pool_clients_warn_percent: f64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connections_warn_percent: 80.0,
-            connections_crit_percent: 95.0,
-            connections_crit_free: 2,
-            idle_warn_s: 1800.0,
-            idle_crit_s: 3600.0,
-            blocked_warn_s: 60.0,
-            blocked_crit_s: 120.0,
-            pile_up_s: 10.0,
-            pile_up_warn: 5,
-            pile_up_crit: 10,
-            query_warn_s: 300.0,
-            query_crit_s: 3600.0,
-            terminate_apps: Vec::new(),
-            slot_warn_bytes: 1 << 30,
-            wraparound_warn: 500_000_000,
-            wraparound_crit: 1_400_000_000,
-            replay_warn_s: 300.0,
-            replay_crit_s: 3600.0,
-            primaries: Vec::new(),
-            sequence_warn_percent: 85.0,
-            sequence_crit_percent: 95.0,
-            deadlocks_per_minute: 5.0,
-            disk_warn_percent: 90.0,
-            pool_wait_warn_s: 1.0,
-            pool_wait_crit_s: 10.0,
-            pool_clients_warn_percent: 90.0,
-        }
+settings! {
+    /// `[runbooks.postgres]`.
+    pub struct Settings {
+        /// Share in percent of the connections available to applications that is warn (netdata, pgx-mixin: 80).
+        connections_warn_percent: f64 = 80.0,
+        /// The same for crit (check_postgres: 95).
+        connections_crit_percent: f64 = 95.0,
+        /// Free connections that are crit at any share above the warn limit (judgement).
+        connections_crit_free: u64 = 2,
+        /// Seconds idle in a transaction that are warn (pganalyze, RDS: 1800).
+        idle_warn_s: f64 = 1800.0,
+        /// The same for crit (pganalyze: 3600).
+        idle_crit_s: f64 = 3600.0,
+        /// Seconds a query waits for a lock that are warn (check_postgres: 60).
+        blocked_warn_s: f64 = 60.0,
+        /// The same for crit (check_postgres: 120).
+        blocked_crit_s: f64 = 120.0,
+        /// Seconds after which many waiters behind one transaction count as a pile-up (judgement).
+        pile_up_s: f64 = 10.0,
+        /// Waiters of a pile-up that are warn (judgement).
+        pile_up_warn: usize = 5,
+        /// The same for crit (judgement).
+        pile_up_crit: usize = 10,
+        /// Seconds a query runs that are warn (judgement).
+        query_warn_s: f64 = 300.0,
+        /// The same for crit (judgement).
+        query_crit_s: f64 = 3600.0,
+        /// Applications, by `application_name`, with sessions that may be terminated and queries that may be
+        /// cancelled; empty means all except
+        /// backups and superusers.
+        terminate_apps: Vec<String> = Vec::new(),
+        /// Bytes of WAL retained by an inactive slot that are warn (judgement: 1 GiB).
+        slot_warn_bytes: u64 = 1 << 30,
+        /// Age of the oldest transaction ID that is warn (netdata: 500 million).
+        wraparound_warn: u64 = 500_000_000,
+        /// The same for crit (check_postgres: 1.4 billion).
+        wraparound_crit: u64 = 1_400_000_000,
+        /// Replay lag of a standby in seconds that is warn (judgement).
+        replay_warn_s: f64 = 300.0,
+        /// The same for crit (pgx-mixin: 3600).
+        replay_crit_s: f64 = 3600.0,
+        /// Names of the servers that must be primaries.
+        primaries: Vec<String> = Vec::new(),
+        /// Share of a sequence in percent that is warn (check_postgres: 85).
+        sequence_warn_percent: f64 = 85.0,
+        /// The same for crit (check_postgres: 95).
+        sequence_crit_percent: f64 = 95.0,
+        /// Deadlocks a minute that are warn (awesome-prometheus-alerts: 5).
+        deadlocks_per_minute: f64 = 5.0,
+        /// Share of the filesystem of its data in percent that is warn (judgement: 90).
+        disk_warn_percent: f64 = 90.0,
+        /// Seconds a client of PgBouncer waits that are warn (judgement).
+        pool_wait_warn_s: f64 = 1.0,
+        /// The same for crit (judgement).
+        pool_wait_crit_s: f64 = 10.0,
+        /// Share of max_client_conn in percent that is warn (judgement).
+        pool_clients_warn_percent: f64 = 90.0,
+    }
+    limits {
+        connections: Percent at_least(connections_warn_percent, connections_crit_percent),
+        idle: Seconds at_least(idle_warn_s, idle_crit_s),
+        blocked: Seconds at_least(blocked_warn_s, blocked_crit_s),
+        pile_up: Count at_least(pile_up_warn, pile_up_crit),
+        query: Seconds at_least(query_warn_s, query_crit_s),
+        replay: Seconds more_than(replay_warn_s, replay_crit_s),
+        sequence: Percent at_least(sequence_warn_percent, sequence_crit_percent),
+        pool_wait: Seconds at_least(pool_wait_warn_s, pool_wait_crit_s),
     }
 }
 
@@ -120,7 +96,7 @@ impl Default for Settings {
 const IDLE_IN_TX: Code = Code {
     id: "postgres.idle-in-tx",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a session is idle in a transaction for 30 min (warn) or 1 h (crit), or blocks others for too long (crit); half of the connections are idle in transactions while no connection is free (crit)",
+    when: "a session is idle in a transaction for {idle_warn_s} (warn) or {idle_crit_s} (crit), or blocks others for too long (crit); half of the connections are idle in transactions while no connection is free (crit)",
     hint: "find the code that leaves the transaction open; `query` is the last statement, not the cause",
     impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
     ..Code::BASE
@@ -189,5 +165,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

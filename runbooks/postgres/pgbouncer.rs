@@ -17,7 +17,7 @@ use crate::servers::{Server, Silence};
 const PGBOUNCER: Code = Code {
     id: "postgres.pgbouncer",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "clients of a pool wait for a connection for 1 s (warn) or 10 s (crit); 90 % of max_client_conn are in use (warn); PgBouncer is not running or does not answer (crit)",
+    when: "clients of a pool wait for a connection for {pool_wait_warn_s} (warn) or {pool_wait_crit_s} (crit); {pool_clients_warn_percent} of max_client_conn are in use (warn); PgBouncer is not running or does not answer (crit)",
     hint: "check the pool's server connections: they are idle in transactions, or the pool is too small for its load",
     impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "connection pooler has no free connections")],
     ..Code::BASE
@@ -146,12 +146,7 @@ impl Pgbouncer {
         if p.cl_waiting == 0 {
             return None;
         }
-        let s = &self.settings;
-        let (severity, limit) = match p.maxwait_s {
-            w if w >= s.pool_wait_crit_s => (Severity::Crit, s.pool_wait_crit_s),
-            w if w >= s.pool_wait_warn_s => (Severity::Warn, s.pool_wait_warn_s),
-            _ => return None,
-        };
+        let (severity, limit) = self.settings.pool_wait().exceeded(p.maxwait_s)?;
         let message = format!(
             "{} clients wait for a connection to {} as {} in {}, the longest for {}, limit {}",
             p.cl_waiting,

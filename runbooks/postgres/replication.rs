@@ -15,7 +15,7 @@ use crate::servers::Server;
 const REPLICATION: Code = Code {
     id: "postgres.replication",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a standby receives nothing from its primary (crit) or has a replay lag of 5 min (warn) or 1 h (crit); a replica of this primary is not streaming (warn)",
+    when: "a standby receives nothing from its primary (crit) or has a replay lag of {replay_warn_s} (warn) or {replay_crit_s} (crit); a replica of this primary is not streaming (warn)",
     hint: "check the network between them, the replica's log, and long queries on the standby that delay replay",
     ..Code::BASE
 };
@@ -123,9 +123,9 @@ impl Check for Replication {
                     format!("{name} is a standby and receives nothing from its primary"),
                 ));
             }
-            let limits = [(Severity::Crit, self.settings.replay_crit_s), (Severity::Warn, self.settings.replay_warn_s)];
-            let late = s.replay_s.and_then(|lag| Some((lag, limits.into_iter().find(|(_, limit)| lag > *limit)?)));
-            if let Some((lag, (severity, limit))) = late {
+            if let Some(lag) = s.replay_s
+                && let Some((severity, limit)) = self.settings.replay().exceeded(lag)
+            {
                 findings.push(finding(
                     &REPLICATION,
                     severity,

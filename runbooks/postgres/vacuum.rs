@@ -16,7 +16,7 @@ use crate::servers::Server;
 const WRAPAROUND: Code = Code {
     id: "postgres.wraparound",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the oldest transaction ID of a database has an age of 500 million, and over twice autovacuum_freeze_max_age (warn), or 1.4 billion (crit); at two billion the server stops accepting writes",
+    when: "the oldest transaction ID of a database has an age of {wraparound_warn}, and over twice autovacuum_freeze_max_age (warn), or {wraparound_crit} (crit); at two billion the server stops accepting writes",
     hint: "terminate the holders of old rows (see the evidence), then VACUUM (FREEZE) the oldest tables; do not cancel a running autovacuum",
     ..Code::BASE
 };

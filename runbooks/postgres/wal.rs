@@ -17,7 +17,7 @@ use crate::servers::Server;
 const SLOTS: Code = Code {
     id: "postgres.slots",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "an inactive replication slot retains 1 GiB of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info)",
+    when: "an inactive replication slot retains {slot_warn_bytes} of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info)",
     hint: "restart its consumer, or drop the slot: until then no WAL is removed",
     ..Code::BASE
 };

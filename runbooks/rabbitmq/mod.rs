@@ -12,22 +12,16 @@ use std::sync::Arc;
 use opsctl_core::model::{KeyKind, Link, Runbook, Target};
 use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.rabbitmq]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Ready or unacknowledged messages in a queue that are warn (awesome-prometheus-alerts: 1000).
-    pub queue_warn: u64,
-    /// Share of file descriptors or sockets in percent that is warn (awesome-prometheus-alerts: 90).
-    pub descriptors_warn_percent: f64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { queue_warn: 1000, descriptors_warn_percent: 90.0 }
+settings! {
+    /// `[runbooks.rabbitmq]`.
+    pub struct Settings {
+        /// Ready or unacknowledged messages in a queue that are warn (awesome-prometheus-alerts: 1000).
+        queue_warn: u64 = 1000,
+        /// Share of file descriptors or sockets in percent that is warn (awesome-prometheus-alerts: 90).
+        descriptors_warn_percent: f64 = 90.0,
     }
 }
 
@@ -58,5 +52,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

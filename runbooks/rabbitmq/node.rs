@@ -39,7 +39,7 @@ const PARTITION: Code = Code {
 const FDS: Code = Code {
     id: "rabbitmq.fds",
     severities: &[Severity::Warn],
-    when: "90 % of its file descriptors or sockets are in use",
+    when: "{descriptors_warn_percent} of its file descriptors or sockets are in use",
     hint: "find the client that opens a connection per message; then raise LimitNOFILE",
     ..Code::BASE
 };

@@ -16,7 +16,7 @@ use crate::servers::Server;
 const QUEUE: Code = Code {
     id: "rabbitmq.queue",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a queue is down or has lost its majority (crit); 1000 messages are ready or unacknowledged, or messages are ready and the queue has no consumer (warn; info if the name is that of a dead-letter queue)",
+    when: "a queue is down or has lost its majority (crit); {queue_warn} messages are ready or unacknowledged, or messages are ready and the queue has no consumer (warn; info if the name is that of a dead-letter queue)",
     hint: "check its consumers: too few, too slow, or they do not acknowledge",
     ..Code::BASE
 };

@@ -18,7 +18,7 @@ use crate::servers::Server;
 const CLIENTS: Code = Code {
     id: "redis.clients",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "80 % (warn) or 90 % (crit) of its connections are in use, or connections were rejected since the last run (crit)",
+    when: "{clients_warn_percent} (warn) or {clients_crit_percent} (crit) of its connections are in use, or connections were rejected since the last run (crit)",
     hint: "find the clients that hold them: usually a pool per worker process that is never closed; Redis lowers maxclients silently if the limit on open files is low",
     impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "cache accepts no more connections")],
     ..Code::BASE
@@ -105,14 +105,10 @@ impl Clients {
     fn severity(&self, e: &Evidence) -> Option<(Severity, f64)> {
         let max = e.maxclients.filter(|m| *m > 0)?;
         let share = e.info.number("connected_clients")? as f64 * 100.0 / max as f64;
-        let s = &self.settings;
-        if share >= s.clients_crit_percent || rejected_since(e) > 0 {
-            Some((Severity::Crit, s.clients_crit_percent))
-        } else if share >= s.clients_warn_percent {
-            Some((Severity::Warn, s.clients_warn_percent))
-        } else {
-            None
+        if rejected_since(e) > 0 {
+            return Some((Severity::Crit, self.settings.clients_crit_percent));
         }
+        self.settings.clients().exceeded(share)
     }
 }
 

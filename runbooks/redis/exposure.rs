@@ -24,7 +24,7 @@ const EXPOSED: Code = Code {
 const RESTARTED: Code = Code {
     id: "redis.restarted",
     severities: &[Severity::Info, Severity::Warn],
-    when: "the server was started less than 10 min ago while the host was up: info, warn if it has no persistence and held more keys at an earlier run of opsctl within a day",
+    when: "the server was started less than {restarted_s} ago while the host was up: info, warn if it has no persistence and held more keys at an earlier run of opsctl within a day",
     hint: "find the cause of the restart; workers with old kombu versions do not resume consuming afterwards",
     depends_on: &[&running("its")],
     ..Code::BASE

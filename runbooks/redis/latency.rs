@@ -18,7 +18,7 @@ use crate::servers::Server;
 const LATENCY: Code = Code {
     id: "redis.latency",
     severities: &[Severity::Warn],
-    when: "the slowest of 20 PINGs takes over 100 ms, the last fork took over 1 s, or writes waited for the disk since the last run",
+    when: "the slowest of 20 PINGs takes over {latency_warn_ms}, the last fork took over 1 s, or writes waited for the disk since the last run",
     hint: "check the slow log, large keys (`redis-cli --bigkeys`) and the other load on the disk and the processors",
     depends_on: &[&[
         DependsOn::likely(Role::Starved, KeyKind::Host, ""),

@@ -20,7 +20,7 @@ use crate::servers::{READ_TIMEOUT, Server};
 const MEMORY: Code = Code {
     id: "redis.memory",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "90 % of maxmemory are used (warn), 98 %, or writes were rejected because of it since the last run (crit); without maxmemory, 75 % (warn) or 90 % (crit) of the memory of its container or the host",
+    when: "{maxmemory_warn_percent} of maxmemory are used (warn), {maxmemory_crit_percent}, or writes were rejected because of it since the last run (crit); without maxmemory, {unlimited_warn_percent} (warn) or {unlimited_crit_percent} (crit) of the memory of its container or the host",
     hint: "find the keys that grew (`redis-cli --bigkeys`); set an expiry, raise maxmemory within the container's limit, or raise that limit",
     impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Writes, "cache rejects writes")],
     ..Code::BASE
@@ -220,17 +220,15 @@ impl Memory {
             let share = counted as f64 * 100.0 / max as f64;
             let keeps = e.info.is("maxmemory_policy", "noeviction");
             let refused = grown(e.refused(), e.before_refused.as_ref());
-            let (severity, limit) = if refused > 0 || (keeps && share >= s.maxmemory_crit_percent) {
+            let (severity, limit) = if refused > 0 {
                 (Severity::Crit, s.maxmemory_crit_percent)
-            } else if keeps && share >= s.maxmemory_warn_percent {
-                (Severity::Warn, s.maxmemory_warn_percent)
             } else {
                 // a cache is full by design: see redis.evictions
-                return None;
+                s.maxmemory().exceeded(share).filter(|_| keeps)?
             };
             let effect = if refused > 0 {
                 format!(", and it rejected {} writes since the last run", count_of(refused))
-            } else if share >= s.maxmemory_crit_percent {
+            } else if severity == Severity::Crit {
                 ", and it rejects writes once that is reached".to_owned()
             } else {
                 String::new()
@@ -255,11 +253,7 @@ impl Memory {
             _ => return None,
         };
         let share = rss as f64 * 100.0 / have.max(1) as f64;
-        let (severity, limit) = match share {
-            p if p >= s.unlimited_crit_percent => (Severity::Crit, s.unlimited_crit_percent),
-            p if p >= s.unlimited_warn_percent => (Severity::Warn, s.unlimited_warn_percent),
-            _ => return None,
-        };
+        let (severity, limit) = s.unlimited().exceeded(share)?;
         let message = format!(
             "{name} has no maxmemory and uses {} of {limit_of} {}, {}, limit {}",
             bytes(rss),

@@ -12,55 +12,42 @@ mod up;
 use std::collections::HashMap;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.redis]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Remaining loading time in seconds that is crit (judgement).
-    pub loading_crit_s: u64,
-    /// Seconds a snapshot may take before warn (netdata health.d/redis.conf: 600).
-    pub bgsave_warn_s: u64,
-    /// The same for crit (netdata: 1200).
-    pub bgsave_crit_s: u64,
-    /// Share of maxmemory in percent that is warn with the policy noeviction (awesome-prometheus-alerts: 90).
-    pub maxmemory_warn_percent: f64,
-    /// The same for crit (judgement).
-    pub maxmemory_crit_percent: f64,
-    /// Share in percent of the container's limit or of the host's memory that is warn without maxmemory (judgement).
-    pub unlimited_warn_percent: f64,
-    /// The same for crit (judgement).
-    pub unlimited_crit_percent: f64,
-    /// Share of maxclients in percent that is warn (judgement).
-    pub clients_warn_percent: f64,
-    /// The same for crit (judgement).
-    pub clients_crit_percent: f64,
-    /// Seconds without data from its master that are warn for a replica (judgement: 30).
-    pub replica_silent_s: u64,
-    /// Milliseconds of the slowest PING that are warn (judgement).
-    pub latency_warn_ms: f64,
-    /// Uptime in seconds below which a restart is reported (judgement: 600).
-    pub restarted_s: u64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            loading_crit_s: 300,
-            bgsave_warn_s: 600,
-            bgsave_crit_s: 1200,
-            maxmemory_warn_percent: 90.0,
-            maxmemory_crit_percent: 98.0,
-            unlimited_warn_percent: 75.0,
-            unlimited_crit_percent: 90.0,
-            clients_warn_percent: 80.0,
-            clients_crit_percent: 90.0,
-            replica_silent_s: 30,
-            latency_warn_ms: 100.0,
-            restarted_s: 600,
-        }
+settings! {
+    /// `[runbooks.redis]`.
+    pub struct Settings {
+        /// Remaining loading time in seconds that is crit (judgement).
+        loading_crit_s: u64 = 300,
+        /// Seconds a snapshot may take before warn (netdata health.d/redis.conf: 600).
+        bgsave_warn_s: u64 = 600,
+        /// The same for crit (netdata: 1200).
+        bgsave_crit_s: u64 = 1200,
+        /// Share of maxmemory in percent that is warn with the policy noeviction (awesome-prometheus-alerts: 90).
+        maxmemory_warn_percent: f64 = 90.0,
+        /// The same for crit (judgement).
+        maxmemory_crit_percent: f64 = 98.0,
+        /// Share in percent of the container's limit or of the host's memory that is warn without maxmemory (judgement).
+        unlimited_warn_percent: f64 = 75.0,
+        /// The same for crit (judgement).
+        unlimited_crit_percent: f64 = 90.0,
+        /// Share of maxclients in percent that is warn (judgement).
+        clients_warn_percent: f64 = 80.0,
+        /// The same for crit (judgement).
+        clients_crit_percent: f64 = 90.0,
+        /// Seconds without data from its master that are warn for a replica (judgement: 30).
+        replica_silent_s: u64 = 30,
+        /// Milliseconds of the slowest PING that are warn (judgement).
+        latency_warn_ms: f64 = 100.0,
+        /// Uptime in seconds below which a restart is reported (judgement: 600).
+        restarted_s: u64 = 600,
+    }
+    limits {
+        bgsave: Seconds more_than(bgsave_warn_s, bgsave_crit_s),
+        maxmemory: Percent at_least(maxmemory_warn_percent, maxmemory_crit_percent),
+        unlimited: Percent at_least(unlimited_warn_percent, unlimited_crit_percent),
+        clients: Percent at_least(clients_warn_percent, clients_crit_percent),
     }
 }
 
@@ -101,6 +88,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }
 

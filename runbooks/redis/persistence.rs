@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal,
     Risk, Role, Severity, Target,
-    quantity::{bytes, duration},
+    quantity::{bytes, duration, seconds},
 };
 use opsctl_core::probe::filesystem::FsUsage;
 use opsctl_core::probe::servers::file_tail;
@@ -24,7 +24,7 @@ use crate::sysctl;
 const PERSISTENCE: Code = Code {
     id: "redis.persistence",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for 10 min (warn) or 20 min (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); persistence is disabled (info)",
+    when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for {bgsave_warn_s} (warn) or {bgsave_crit_s} (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); persistence is disabled (info)",
     hint: "free space or fix the permissions of its directory first, then save; writes are rejected until a save succeeds. Do not restart the server: it would load the old snapshot",
     impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Writes, "cache rejects writes")],
     depends_on: &[NO_ROOM],
@@ -325,12 +325,8 @@ impl Evidence {
 impl Persistence {
     fn slow(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let running = e.info.number("rdb_current_bgsave_time_sec").filter(|_| e.info.is("rdb_bgsave_in_progress", "1"))?;
-        let (severity, limit) = match running {
-            s if s > self.settings.bgsave_crit_s => (Severity::Crit, self.settings.bgsave_crit_s),
-            s if s > self.settings.bgsave_warn_s => (Severity::Warn, self.settings.bgsave_warn_s),
-            _ => return None,
-        };
-        let seconds = |s: u64| duration(SignedDuration::from_secs(i64::try_from(s).unwrap_or(i64::MAX)));
+        let running = running as f64;
+        let (severity, limit) = self.settings.bgsave().exceeded(running)?;
         let message =
             format!("{} has been saving a snapshot for {}, limit {}", judged.target.name, seconds(running), seconds(limit));
         Some(e.server.finding(&PERSISTENCE, severity, judged.target, message))

@@ -16,7 +16,7 @@ use crate::servers::Server;
 const REPLICATION: Code = Code {
     id: "redis.replication",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a replica has lost the link to its master, or a master has fewer replicas than min-replicas-to-write (crit); a replica has received nothing from its master for 30 s (warn)",
+    when: "a replica has lost the link to its master, or a master has fewer replicas than min-replicas-to-write (crit); a replica has received nothing from its master for {replica_silent_s} (warn)",
     hint: "check the master, the network between them and the replica's log",
     ..Code::BASE
 };

@@ -17,7 +17,7 @@ use crate::servers::{Server, Silence};
 pub(super) const UP: Code = Code {
     id: "redis.up",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the server is not running, refuses connections, times out, speaks another protocol, or is blocked by a script (crit); it is loading its dataset (warn, crit if over 5 min are left)",
+    when: "the server is not running, refuses connections, times out, speaks another protocol, or is blocked by a script (crit); it is loading its dataset (warn, crit if over {loading_crit_s} are left)",
     hint: "check its log and the load of the host; do not restart it while it saves or loads",
     impacts: &[
         Impact::confirmed(Role::Down, KeyKind::Server, "cache is down"),

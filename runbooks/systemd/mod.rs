@@ -15,85 +15,79 @@ mod timer;
 mod unit;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.systemd]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Units with failures that are crit; `*` matches any text (judgement: the essential services of a host of this kind).
-    pub critical_units: Vec<String>,
-    /// Units with failures that are info (judgement: they fail on healthy hosts).
-    pub noise_units: Vec<String>,
-    /// Restarts by systemd within one minute that are warn (judgement: 2; a service with RestartSec=3 has no time for more).
-    pub restarts_1min: usize,
-    /// Restarts by systemd within 5 min above which it is warn (mixin: 2).
-    pub restarts_5min: usize,
-    /// The same within an hour (awesome-prometheus-alerts: 5).
-    pub restarts_hour: usize,
-    /// Tasks of a service in percent of its limit that are warn (awesome: 90).
-    pub tasks_warn_percent: f64,
-    /// Time limit of the boot in minutes (judgement: 10).
-    pub starting_min: i64,
-    /// Time limit of a timer's job in hours (awesome: 24).
-    pub job_hours: i64,
+use crate::settings::settings;
+
+settings! {
+    /// `[runbooks.systemd]`.
+    pub struct Settings {
+        /// Units with failures that are crit; `*` matches any text (judgement: the essential services of a host of this kind).
+        critical_units: Vec<String> = list(CRITICAL_UNITS),
+        /// Units with failures that are info (judgement: they fail on healthy hosts).
+        noise_units: Vec<String> = list(NOISE_UNITS),
+        /// Restarts by systemd within one minute that are warn (judgement: 2; a service with RestartSec=3 has no time for more).
+        restarts_1min: usize = 2,
+        /// Restarts by systemd within 5 min above which it is warn (mixin: 2).
+        restarts_5min: usize = 2,
+        /// The same within an hour (awesome-prometheus-alerts: 5).
+        restarts_hour: usize = 5,
+        /// Tasks of a service in percent of its limit that are warn (awesome: 90).
+        tasks_warn_percent: f64 = 90.0,
+        /// Time limit of the boot in minutes (judgement: 10).
+        starting_min: i64 = 10,
+        /// Time limit of a timer's job in hours (awesome: 24).
+        job_hours: i64 = 24,
+    }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-        Self {
-            critical_units: list(&[
-                "docker.service",
-                "docker.socket",
-                "containerd.service",
-                "podman.service",
-                "ssh.service",
-                "sshd.service",
-                "networking.service",
-                "systemd-networkd.service",
-                "NetworkManager.service",
-                "iptables.service",
-                "ip6tables.service",
-                "netfilter-persistent.service",
-                "nftables.service",
-                "ufw.service",
-                "firewalld.service",
-                "postgresql*.service",
-                "redis*.service",
-                "valkey*.service",
-                "rabbitmq-server.service",
-                "nginx.service",
-                "chrony.service",
-                "chronyd.service",
-                "systemd-timesyncd.service",
-                "certbot.service",
-                "*backup*.service",
-                "logrotate.service",
-            ]),
-            noise_units: list(&[
-                "run-*.scope",
-                "run-*.service",
-                "session-*.scope",
-                "user@*.service",
-                "user-runtime-dir@*.service",
-                "app-*.scope",
-                "*-wait-online.service",
-                "fwupd*.service",
-                "snap.*",
-                "apport*.service",
-                "motd-news.service",
-                "packagekit*.service",
-            ]),
-            restarts_1min: 2,
-            restarts_5min: 2,
-            restarts_hour: 5,
-            tasks_warn_percent: 90.0,
-            starting_min: 10,
-            job_hours: 24,
-        }
-    }
+/// Essential services of a host of this kind (judgement).
+const CRITICAL_UNITS: &[&str] = &[
+    "docker.service",
+    "docker.socket",
+    "containerd.service",
+    "podman.service",
+    "ssh.service",
+    "sshd.service",
+    "networking.service",
+    "systemd-networkd.service",
+    "NetworkManager.service",
+    "iptables.service",
+    "ip6tables.service",
+    "netfilter-persistent.service",
+    "nftables.service",
+    "ufw.service",
+    "firewalld.service",
+    "postgresql*.service",
+    "redis*.service",
+    "valkey*.service",
+    "rabbitmq-server.service",
+    "nginx.service",
+    "chrony.service",
+    "chronyd.service",
+    "systemd-timesyncd.service",
+    "certbot.service",
+    "*backup*.service",
+    "logrotate.service",
+];
+
+/// Units that fail on healthy hosts (judgement).
+const NOISE_UNITS: &[&str] = &[
+    "run-*.scope",
+    "run-*.service",
+    "session-*.scope",
+    "user@*.service",
+    "user-runtime-dir@*.service",
+    "app-*.scope",
+    "*-wait-online.service",
+    "fwupd*.service",
+    "snap.*",
+    "apport*.service",
+    "motd-news.service",
+    "packagekit*.service",
+];
+
+fn list(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
 }
 
 /// Causal links between findings; docs/causes.md lists all links.
@@ -119,5 +113,6 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }

@@ -16,7 +16,7 @@ use super::Settings;
 const STATE: Code = Code {
     id: "systemd.state",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "systemd is still starting 10 min after boot (warn); it is in maintenance mode, or does not answer (crit)",
+    when: "systemd is still starting {starting_min} after boot (warn); it is in maintenance mode, or does not answer (crit)",
     hint: "list the pending jobs: `systemctl list-jobs`",
     ..Code::BASE
 };

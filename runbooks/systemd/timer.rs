@@ -17,7 +17,7 @@ use super::{Settings, plans};
 const LATE: Code = Code {
     id: "systemd.timer-late",
     severities: &[Severity::Warn],
-    when: "a timer is enabled and not started, has not fired for twice its period, or its job has run for over 24 h",
+    when: "a timer is enabled and not started, has not fired for twice its period, or its job has run for over {job_hours}",
     hint: "`systemctl list-timers --all` lists the last activations; a job that never finishes keeps its timer from firing",
     ..Code::BASE
 };

@@ -28,7 +28,7 @@ pub(super) const FAILED: Code = Code {
 pub(super) const RESTART_LOOP: Code = Code {
     id: "systemd.restart-loop",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "systemd restarted a service 2 times in a minute, over 2 times in 5 min or 5 times in an hour, or the service is down and waits for a restart (warn; crit after the third time, or for an essential unit)",
+    when: "systemd restarted a service {restarts_1min} times in a minute, over {restarts_5min} times in 5 min or {restarts_hour} times in an hour, or the service is down and waits for a restart (warn; crit after the third time, or for an essential unit)",
     hint: "`systemctl --failed` does not list it: read the journal of its last run; another restart does not help",
     impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit restarts repeatedly")],
     depends_on: &[NO_ROOM],
@@ -67,7 +67,7 @@ pub(super) const NEED_RELOAD: Code = Code {
 pub(super) const TASKS: Code = Code {
     id: "systemd.tasks",
     severities: &[Severity::Warn],
-    when: "a service uses 90 % of its limit of processes and threads (TasksMax=)",
+    when: "a service uses {tasks_warn_percent} of its limit of processes and threads (TasksMax=)",
     hint: "find the thread or process leak, or raise TasksMax=",
     ..Code::BASE
 };

@@ -19,7 +19,7 @@ use crate::servers::READ_TIMEOUT;
 const UNSYNCED: Code = Code {
     id: "time.unsynced",
     severities: &[Severity::Info, Severity::Warn],
-    when: "17 min after boot the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
+    when: "{grace_s} after boot the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
     hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; if the hypervisor sets the clock, waive this",
     depends_on: &[&[DependsOn::likely(Role::NamesBroken, KeyKind::Names, "")]],
     ..Code::BASE
@@ -27,7 +27,7 @@ const UNSYNCED: Code = Code {
 pub(super) const OFFSET: Code = Code {
     id: "time.offset",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the kernel still has to correct over 50 ms (warn); the clock differs from two references that agree by over 2 s (warn) or 5 s (crit)",
+    when: "the kernel still has to correct over {offset_warn_ms} (warn); the clock differs from two references that agree by over {reference_warn_s} (warn) or {reference_crit_s} (crit)",
     hint: "a wrong clock breaks certificates, tokens, logs and databases: step the clock (`chronyc makestep`) and find the cause of the drift",
     impacts: &[Impact::likely(Role::ClockWrong, KeyKind::Host, "the clock is wrong")],
     ..Code::BASE
@@ -35,7 +35,7 @@ pub(super) const OFFSET: Code = Code {
 const JUMPED: Code = Code {
     id: "time.jumped",
     severities: &[Severity::Warn],
-    when: "the clock was set by over 1 s since a run of opsctl in the last 24 h of this boot",
+    when: "the clock was set by over {jump_warn_s} since a run of opsctl in the last 24 h of this boot",
     hint: "timers, logs and leases of that time are affected; find the program that set the clock (journalctl -u chrony -u systemd-timesyncd)",
     ..Code::BASE
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Subject, Target};
 use opsctl_core::probe::{ProbeCx, ProbeError, http};
 use serde::{Deserialize, Serialize};
 
@@ -65,11 +65,7 @@ impl Check for Reference {
             gaps.insert(0, format!("{} references answered, and no two agree within {AGREE_S:.0} s", offsets.len()));
             return Judgement { gaps, ..Judgement::default() };
         };
-        let (severity, limit) = match offset.abs() {
-            o if o > self.settings.reference_crit_s => (Severity::Crit, self.settings.reference_crit_s),
-            o if o > self.settings.reference_warn_s => (Severity::Warn, self.settings.reference_warn_s),
-            _ => return Judgement::default(),
-        };
+        let Some((severity, limit)) = self.settings.reference().exceeded(offset.abs()) else { return Judgement::default() };
         let direction = if offset > 0.0 { "behind" } else { "ahead of" };
         let message = format!("the clock is {:.0} s {direction} its references, limit {limit:.0} s", offset.abs());
         let all = offsets.iter().map(|(url, s)| format!("{url} {s:+.1} s")).collect::<Vec<_>>().join(", ");

@@ -8,33 +8,27 @@ mod validity;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::tls::lineage_of;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// `[runbooks.tls]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Days left that are warn, unless that is more than `warn_share` of the certificate's lifetime (netdata
-    /// health.d/x509check.conf: 14;
-    /// awesome-prometheus-alerts: 20; certbot renews at a third of 90 days).
-    pub warn_days: f64,
-    /// Share of its lifetime in percent that is warn if that is shorter (judgement: 25; certbot renews at 33 or 50).
-    pub warn_share: f64,
-    /// Days left that are crit, unless that is more than `crit_share` of its lifetime (netdata: 7).
-    pub crit_days: f64,
-    /// Share of its lifetime in percent that is crit if that is shorter (judgement: 10).
-    pub crit_share: f64,
-    /// Files of private certificate authorities, in addition to the host's trust store.
-    #[schemars(example = ["/etc/ssl/company-ca.pem"])]
-    pub ca_files: Vec<String>,
-    /// Days without a run of certbot that are warn (judgement: 2; its timer runs twice a day).
-    pub silent_days: i64,
-}
+use crate::settings::settings;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { warn_days: 21.0, warn_share: 25.0, crit_days: 7.0, crit_share: 10.0, ca_files: Vec::new(), silent_days: 2 }
+settings! {
+    /// `[runbooks.tls]`.
+    pub struct Settings {
+        /// Days left that are warn, unless that is more than `warn_share` of the certificate's lifetime (netdata
+        /// health.d/x509check.conf: 14;
+        /// awesome-prometheus-alerts: 20; certbot renews at a third of 90 days).
+        warn_days: f64 = 21.0,
+        /// Share of its lifetime in percent that is warn if that is shorter (judgement: 25; certbot renews at 33 or 50).
+        warn_share: f64 = 25.0,
+        /// Days left that are crit, unless that is more than `crit_share` of its lifetime (netdata: 7).
+        crit_days: f64 = 7.0,
+        /// Share of its lifetime in percent that is crit if that is shorter (judgement: 10).
+        crit_share: f64 = 10.0,
+        /// Files of private certificate authorities, in addition to the host's trust store.
+        #[schemars(example = ["/etc/ssl/company-ca.pem"])]
+        ca_files: Vec<String> = Vec::new(),
+        /// Days without a run of certbot that are warn (judgement: 2; its timer runs twice a day).
+        silent_days: i64 = 2,
     }
 }
 
@@ -78,6 +72,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),
+        ..Runbook::default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::processes::of_host;
 const FAILING: Code = Code {
     id: "tls.renewal-failing",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the last run of certbot could not renew the certificate, or its renewal is not configured (warn; crit if less than a quarter of its lifetime is left)",
+    when: "the last run of certbot could not renew the certificate, or its renewal is not configured (warn; crit if less than {warn_share} % of its lifetime is left)",
     hint: "the reason is the response of the certificate authority; `certbot renew --cert-name NAME --dry-run` retries without counting against its rate limits",
     depends_on: &[&[
         DependsOn::likely(Role::NoRoom, KeyKind::Filesystem, "its"),

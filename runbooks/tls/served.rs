@@ -18,7 +18,7 @@ use crate::servers::Server;
 pub(super) const EXPIRY: Code = Code {
     id: "tls.expiry",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "less than 21 days and a quarter of a certificate's lifetime are left (warn), or less than 7 days and a tenth of it, or it has expired (crit)",
+    when: "less than {warn_days} and {warn_share} % of a certificate's lifetime are left (warn), or less than {crit_days} and {crit_share} % of it, or it has expired (crit)",
     hint: "renew it: certbot renew --cert-name NAME, or request a new one from its issuer",
     impacts: &[Impact::confirmed(Role::CertificateRejected, KeyKind::Certificate, "certificate has expired")],
     depends_on: &[&[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],

@@ -19,7 +19,7 @@ use crate::servers::READ_TIMEOUT;
 const TIMER: Code = Code {
     id: "tls.renewal-timer",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the host has certbot lineages and certbot is not scheduled: no active timer, no effective cron entry, no container (warn; crit if a certificate is due); or certbot has not run for two days (warn)",
+    when: "the host has certbot lineages and certbot is not scheduled: no active timer, no effective cron entry, no container (warn; crit if a certificate is due); or certbot has not run for {silent_days} (warn)",
     hint: "systemctl enable --now certbot.timer",
     ..Code::BASE
 };

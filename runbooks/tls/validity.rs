@@ -2,7 +2,7 @@
 //! certificates are both judged correctly.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Judged, Measure, Severity, Unit, quantity};
+use opsctl_core::model::{Judged, Limits, Measure, Severity, Unit, quantity};
 use opsctl_core::probe::tls::Certificate;
 
 use super::Settings;
@@ -12,25 +12,24 @@ use super::Settings;
 /// 21 days and a quarter; otherwise `None`.
 pub(super) fn too_short(settings: &Settings, c: &Certificate, now: Timestamp) -> Option<Severity> {
     let left = c.not_after.duration_since(now).as_secs_f64();
-    let (warn, crit) = limits(settings, c);
-    if left <= 0.0 || left < crit {
+    if left <= 0.0 {
         return Some(Severity::Crit);
     }
-    (left < warn).then_some(Severity::Warn)
+    limits(settings, c).exceeded(left).map(|(severity, _)| severity)
 }
 
 /// The limits of the remaining validity for warn and crit, in seconds.
-fn limits(settings: &Settings, c: &Certificate) -> (f64, f64) {
+fn limits(settings: &Settings, c: &Certificate) -> Limits {
     let life = c.not_after.duration_since(c.not_before).as_secs_f64();
     let limit = |days: f64, share: f64| (days * 86400.0).min(life * share / 100.0);
-    (limit(settings.warn_days, settings.warn_share), limit(settings.crit_days, settings.crit_share))
+    let (warn, crit) = (limit(settings.warn_days, settings.warn_share), limit(settings.crit_days, settings.crit_share));
+    Limits::less_than(Unit::Seconds, warn, crit)
 }
 
 /// The remaining validity with its limits, as a measure.
 pub(super) fn measure(settings: &Settings, judged: &Judged<'_>, c: &Certificate) -> Measure {
     let left = c.not_after.duration_since(judged.taken_at).as_secs_f64();
-    let (warn, crit) = limits(settings, c);
-    Measure::new(judged.target, "expires_in", Unit::Seconds, left).lower_limits(warn, crit)
+    Measure::new(judged.target, "expires_in", Unit::Seconds, left).within(limits(settings, c))
 }
 
 /// `expires in 3 d`, `expired 5 h ago`.

@@ -36,7 +36,7 @@ impl Catalog {
     /// The catalog of these runbooks.
     #[must_use]
     pub fn of(runbooks: Vec<Runbook>) -> Self {
-        let docs = runbooks.iter().map(|r| Documentation::parse(r.doc)).collect();
+        let docs = runbooks.iter().map(documentation).collect();
         Self { runbooks, docs }
     }
 
@@ -85,6 +85,13 @@ impl Catalog {
         self.runbooks().find(|(r, _)| r.id == id)
     }
 
+    /// The condition for a code with the limits in force.
+    #[must_use]
+    pub fn when(&self, code: &Code) -> String {
+        let of_code = |r: &&Runbook| r.codes().any(|c| c.id == code.id);
+        self.runbooks.iter().find(of_code).map_or_else(|| code.when.to_owned(), |r| r.when(code))
+    }
+
     /// Looks up a name, case-insensitively.
     #[must_use]
     pub fn find(&self, word: &str) -> Option<Entry<'_>> {
@@ -125,6 +132,22 @@ impl Default for Catalog {
     }
 }
 
+/// The documentation of a runbook with the limits in force.
+fn documentation(runbook: &Runbook) -> Documentation {
+    let text = with_rows(runbook.doc, "Verdicts", &code_rows(runbook));
+    Documentation::parse(text.as_deref().unwrap_or(runbook.doc))
+}
+
+/// The documentation with the rows of one table generated from the code; `None` without this table.
+fn with_rows(text: &str, heading: &str, rows: &[Vec<String>]) -> Option<String> {
+    let start = text.find(&format!("\n## {heading}\n"))?;
+    let rule = start + text[start..].find("\n|---")? + 1;
+    let first = rule + text[rule..].find('\n').map_or(0, |i| i + 1);
+    let rest: String = text[first..].split_inclusive('\n').skip_while(|l| l.starts_with('|')).collect();
+    let rows = rows.iter().map(|r| format!("| {} |\n", r.join(" | "))).collect::<Vec<_>>().concat();
+    Some(format!("{}{rows}{rest}", &text[..first]))
+}
+
 /// Faults of runbook documentation: missing or misplaced sections, tables that differ from the code.
 #[must_use]
 pub fn problems(runbook: &Runbook, doc: &Documentation) -> Vec<String> {
@@ -137,7 +160,7 @@ pub fn problems(runbook: &Runbook, doc: &Documentation) -> Vec<String> {
 fn code_rows(runbook: &Runbook) -> Vec<Vec<String>> {
     let severities = |c: &Code| c.severities.iter().map(ToString::to_string).collect::<Vec<_>>().join("/");
     let codes = runbook.checks.iter().flat_map(|c| c.spec().codes);
-    once(codes.map(|c| vec![c.id.to_owned(), severities(c), c.when.to_owned()]))
+    once(codes.map(|c| vec![c.id.to_owned(), severities(c), runbook.when(c)]))
 }
 
 fn fix_rows(runbook: &Runbook) -> Vec<Vec<String>> {
@@ -171,16 +194,6 @@ mod tests {
 
     use super::*;
 
-    /// The documentation with the rows of one table generated from the code.
-    fn with_rows(text: &str, heading: &str, rows: &[Vec<String>]) -> String {
-        let start = text.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
-        let rule = start + text[start..].find("\n|---").unwrap_or_else(|| panic!("no table in {heading}")) + 1;
-        let first = rule + text[rule..].find('\n').map_or(0, |i| i + 1);
-        let rest: String = text[first..].split_inclusive('\n').skip_while(|l| l.starts_with('|')).collect();
-        let rows = rows.iter().map(|r| format!("| {} |\n", r.join(" | "))).collect::<Vec<_>>().concat();
-        format!("{}{rows}{rest}", &text[..first])
-    }
-
     /// `OPSCTL_REGENERATE=1` rewrites the tables of all RUNBOOK.md files: review the diff before committing it.
     #[test]
     fn runbook_documentation_matches_the_code() {
@@ -191,7 +204,7 @@ mod tests {
                 for (heading, rows) in [("Verdicts", code_rows(runbook)), ("Fixes", fix_rows(runbook))] {
                     // documentation of a runbook without fixes has a sentence instead of the table
                     if !rows.is_empty() {
-                        text = with_rows(&text, heading, &rows);
+                        text = with_rows(&text, heading, &rows).unwrap_or_else(|| panic!("no table {heading} in {path}"));
                     }
                 }
                 std::fs::write(&path, text).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -199,7 +212,7 @@ mod tests {
             return;
         }
         let catalog = Catalog::new();
-        let problems: Vec<String> = catalog.runbooks().flat_map(|(r, p)| problems(r, p)).collect();
+        let problems: Vec<String> = catalog.runbooks().flat_map(|(r, _)| problems(r, &Documentation::parse(r.doc))).collect();
         assert!(problems.is_empty(), "{}", problems.join("\n"));
     }
 

@@ -105,7 +105,9 @@ pub fn exec(args: &Args, named: Option<&Path>) -> anyhow::Result<u8> {
             let schema = match (report, runbook) {
                 (true, _) => config::report_schema(),
                 (_, true) => config::runbook_schema(),
-                _ => config::config_schema(),
+                // an invalid file is edited with the help of the schema
+                _ => load(named, &environment)
+                    .map_or_else(|_| config::config_schema(), |loaded| config::config_schema_in_force(&loaded.config.runbooks)),
             };
             writeln!(out, "{schema:#}")?;
         }

@@ -67,7 +67,7 @@ fn documentation(doc: &Documentation) -> String {
 fn explain_code(catalog: &Catalog, code: &Code) -> String {
     let severities: Vec<String> = code.severities.iter().map(ToString::to_string).collect();
     let mut text =
-        format!("# {}\n\nReported ({}) when {}.\n\nTo do: {}.\n", code.id, severities.join(", "), code.when, code.hint);
+        format!("# {}\n\nReported ({}) when {}.\n\nTo do: {}.\n", code.id, severities.join(", "), catalog.when(code), code.hint);
     let mut relations = Vec::new();
     for link in catalog.links() {
         if link.effect == code.id {

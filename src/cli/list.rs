@@ -73,7 +73,7 @@ fn rows(catalog: &Catalog, kind: ListKind) -> Vec<[String; 3]> {
             .into_iter()
             .map(|c| {
                 let severities: Vec<String> = c.severities.iter().map(ToString::to_string).collect();
-                [c.id.to_owned(), severities.join("/"), c.when.to_owned()]
+                [c.id.to_owned(), severities.join("/"), catalog.when(c)]
             })
             .collect(),
         ListKind::Fixes => {

@@ -44,7 +44,7 @@ pub use parse::parse;
 pub use print::{commented_defaults, effective};
 pub use problem::{ConfigError, ValidationError, position};
 pub use raw::Raw;
-pub use schema::{config_schema, report_schema, runbook_schema};
+pub use schema::{config_schema, config_schema_in_force, report_schema, runbook_schema};
 pub use server::{Resolved, Server, fill};
 pub use valid::{Config, KnownNames, Policy, duration, known_code, length, validate};
 

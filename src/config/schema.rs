@@ -11,6 +11,33 @@ pub fn config_schema() -> Value {
     schemars::schema_for!(Raw).to_value()
 }
 
+/// The JSON Schema of the configuration file with the configured limits as defaults.
+#[must_use]
+pub fn config_schema_in_force(settings: &opsctl_runbooks::Settings) -> Value {
+    let mut schema = config_schema();
+    let values = serde_json::to_value(settings).unwrap_or_default();
+    for (runbook, values) in values.as_object().into_iter().flatten() {
+        let Some(of_runbook) = ["runbooks", runbook].iter().try_fold("#".to_owned(), |at, key| definition(&schema, &at, key))
+        else {
+            continue;
+        };
+        for (key, value) in values.as_object().into_iter().flatten() {
+            let path = format!("{}/properties/{key}", of_runbook.trim_start_matches('#'));
+            if let Some(property) = schema.pointer_mut(&path).and_then(Value::as_object_mut) {
+                property.insert("default".to_owned(), value.clone());
+            }
+        }
+    }
+    schema
+}
+
+/// The reference to the type of a property.
+fn definition(schema: &Value, of: &str, key: &str) -> Option<String> {
+    let property = schema.pointer(&format!("{}/properties/{key}", of.trim_start_matches('#')))?;
+    let references = [&property["$ref"], &property["allOf"][0]["$ref"], &property["anyOf"][0]["$ref"]];
+    references.into_iter().find_map(Value::as_str).map(str::to_owned)
+}
+
 /// The JSON Schema of a site runbook.
 #[must_use]
 pub fn runbook_schema() -> Value {

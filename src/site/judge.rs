@@ -7,7 +7,7 @@ use opsctl_core::probe::prometheus::Series;
 use opsctl_core::probe::tls::{Certificate, HandshakeError};
 
 use super::probe::{Evidence, Seen};
-use crate::config::site::{Exit, Limits, SiteCheck, SiteProbe};
+use crate::config::site::{Exit, SiteCheck, SiteProbe};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -53,7 +53,7 @@ pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Jud
         judgement.measures.push(measure(check, judged, *value));
         // a failure has more information than a number
         if wrong.is_none()
-            && let Some((severity, limit)) = beyond(&check.limits, *value)
+            && let Some((severity, limit)) = check.limits.exceeded(*value)
         {
             let message = format!("{}, limit {}", words.replace("{}", &shown(check, *value)), shown(check, limit));
             wrong = Some((severity, message));
@@ -224,7 +224,7 @@ fn value(check: &SiteCheck, server: &str, actual: Option<&str>, equals: Option<&
 
 /// The worst series counts.
 fn metric(check: &SiteCheck, server: &str, series: &[Series]) -> CheckOutcome {
-    let rank = |s: &Series| beyond(&check.limits, s.value).map(|(severity, _)| severity);
+    let rank = |s: &Series| check.limits.exceeded(s.value).map(|(severity, _)| severity);
     // Prometheus returns NaN for 0/0
     let known: Vec<&Series> = series.iter().filter(|s| !s.value.is_nan()).collect();
     let worst = known.iter().enumerate().max_by_key(|(i, s)| (rank(s), std::cmp::Reverse(*i)));
@@ -329,14 +329,6 @@ fn ago(facts: &FileInfo, judged: &Judged<'_>) -> String {
     age.map(|a| format!("{} ago", quantity::duration(a))).unwrap_or_default()
 }
 
-/// Severity of a number, and the exceeded limit.
-fn beyond(limits: &Limits, value: f64) -> Option<(Severity, f64)> {
-    let above = |limit: Option<f64>| limit.filter(|l| value > *l);
-    let below = |limit: Option<f64>| limit.filter(|l| value < *l);
-    let crit = above(limits.crit_above).or_else(|| below(limits.crit_below)).map(|l| (Severity::Crit, l));
-    crit.or_else(|| above(limits.warn_above).or_else(|| below(limits.warn_below)).map(|l| (Severity::Warn, l)))
-}
-
 /// A number for display.
 fn shown(check: &SiteCheck, value: f64) -> String {
     match check.unit {
@@ -353,14 +345,7 @@ fn shown(check: &SiteCheck, value: f64) -> String {
 fn measure(check: &SiteCheck, judged: &Judged<'_>, value: f64) -> Measure {
     let name = check.spec.id.split_once('.').map_or(check.spec.id, |(_, name)| name).replace('-', "_");
     let (unit, scale) = if matches!(check.probe, SiteProbe::Tls { .. }) { (Unit::Seconds, DAY) } else { (check.unit, 1.0) };
-    let mut measure = Measure::new(judged.target, &name, unit, value * scale);
-    let limits = &check.limits;
-    let (warn, crit) = if limits.warn_above.or(limits.crit_above).is_some() {
-        (limits.warn_above, limits.crit_above)
-    } else {
-        measure.falling = limits.any();
-        (limits.warn_below, limits.crit_below)
-    };
-    (measure.warn, measure.crit) = (warn.map(|l| l * scale), crit.map(|l| l * scale));
-    measure
+    let mut limits = check.limits.shown();
+    (limits.warn, limits.crit) = (limits.warn.map(|l| l * scale), limits.crit.map(|l| l * scale));
+    Measure::new(judged.target, &name, unit, value * scale).within(limits)
 }

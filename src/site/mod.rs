@@ -27,7 +27,14 @@ pub fn runbooks(config: &Config) -> Vec<Runbook> {
 
 fn runbook(own: &'static SiteRunbook, ca_files: &[String]) -> Runbook {
     let check = |check: &'static SiteCheck| Box::new(CheckAdapter { check, ca_files: ca_files.to_vec() }) as Box<dyn AnyCheck>;
-    Runbook { id: own.id, about: own.about, checks: own.checks.iter().map(check).collect(), links: own.links, doc: own.doc }
+    Runbook {
+        id: own.id,
+        about: own.about,
+        checks: own.checks.iter().map(check).collect(),
+        links: own.links,
+        doc: own.doc,
+        ..Runbook::default()
+    }
 }
 
 /// A site check as the engine runs it.

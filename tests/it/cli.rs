@@ -187,3 +187,33 @@ fn audit_of_an_unchanged_host_is_ok() {
     let (code, out, err) = run(&["audit", "verify"]);
     assert_eq!(code, 0, "{out}{err}");
 }
+
+#[test]
+fn changed_limit_is_in_every_text_and_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("opsctl.toml");
+    std::fs::write(&file, "[runbooks.disk]\nspace_warn_percent = 61.0\n").unwrap();
+    let config = file.to_str().unwrap();
+    let output = |args: &[&str]| run(&[args, &["--config", config]].concat()).1;
+    let report = |format: &str| output(&["disk", "--replay", RECORDING, "--format", format]);
+
+    let conditions = output(&["list", "codes"]);
+    assert!(conditions.lines().any(|l| l.contains("disk.space") && l.contains("61 %")), "{conditions}");
+    let documentation = output(&["explain", "disk"]);
+    assert!(documentation.contains("| disk.space | warn/crit | a filesystem is 61 % full"), "{documentation}");
+    let explanation = output(&["explain", "disk.space"]);
+    assert!(explanation.contains("61 %") && !explanation.contains("90 %"), "{explanation}");
+
+    let json: serde_json::Value = serde_json::from_str(&report("json")).unwrap();
+    let measures = json["measures"].as_array().unwrap();
+    assert!(measures.iter().any(|m| m["name"] == "used" && m["warn"] == 61.0), "{measures:?}");
+    let perfdata = report("nagios");
+    assert!(perfdata.contains(";61;98;"), "{perfdata}");
+    let plots = report("html");
+    assert!(plots.contains("61 %"), "{plots}");
+
+    let schema: serde_json::Value = serde_json::from_str(&output(&["config", "schema"])).unwrap();
+    let definitions = schema["$defs"].as_object().unwrap();
+    let defaults: Vec<_> = definitions.values().map(|d| &d["properties"]["space_warn_percent"]["default"]).collect();
+    assert!(defaults.iter().any(|d| **d == 61.0), "{defaults:?}");
+}

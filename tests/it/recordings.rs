@@ -1,6 +1,7 @@
 //! Replays of the recordings of the incidents (`tests/incidents/`) have the same result as live: needs no root and no engine.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -68,10 +69,10 @@ fn edges_of_the_incidents_are_those_reviewed() {
         asserted_all += asserted.len();
         asserted_found += asserted.iter().filter(|(root, effect)| reaches(root, effect)).count();
         if !edges.is_empty() {
-            text += &format!("{name}\n");
+            let _ = writeln!(text, "{name}");
         }
         for (cause, effect) in &edges {
-            text += &format!("  {cause} -> {effect}\n");
+            let _ = writeln!(text, "  {cause} -> {effect}");
         }
     }
     text = format!("{all} edges; {asserted_found} of {asserted_all} asserted causes found\n\n{text}");

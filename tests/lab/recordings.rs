@@ -52,8 +52,11 @@ pub(crate) fn replays(name: &str) {
     replay(&Path::new(RECORDINGS).join(format!("{name}.json")), &asserted, &BTreeSet::new());
 }
 
+/// Cause and effect.
+pub(crate) type Edge = (String, String);
+
 /// The direct edges in the replay of a recording, as `cause -> effect`, and the pairs that its live test asserts.
-pub(crate) fn edges(name: &str) -> (Vec<(String, String)>, BTreeSet<(String, String)>) {
+pub(crate) fn edges(name: &str) -> (Vec<Edge>, BTreeSet<Edge>) {
     let path = Path::new(RECORDINGS).join(format!("{name}.asserted.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let asserted: Asserted = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

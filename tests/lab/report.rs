@@ -186,7 +186,7 @@ impl Run {
     }
 
     /// Cause and effect of every finding with a cause.
-    pub(super) fn edges(&self) -> Vec<(String, String)> {
+    pub(super) fn edges(&self) -> Vec<super::recordings::Edge> {
         let cause = |f: &Finding| self.report().findings.iter().find(|c| Some(&c.id) == f.explained_by.as_ref()).map(name);
         self.report().findings.iter().filter_map(|f| Some((cause(f)?, name(f)))).collect()
     }

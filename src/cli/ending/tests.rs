@@ -136,7 +136,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
     let _limit = watchdog::within("the run", made.began, DEADLINE, None);
     let fakes = checks(case).into_iter().map(|check| Box::new(check) as Box<_>).collect();
     let session = Session::new(Setup {
-        runbooks: vec![Runbook { id: "fake", about: "", checks: fakes, links: &[], doc: "" }],
+        runbooks: vec![Runbook { id: "fake", about: "", checks: fakes, ..Runbook::default() }],
         endpoint: None,
         servers: Vec::new(),
         endpoints: Vec::new(),

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use opsctl_core::model::{CheckSpec, Link, Severity, Unit};
+use opsctl_core::model::{CheckSpec, Limits, Link, Severity, Unit};
 use opsctl_core::probe::trusted::{self, TrustError};
 
 pub use causes::RESERVED_NAMES;
@@ -67,7 +67,7 @@ pub struct SiteCheck {
     /// Severity of a failure.
     pub severity: Severity,
     /// Limits of its number.
-    pub limits: Limits,
+    pub limits: Bounds,
     /// Unit of its number.
     pub unit: Unit,
     /// Time limit of the probe.
@@ -78,24 +78,33 @@ pub struct SiteCheck {
     pub fix: Option<SiteFix>,
 }
 
-/// Limits of a number.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    /// A larger one is a warning.
-    pub warn_above: Option<f64>,
-    /// A larger one is critical.
-    pub crit_above: Option<f64>,
-    /// A smaller one is a warning.
-    pub warn_below: Option<f64>,
-    /// A smaller one is critical.
-    pub crit_below: Option<f64>,
+/// Upper and lower limits of a number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Exceeded by larger numbers.
+    pub upper: Limits,
+    /// Exceeded by smaller numbers.
+    pub lower: Limits,
 }
 
-impl Limits {
+impl Bounds {
     /// Whether any limit is set.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.warn_above.or(self.crit_above).or(self.warn_below).or(self.crit_below).is_some()
+        self.upper.is_set() || self.lower.is_set()
+    }
+
+    /// The severity of a number, and the limit it exceeds; the upper limits come first.
+    #[must_use]
+    pub fn exceeded(&self, value: f64) -> Option<(Severity, f64)> {
+        let both = [self.upper.exceeded(value), self.lower.exceeded(value)];
+        both.into_iter().flatten().reduce(|worst, one| if one.0 > worst.0 { one } else { worst })
+    }
+
+    /// The limits for plots, which show one side: the upper ones if set.
+    #[must_use]
+    pub fn shown(&self) -> Limits {
+        if self.upper.is_set() { self.upper } else { self.lower }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::model::{CheckSpec, Code, Confidence, FixSpec, KeyKind, Link, Risk, Severity, Unit};
+use opsctl_core::model::{CheckSpec, Code, Confidence, FixSpec, KeyKind, Limits, Link, Risk, Severity, Unit};
 use toml::Spanned;
 
 use super::causes::{Names, code};
 use super::probe::{self, Exit, SiteProbe};
-use super::{Limits, SiteCheck, SiteFix, SiteRunbook, argv, documentation, raw};
+use super::{Bounds, SiteCheck, SiteFix, SiteRunbook, argv, documentation, raw};
 use crate::config::names::did_you_mean;
 use crate::config::problem::ValidationError;
 
@@ -95,8 +95,10 @@ fn valid_name(name: &str) -> Result<(), String> {
 fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<SiteCheck, Vec<ValidationError>> {
     let mut problems = Vec::new();
     let mut note = |result: Result<(), ValidationError>| problems.extend(result.err());
-    let mut limits =
-        Limits { warn_above: raw.warn_above, crit_above: raw.crit_above, warn_below: raw.warn_below, crit_below: raw.crit_below };
+    let mut limits = Bounds {
+        upper: Limits::more_than(Unit::Count, raw.warn_above, raw.crit_above),
+        lower: Limits::less_than(Unit::Count, raw.warn_below, raw.crit_below),
+    };
     note(ordered(&limits, &raw.name));
     let probe = probe::validate(raw, limits.any()).map_err(|mut problem| {
         // a missing key has no position of its own
@@ -113,7 +115,7 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
     match (probe, severity, timeout, unit, causes, fix) {
         (Ok(probe), Ok(severity), Ok(timeout), Ok(unit), Ok(causes), Ok(fix)) if problems.is_empty() => {
             if matches!(probe, SiteProbe::Tls { .. }) && !limits.any() {
-                (limits.warn_below, limits.crit_below) = (Some(DEFAULT_DAYS.0), Some(DEFAULT_DAYS.1));
+                limits.lower = Limits::less_than(Unit::Count, DEFAULT_DAYS.0, DEFAULT_DAYS.1);
             }
             let (fixes, fix): (Vec<FixSpec>, Option<SiteFix>) = fix.map_or_else(|| (vec![], None), |(s, f)| (vec![s], Some(f)));
             let id = leak(code(runbook, raw.name.get_ref()));
@@ -148,16 +150,16 @@ fn check(runbook: &'static str, raw: &raw::Check, names: &Names<'_>) -> Result<S
 }
 
 /// The warning limit must be reached before the critical one.
-fn ordered(limits: &Limits, name: &Spanned<String>) -> Result<(), ValidationError> {
+fn ordered(limits: &Bounds, name: &Spanned<String>) -> Result<(), ValidationError> {
     let problem = |why: &str| Err(ValidationError::new(name.span(), format!("`{}` in [[check]]: {why}", name.get_ref())));
-    let all = [limits.warn_above, limits.crit_above, limits.warn_below, limits.crit_below];
+    let all = [limits.upper.warn, limits.upper.crit, limits.lower.warn, limits.lower.crit];
     if all.iter().flatten().any(|n| !n.is_finite()) {
         return problem("a limit is no number");
     }
-    if limits.warn_above.zip(limits.crit_above).is_some_and(|(warn, crit)| warn > crit) {
+    if limits.upper.warn.zip(limits.upper.crit).is_some_and(|(warn, crit)| warn > crit) {
         return problem("`warn_above` is larger than `crit_above`");
     }
-    if limits.warn_below.zip(limits.crit_below).is_some_and(|(warn, crit)| warn < crit) {
+    if limits.lower.warn.zip(limits.lower.crit).is_some_and(|(warn, crit)| warn < crit) {
         return problem("`warn_below` is smaller than `crit_below`");
     }
     Ok(())
@@ -194,13 +196,13 @@ fn unit(text: Option<&Spanned<String>>) -> Result<Option<Unit>, ValidationError>
 }
 
 /// All severities of its findings.
-fn severities(failed: Severity, limits: &Limits, probe: &SiteProbe) -> Vec<Severity> {
+fn severities(failed: Severity, limits: &Bounds, probe: &SiteProbe) -> Vec<Severity> {
     let mut all = vec![failed];
     if let SiteProbe::Command { exit: Exit::Nagios, .. } = probe {
         all.extend([Severity::Warn, Severity::Crit]);
     }
-    all.extend(limits.warn_above.or(limits.warn_below).map(|_| Severity::Warn));
-    all.extend(limits.crit_above.or(limits.crit_below).map(|_| Severity::Crit));
+    all.extend(limits.upper.warn.or(limits.lower.warn).map(|_| Severity::Warn));
+    all.extend(limits.upper.crit.or(limits.lower.crit).map(|_| Severity::Crit));
     all.sort();
     all.dedup();
     all
