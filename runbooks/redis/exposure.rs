@@ -10,7 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::info::{Info, session};
+use super::info::{Info, keys_of, session};
 use crate::dependencies::running;
 use crate::servers::Server;
 
@@ -103,9 +103,8 @@ impl Check for Exposure {
             e.published = c.ports.iter().filter(|p| Some(p.container) == port).map(|p| p.host_ip.clone()).collect();
             e.host_network = c.network_mode == "host";
         }
-        if let Ok(all) = session.info().await {
-            let databases = all.iter().filter(|(k, _)| k.strip_prefix("db").is_some_and(|n| n.parse::<u32>().is_ok()));
-            e.keys = databases.filter_map(|(_, v)| v.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok()).sum();
+        if let Ok(keys) = keys_of(&session).await {
+            e.keys = keys;
         }
         e.before = cx.history.oldest(&target.id, "keys", DAY);
         Ok(e)

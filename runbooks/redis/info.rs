@@ -39,6 +39,13 @@ impl Info {
     }
 }
 
+/// Number of keys in all databases: `db0:keys=5,expires=0`.
+pub(super) async fn keys_of(session: &Session) -> Result<u64, ProbeError> {
+    let all = session.info().await.map_err(no_info)?;
+    let databases = all.iter().filter(|(k, _)| k.strip_prefix("db").is_some_and(|n| n.parse::<u32>().is_ok()));
+    Ok(databases.filter_map(|(_, v)| v.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok()).sum())
+}
+
 /// The session; without one the check is skipped.
 pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session>, ProbeError> {
     cx.redis(target).await?.map_err(|why| why.skip("redis.up"))

@@ -6,6 +6,7 @@ mod info;
 mod latency;
 mod memory;
 mod persistence;
+mod persistence_off;
 mod replication;
 mod up;
 
@@ -80,6 +81,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![
             Box::new(up::Up { settings: settings.clone() }),
             Box::new(persistence::Persistence { settings: settings.clone() }),
+            Box::new(persistence_off::PersistenceOff),
             Box::new(memory::Memory { settings: settings.clone() }),
             Box::new(clients::Clients { settings: settings.clone() }),
             Box::new(replication::Replication { settings: settings.clone() }),

@@ -16,15 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::broker_keys::{self, BrokerKeys};
 use crate::dependencies::NO_ROOM;
 use crate::servers::{READ_TIMEOUT, Server, filesystem_at};
 use crate::sysctl;
 
 const PERSISTENCE: Code = Code {
     id: "redis.persistence",
-    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for {bgsave_warn_s} (warn) or {bgsave_crit_s} (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn); persistence is disabled (info)",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the last snapshot or write to the append-only file failed (crit), a snapshot has been running for {bgsave_warn_s} (warn) or {bgsave_crit_s} (crit), the append-only file could not be rewritten or changes are older than twice the longest save window (warn)",
     hint: "free space or fix the permissions of its directory first, then save; writes are rejected until a save succeeds. Do not restart the server: it would load the old snapshot",
     impacts: &[Impact::confirmed(Role::RejectsWrites, KeyKind::Writes, "cache rejects writes")],
     depends_on: &[NO_ROOM],
@@ -89,8 +88,6 @@ pub(super) struct Evidence {
     log: Vec<String>,
     /// `vm.overcommit_memory`.
     overcommit: Option<String>,
-    /// The application's broker keys, if the server is a broker.
-    broker: Option<BrokerKeys>,
 }
 
 impl Check for Persistence {
@@ -120,14 +117,11 @@ impl Check for Persistence {
             let read = |io: &Io| Tree::default().sysctls(io, &[SYSCTL]).remove(SYSCTL);
             e.overcommit = blocking::run("a setting of the kernel", SYSCTL, READ_TIMEOUT, read).await?;
         }
-        if nothing_saved(&e) {
-            e.broker = broker_keys::find(&session).await.ok().filter(|k| !k.is_empty());
-        }
         Ok(e)
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let findings = [e.failed_save(judged), e.failed_append(judged), self.slow(judged, e), old(judged, e), unsaved(judged, e)];
+        let findings = [e.failed_save(judged), e.failed_append(judged), self.slow(judged, e), old(judged, e)];
         let findings: Vec<Finding> = findings.into_iter().flatten().collect();
         let pending = if e.info.is("rdb_bgsave_in_progress", "1") && findings.iter().any(|f| f.severity == Severity::Crit) {
             vec![format!("{} to save a snapshot", judged.target.name)]
@@ -179,10 +173,6 @@ impl Check for Persistence {
 
 fn failed(e: &Evidence) -> bool {
     ["rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status"].iter().any(|k| e.info.is(k, "err"))
-}
-
-fn nothing_saved(e: &Evidence) -> bool {
-    e.info.is("aof_enabled", "0") && e.save.as_deref().is_some_and(str::is_empty)
 }
 
 /// The log lines with the reason of a failed save.
@@ -350,26 +340,6 @@ fn old(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
             duration(SignedDuration::from_secs(2 * window))
         );
         e.server.finding(&PERSISTENCE, Severity::Warn, judged.target, message).fix(BGSAVE.id)
-    })
-}
-
-/// No persistence: normal for a cache, a risk for a broker.
-fn unsaved(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
-    if !nothing_saved(e) {
-        return None;
-    }
-    let name = &judged.target.name;
-    Some(match &e.broker {
-        Some(broker) => {
-            let message = format!("{name} has no persistence and is the broker of {broker}: a restart loses every waiting task");
-            e.server
-                .finding(&PERSISTENCE, Severity::Info, judged.target, message)
-                .hint("enable the append-only file: `CONFIG SET appendonly yes`, and in its configuration file")
-        }
-        None => e
-            .server
-            .finding(&PERSISTENCE, Severity::Info, judged.target, format!("{name} has no persistence: usable only as a cache"))
-            .hint("no action needed if it is only a cache"),
     })
 }
 
