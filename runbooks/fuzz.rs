@@ -4,7 +4,9 @@ use opsctl_core::fuzz::Target;
 use opsctl_core::model::{EvidenceText, Judged, Target as Judgable};
 use serde::Deserialize;
 
-use crate::{Settings, broker_keys, celery, disk, healthcheck, log_lines, monitoring, postgres, rabbitmq, systemd};
+use crate::{
+    Settings, celery, disk, healthcheck, monitoring, postgres, rabbitmq, shared::broker_keys, shared::log_lines, systemd,
+};
 
 /// Every target of this crate.
 #[must_use]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use opsctl_core::probe::{ProbeOptions, host};
+use opsctl_core::probe::ProbeOptions;
+use opsctl_core::probe::kernel::host;
 
 use crate::changes;
 use crate::config::{Config, ConfigEnvironment};

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use opsctl_core::model::quantity;
-use opsctl_core::probe::trusted::{self, Directory, Entry, Purpose, within};
+use opsctl_core::probe::io::trusted;
+use opsctl_core::probe::io::trusted::{Directory, Entry, Purpose, within};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat};
 
 /// Time limit of writing a file; only an unresponsive filesystem exceeds it.

@@ -4,7 +4,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{code::Code, link::Key, link::KeyKind, target::Subject, verdict::Severity};
+use super::{
+    code::Code,
+    link::Key,
+    link::KeyKind,
+    target::{Kind, Subject},
+    verdict::Severity,
+};
 
 /// Confidence of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,8 +70,22 @@ pub struct Finding {
     pub weight: u64,
 }
 
+/// The key of the object itself, which ties all findings about it. A server has several, which its checks add.
+fn natural_key(subject: &Subject) -> Option<Key> {
+    let before_instance = subject.identity.split('@').next().unwrap_or_default();
+    let (kind, value) = match subject.kind {
+        Kind::Container => (KeyKind::Container, before_instance),
+        // `major:minor`; an entry of fstab without a mounted filesystem has none
+        Kind::Mount => (KeyKind::Filesystem, Some(before_instance).filter(|dev| dev.contains(':'))?),
+        Kind::Unit => (KeyKind::Unit, subject.name.as_str()),
+        Kind::Interface => (KeyKind::Interface, subject.name.as_str()),
+        _ => return None,
+    };
+    Some(Key { kind, value: value.to_owned() })
+}
+
 impl Finding {
-    /// A confirmed finding without cited evidence.
+    /// A confirmed finding without cited evidence, tied to its object.
     pub fn new(code: &'static Code, severity: Severity, subject: Subject, message: impl Into<String>) -> Self {
         debug_assert!(code.severities.contains(&severity), "{} is not declared with severity {severity}", code.id);
         Self {
@@ -74,6 +94,7 @@ impl Finding {
             runbook: code.id.split('.').next().unwrap_or_default().to_owned(),
             severity,
             confidence: Confidence::Confirmed,
+            keys: natural_key(&subject).into_iter().collect(),
             subject,
             message: message.into(),
             evidence: Vec::new(),
@@ -83,9 +104,14 @@ impl Finding {
             waived: None,
             owner: None,
             hint: code.hint.to_owned(),
-            keys: Vec::new(),
             weight: 0,
         }
+    }
+
+    /// Whether it needs attention: not info, and not waived.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.severity > Severity::Info && self.waived.is_none()
     }
 
     /// Cites a piece of evidence; an empty value is omitted.
@@ -138,7 +164,10 @@ impl Finding {
     /// Adds a key that ties it to other findings.
     #[must_use]
     pub fn key(mut self, kind: KeyKind, value: impl Into<String>) -> Self {
-        self.keys.push(Key { kind, value: value.into() });
+        let key = Key { kind, value: value.into() };
+        if !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
         self
     }
 

@@ -12,16 +12,10 @@ pub fn with_values(text: &str, settings: &Value) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
-        match after.split_once('}').and_then(|(key, tail)| Some((shown(key, value(settings, key)?), tail))) {
-            Some((value, tail)) => {
-                out.push_str(&value);
-                rest = tail;
-            }
-            None => {
-                out.push('{');
-                rest = after;
-            }
-        }
+        let found = after.split_once('}').and_then(|(key, tail)| Some((shown(key, value(settings, key)?), tail)));
+        let (shown, tail) = found.unwrap_or_else(|| ("{".to_owned(), after));
+        out.push_str(&shown);
+        rest = tail;
     }
     out + rest
 }

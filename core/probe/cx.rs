@@ -4,22 +4,20 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{
-    Redactor,
-    activity::SystemSampler,
-    docker::{Container, Docker, Network},
-    endpoint::{Endpoint, FirstAnswers},
-    filesystem::Filesystems,
-    firewall::Firewall,
-    kmsg::KernelLog,
-    names::Resolvers,
-    needs,
-    servers::Servers,
-    systemd::Systemd,
-    table::{ProcessTable, SharedProcessTable},
-    tls::Tls,
-};
+use super::Redactor;
+use super::docker::{Container, Docker, Network};
+use super::servers::Servers;
+use super::systemd::Systemd;
+use super::tls::Tls;
 use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
+use crate::probe::endpoint::{Endpoint, FirstAnswers};
+use crate::probe::kernel::activity::SystemSampler;
+use crate::probe::kernel::filesystem::Filesystems;
+use crate::probe::kernel::kmsg::KernelLog;
+use crate::probe::names::Resolvers;
+use crate::probe::needs;
+use crate::probe::network::firewall::Firewall;
+use crate::probe::proc::table::{ProcessTable, SharedProcessTable};
 
 /// Shared resources of the probes. One instance per run, so that reads are shared.
 pub struct ProbeCx {
@@ -147,7 +145,7 @@ impl ProbeCx {
 
     /// The packet filter of this host.
     pub async fn firewall(&self) -> Result<Arc<Firewall>, super::ProbeError> {
-        self.rules.get((), || async { super::firewall::read().await.map(Arc::new) }).await
+        self.rules.get((), || async { crate::probe::network::firewall::read().await.map(Arc::new) }).await
     }
 
     /// systemd, or the error for a check that requires it.

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::http::{self, HttpError, HttpResponse};
-use super::identity::may_serve_any;
-use super::netns::{self, ConnectError};
-use super::servers::Stream;
-use super::servers::Trust;
-use super::servers::served_by;
-use super::{Memo, ProbeCx, ProbeError, blocking, lag, names};
+use crate::probe::io::http;
+use crate::probe::io::http::{HttpError, HttpResponse};
+use crate::probe::names;
+use crate::probe::network::netns;
+use crate::probe::network::netns::ConnectError;
+use crate::probe::proc::owner::may_serve_any;
+use crate::probe::servers::Stream;
+use crate::probe::servers::Trust;
+use crate::probe::servers::served_by;
+use crate::probe::{Memo, ProbeCx, ProbeError, blocking, lag};
 
 /// Size limit in bytes of the response body that is searched for expected text.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -176,7 +179,7 @@ pub async fn request(
         // the tls runbook checks the certificate; headers may contain a token, so they require a verified certificate
         let verified = Trust::Verified { authorities: None, name: true };
         let trust = if endpoint.headers.is_empty() { Trust::Encrypted } else { verified };
-        let secured = lag::timeout(answer, super::servers::over_tls(stream, &endpoint.host, &trust)).await;
+        let secured = lag::timeout(answer, crate::probe::servers::over_tls(stream, &endpoint.host, &trust)).await;
         stream = match secured {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return Ok(EndpointResult::Tls(e.to_string())),
@@ -212,7 +215,7 @@ async fn stays_open(mut stream: Stream, took_ms: u64) -> EndpointResult {
     }
 }
 
-pub(super) fn without_query(url: &str) -> String {
+pub(in crate::probe) fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 

@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::{
-    Io, REDACTED, Redactor, boot, celery, changes, cloud_init, docker, endpoint, filesystem, firewall, home, http, image_files,
-    kernel, kmsg, listeners, metrics, names, needs, netns, network, nginx, process, prometheus, proxies, servers, systemd, table,
-    tasks, tls,
-};
+use super::{Io, REDACTED, Redactor, changes, docker, kernel, network, nginx, servers, systemd, tls};
 use crate::fuzz::Target;
 use crate::model::printable;
+use crate::probe::docker::image_files;
+use crate::probe::io::http;
+use crate::probe::kernel::tasks;
+use crate::probe::kernel::{boot, cloud_init, filesystem, kmsg};
+use crate::probe::network::{firewall, listeners, netns};
+use crate::probe::proc::{home, process, table};
+use crate::probe::servers::{celery, metrics, prometheus};
+use crate::probe::{endpoint, names, needs, proxies};
 
 pub(crate) fn targets() -> Vec<&'static Target> {
     let nested = [
@@ -33,7 +37,7 @@ pub(crate) fn targets() -> Vec<&'static Target> {
 
 const TARGETS: &[Target] = &[
     Target::text("kernel-release", |text| drop(boot::version(text))),
-    Target::text("celery-command", |text| drop((celery::command(text), celery::without_credentials(text)))),
+    Target::text("celery-command", |text| drop((crate::probe::product::celery_command(text), celery::without_credentials(text)))),
     Target::text("cloud-init-status", |text| {
         let tree = std::env::temp_dir().join(format!("opsctl-fuzz-{}", std::process::id()));
         let directory = tree.join("run/cloud-init");
@@ -87,7 +91,12 @@ const TARGETS: &[Target] = &[
         drop(serde_json::from_str(text).ok().and_then(|json| prometheus::parse_targets(&json)));
     }),
     Target::text("proc-pid", |text| {
-        let _ = (process::written_fd(text), process::state_of(text), process::status_bytes(text, "VmSwap"));
+        let _ = (
+            process::written_fd(text),
+            process::state_in(text),
+            crate::probe::io::stat::parent_and_start(text),
+            process::status_bytes(text, "VmSwap"),
+        );
         for line in text.lines() {
             drop((process::seen_mount(line), process::unescape(line), process::deleted_library(line)));
         }

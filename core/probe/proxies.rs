@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::ProbeError;
-use super::identity::{Origin, of_origin};
-use super::table::ProcessTable;
+use crate::probe::ProbeError;
+use crate::probe::proc::owner::{Origin, of_origin};
+use crate::probe::proc::table::ProcessTable;
 
 /// A `docker-proxy` process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub async fn docker_proxies() -> Result<Vec<Proxy>, ProbeError> {
 }
 
 /// Parses `-proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80`, separated by NUL.
-pub(super) fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub(in crate::probe) fn ends(arguments: &str) -> Option<(SocketAddr, SocketAddr)> {
     let words: Vec<&str> = arguments.split('\0').collect();
     let value = |flag: &str| words.iter().position(|w| w.trim_start_matches('-') == flag).and_then(|i| words.get(i + 1)).copied();
     if value("proto") != Some("tcp") {

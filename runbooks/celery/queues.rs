@@ -8,19 +8,19 @@ use opsctl_core::model::{
     Refusal, Risk, Role, Severity, Subject, Target, Unit, UnitRef,
     quantity::{count_of, duration},
 };
-use opsctl_core::probe::celery::{Connection, Process, processes};
-use opsctl_core::probe::home::Home;
+use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::servers::SessionError;
+use opsctl_core::probe::servers::celery::{Connection, Process, processes};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::broker::{BrokerAddress, Queue};
 use super::{rabbitmq, redis};
-use crate::broker_keys;
-use crate::dependencies::running;
-use crate::processes::{Names, at_home};
-use crate::servers::Server;
+use crate::shared::broker_keys;
+use crate::shared::dependencies::running;
+use crate::shared::processes::{Names, at_home};
+use crate::shared::servers::Server;
 
 const BACKLOG: Code = Code {
     id: "celery.backlog",

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use opsctl_core::model::Target;
-use opsctl_core::probe::celery::connections;
+use opsctl_core::probe::ProbeCx;
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::servers::celery::connections;
 use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
-use opsctl_core::probe::{ProbeCx, clock};
 
 use super::broker::{BrokerAddress, Consumer, Queue};
-use crate::broker_keys::BrokerKeys;
-use crate::servers::Server;
+use crate::shared::broker_keys::BrokerKeys;
+use crate::shared::servers::Server;
 
 /// Separator of the parts of a queue's key or a binding.
 const SEPARATOR: &str = "\x06\x16";

@@ -8,16 +8,17 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
     quantity::{ago, count, duration},
 };
-use opsctl_core::probe::celery::{Process, processes};
-use opsctl_core::probe::home::Home;
-use opsctl_core::probe::kmsg::OomKill;
-use opsctl_core::probe::{ProbeCx, ProbeError, tasks};
+use opsctl_core::probe::kernel::kmsg::OomKill;
+use opsctl_core::probe::kernel::tasks;
+use opsctl_core::probe::proc::home::Home;
+use opsctl_core::probe::servers::celery::{Process, processes};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::dependencies::running;
-use crate::nginx_context::called;
-use crate::processes::{Names, at_home};
+use crate::shared::dependencies::running;
+use crate::shared::nginx_context::called;
+use crate::shared::processes::{Names, at_home};
 
 const BEAT: Code = Code {
     id: "celery.beat",
@@ -98,7 +99,7 @@ impl Check for Workers {
         if processes.is_empty() && stopped.is_empty() {
             return Err(ProbeError::Skip("no Celery process on this host".to_owned()));
         }
-        let uptime = opsctl_core::probe::clock::since_boot().as_secs();
+        let uptime = opsctl_core::probe::io::clock::since_boot().as_secs();
         let age = |p: &Process| u64::try_from(uptime - i64::try_from(tasks::seconds(p.start_ticks)).unwrap_or(0)).unwrap_or(0);
         let mut e = Evidence {
             containers: Names::of(processes.iter().map(|p| &p.home), &cx.inventory),

@@ -10,7 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const REACHABLE: Code = Code {
     id: "container.engine-reachable",

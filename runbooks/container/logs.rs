@@ -10,15 +10,16 @@ use opsctl_core::model::{
     Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::process::{self, BlockedWriter};
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::proc::process;
+use opsctl_core::probe::proc::process::BlockedWriter;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::dependencies::NO_ROOM;
-use crate::restart_container::{self, RESTART};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::dependencies::NO_ROOM;
+use crate::shared::restart_container::{self, RESTART};
+use crate::shared::servers::READ_TIMEOUT;
 
 const BLOCKED: Code = Code {
     id: "container.log-blocked",

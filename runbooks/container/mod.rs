@@ -15,7 +15,7 @@ mod storage;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.container]`.

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Finding, KeyKind, Severity, quantity};
-use opsctl_core::probe::kmsg::OomKill;
+use opsctl_core::probe::kernel::kmsg::OomKill;
 
 use super::state::{Evidence, OOM_KILLED, RAISE_MEMORY};
 

@@ -7,16 +7,18 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Role, Severity, Target, Unit,
     quantity,
 };
-use opsctl_core::probe::cgroup::{Cgroups, Cpu, Usage};
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::process::{self, MemoryUsage};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::cgroup::{Cgroups, Cpu, Usage};
+use opsctl_core::probe::proc::process;
+use opsctl_core::probe::proc::process::MemoryUsage;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::log_lines::most_repeated;
-use crate::processes::of_host;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::log_lines::most_repeated;
+use crate::shared::processes::of_host;
+use crate::shared::servers::READ_TIMEOUT;
 
 const NEAR_LIMIT: Code = Code {
     id: "container.memory-near-limit",

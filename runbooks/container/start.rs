@@ -5,7 +5,7 @@ use std::time::Duration;
 use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, quantity};
 
 use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP};
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 /// The reason in the engine's error text.
 fn reason(e: &Evidence) -> String {

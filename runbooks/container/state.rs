@@ -7,17 +7,18 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
     Refusal, Risk, Role, Severity, Target, quantity,
 };
-use opsctl_core::probe::cgroup::Cgroups;
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::kmsg::OomKill;
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::cgroup::Cgroups;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::kernel::kmsg::OomKill;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, decode, oom, restart, start};
-use crate::dependencies::{NEEDED_TO_START, NO_ROOM};
-use crate::needed_servers::{needs_of, tied_to_needs};
-use crate::servers::{READ_TIMEOUT, full_filesystems};
+use crate::shared::dependencies::{NEEDED_TO_START, NO_ROOM};
+use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::servers::{READ_TIMEOUT, full_filesystems};
 
 pub(super) const DOWN: Code = Code {
     id: "container.down",

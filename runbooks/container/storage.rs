@@ -11,7 +11,9 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::{Container, Mount};
 use opsctl_core::probe::io::Root;
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock, process};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::proc::process;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 const EPHEMERAL: Code = Code {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target, quantity};
-use opsctl_core::probe::home::Home;
 use opsctl_core::probe::kernel::CpuTime;
-use opsctl_core::probe::tasks::Stuck;
+use opsctl_core::probe::kernel::tasks::Stuck;
+use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::{Names, at_home, of_host};
+use crate::shared::processes::{Names, at_home, of_host};
 
 const LOAD: Code = Code {
     id: "cpu.load",

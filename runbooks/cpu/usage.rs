@@ -6,16 +6,16 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
     Subject, Target, quantity::percent,
 };
-use opsctl_core::probe::activity::Activity;
-use opsctl_core::probe::home::Home;
 use opsctl_core::probe::kernel::CpuTime;
-use opsctl_core::probe::tasks::HomeUse;
+use opsctl_core::probe::kernel::activity::Activity;
+use opsctl_core::probe::kernel::tasks::HomeUse;
+use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::log_lines::most_repeated;
-use crate::processes::{Names, at_home, of_host};
+use crate::shared::log_lines::most_repeated;
+use crate::shared::processes::{Names, at_home, of_host};
 
 const SATURATED: Code = Code {
     id: "cpu.saturated",

@@ -6,7 +6,8 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
     Target, quantity,
 };
-use opsctl_core::probe::filesystem::{self, DeletedFile, Space};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::{DeletedFile, Space};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

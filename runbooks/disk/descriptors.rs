@@ -5,13 +5,14 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Kind, Role, Severity, Subject, Target, quantity,
 };
-use opsctl_core::probe::filesystem::{self, DescriptorUser};
-use opsctl_core::probe::home::Home;
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::DescriptorUser;
+use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::{at_home, of_host};
+use crate::shared::processes::{at_home, of_host};
 
 const FDS: Code = Code {
     id: "disk.fds",

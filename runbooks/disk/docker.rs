@@ -9,8 +9,9 @@ use opsctl_core::model::{
     Subject, Target, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::{ProbeCx, ProbeError, clock};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 const RECLAIMABLE: Code = Code {

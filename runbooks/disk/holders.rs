@@ -6,7 +6,7 @@ use std::path::Path;
 use opsctl_core::model::quantity;
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::filesystem::DirectoryUsage;
+use opsctl_core::probe::kernel::filesystem::DirectoryUsage;
 
 /// Owners of directories: path -> `/tmp in the writable layer of web`.
 pub(super) type Holders = BTreeMap<String, String>;

@@ -6,7 +6,8 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Role, Severity, Target,
     Unit, quantity,
 };
-use opsctl_core::probe::filesystem::{self, Space, Usage};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::{Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

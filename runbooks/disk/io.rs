@@ -8,14 +8,15 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, MountRef, Role, Severity, Subject, Target,
 };
-use opsctl_core::probe::filesystem::{self, DiskCounters};
-use opsctl_core::probe::kmsg::KernelLine;
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::DiskCounters;
+use opsctl_core::probe::kernel::kmsg::KernelLine;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::subject;
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 const SATURATION: Code = Code {
     id: "disk.io-saturation",

@@ -7,12 +7,14 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
     Subject, Target, quantity,
 };
-use opsctl_core::probe::filesystem::{self, FsUsage};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const JOURNAL: Code = Code {
     id: "disk.journal",

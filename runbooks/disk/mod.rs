@@ -16,7 +16,7 @@ mod tmpfs;
 
 use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.disk]`.

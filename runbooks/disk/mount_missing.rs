@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target};
-use opsctl_core::probe::filesystem::{self, FstabEntry};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::FstabEntry;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, MountRef, Role, Severity, Target,
 };
-use opsctl_core::probe::filesystem::{self, FstabEntry};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::FstabEntry;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

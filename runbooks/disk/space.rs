@@ -9,7 +9,8 @@ use opsctl_core::model::{
     Table, Target, Unit, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
-use opsctl_core::probe::filesystem::{self, Space, Usage};
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::filesystem::{Space, Usage};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity};
-use opsctl_core::probe::filesystem::{Tmpfs, tmpfs_of};
+use opsctl_core::probe::kernel::filesystem::{Tmpfs, tmpfs_of};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::inodes::INODES;
 use super::space::SPACE;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "disk.tmpfs",

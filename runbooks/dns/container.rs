@@ -8,14 +8,15 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::NAME_SERVER;
 use opsctl_core::probe::names::{Answers, FileState, NameServer, QueryResult, Question, ResolvFile};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
+use opsctl_core::probe::network::listeners;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::leak::{self, LEAK, Leak, Wildcard};
 use super::queries;
 use super::status::{self, ServerStatus, status_of};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const CONTAINER: Code = Code {
     id: "dns.container",

@@ -11,7 +11,7 @@ mod stub;
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::names::QueryLimits;
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.dns]`.

@@ -9,11 +9,12 @@ use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::names::{
     Answers, HostAnswers, QueryLimits, QueryResult, Question, ResolvConf, Transport, query_all, query_each, questions,
 };
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, netns};
+use opsctl_core::probe::network::netns;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 
 use super::container::{ThisHost, is_embedded};
 use super::leak::Short;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 /// Limit of short names queried in search domains.
 const MAX_SHORT_NAMES: usize = 4;

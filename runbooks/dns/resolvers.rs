@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target};
-use opsctl_core::probe::command::{self, Argv};
+use opsctl_core::probe::io::command;
+use opsctl_core::probe::io::command::Argv;
 use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, hosts_line};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::status::{self, SUCCESS_CODES, ServerStatus, status_of};
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 const RESOLVE: Code = Code {
     id: "dns.resolve",

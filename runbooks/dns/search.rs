@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::leak::{self, LEAK, Wildcard};
 use super::status::{ServerStatus, status_of};
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "dns.search",

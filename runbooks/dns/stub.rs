@@ -8,13 +8,14 @@ use opsctl_core::model::{
     Role, Severity, Subject, Target,
 };
 use opsctl_core::probe::names::{FileState, MAXNS, NameServer, PATH, ResolvFile, hosts_line, resolv_conf_of};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, listeners};
+use opsctl_core::probe::network::listeners;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::status::{ServerStatus, status_of};
-use crate::processes::of_host;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::processes::of_host;
+use crate::shared::servers::READ_TIMEOUT;
 
 const STUB: Code = Code {
     id: "dns.stub",

@@ -8,17 +8,18 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Role,
     Severity, Subject, Target,
 };
-use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
+use opsctl_core::probe::endpoint;
+use opsctl_core::probe::endpoint::{Endpoint, EndpointResult};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
-use crate::dependencies::{NEEDED_SERVERS, STARVED};
-use crate::needed_servers::{needs_of, tied_to_needs};
-use crate::nginx_context::upstreams_of;
-use crate::processes::of_host;
+use crate::shared::dependencies::{NEEDED_SERVERS, STARVED};
+use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::nginx_context::upstreams_of;
+use crate::shared::processes::of_host;
 use crate::tls::served_key;
 
 const CONTENT: Code = Code {

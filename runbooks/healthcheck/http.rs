@@ -7,17 +7,19 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Role, Severity, Target,
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::http::{self, HttpError};
-use opsctl_core::probe::netns::{self, ConnectError};
+use opsctl_core::probe::io::http;
+use opsctl_core::probe::io::http::HttpError;
+use opsctl_core::probe::network::netns;
+use opsctl_core::probe::network::netns::ConnectError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, TestRequest};
 use super::{Settings, starting};
-use crate::dependencies::{NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
-use crate::needed_servers::{needs_of, tied_to_needs};
-use crate::processes::of_host;
-use crate::restart_container::{self, RESTART};
+use crate::shared::dependencies::{NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::processes::of_host;
+use crate::shared::restart_container::{self, RESTART};
 
 pub(super) const HTTP: Code = Code {
     id: "healthcheck.http",

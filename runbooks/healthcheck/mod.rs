@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::docker::Container;
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.healthcheck]`.

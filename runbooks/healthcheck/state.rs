@@ -7,9 +7,11 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
     Target, quantity,
 };
+use opsctl_core::probe::docker::image_files;
+use opsctl_core::probe::docker::image_files::ImageFiles;
 use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest, NAME_SERVER};
-use opsctl_core::probe::image_files::{self, ImageFiles};
-use opsctl_core::probe::listeners::{self, Listener};
+use opsctl_core::probe::network::listeners;
+use opsctl_core::probe::network::listeners::Listener;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +19,10 @@ use super::Settings;
 use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
-use crate::dependencies::{NEEDED_SERVERS, NO_ROOM, STARVED, UNRESPONSIVE, running_container};
-use crate::needed_servers::{needs_of, tied_to_needs};
-use crate::processes::of_host;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::dependencies::{NEEDED_SERVERS, NO_ROOM, STARVED, UNRESPONSIVE, running_container};
+use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::processes::of_host;
+use crate::shared::servers::READ_TIMEOUT;
 
 const UNHEALTHY: Code = Code {
     id: "healthcheck.unhealthy",

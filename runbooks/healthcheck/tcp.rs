@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
 use opsctl_core::probe::docker::{Container, PortMap};
-use opsctl_core::probe::listeners::{self, Listener};
+use opsctl_core::probe::network::listeners;
+use opsctl_core::probe::network::listeners::Listener;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, starting};
-use crate::dependencies::{PACKETS_DROPPED, PORT_CLOSED, running};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::dependencies::{PACKETS_DROPPED, PORT_CLOSED, running};
+use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const TCP: Code = Code {
     id: "healthcheck.tcp",

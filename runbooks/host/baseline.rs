@@ -8,13 +8,14 @@ use opsctl_core::model::{
     Subject, SystemdState, Target,
     quantity::{bytes, percent},
 };
-use opsctl_core::probe::setup::{Mtus, OwnName, Tree, Unallocated};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, boot, host};
+use opsctl_core::probe::kernel::setup::{Mtus, OwnName, Tree, Unallocated};
+use opsctl_core::probe::kernel::{boot, host};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::READ_TIMEOUT;
-use crate::sysctl;
+use crate::shared::servers::READ_TIMEOUT;
+use crate::shared::sysctl;
 
 const BASELINE: Code = Code {
     id: "host.baseline",

@@ -7,11 +7,12 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
     quantity::{ago, duration, some_of},
 };
-use opsctl_core::probe::boot::{self, Boot, version};
+use opsctl_core::probe::kernel::boot;
+use opsctl_core::probe::kernel::boot::{Boot, version};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 
 use super::Settings;
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 const REBOOT_REQUIRED: Code = Code {
     id: "host.reboot-required",

@@ -6,8 +6,10 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
 };
-use opsctl_core::probe::cloud_init::{CloudInit, Files, Progress, UNITS};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, host};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::cloud_init::{CloudInit, Files, Progress, UNITS};
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;

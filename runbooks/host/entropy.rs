@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target};
-use opsctl_core::probe::boot::version;
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
+use opsctl_core::probe::kernel::boot::version;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 const ENTROPY_LOW: Code = Code {

@@ -8,15 +8,18 @@ use opsctl_core::model::{
     quantity::{bytes, duration, percent},
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::home::Home;
-use opsctl_core::probe::tasks::Consumer;
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, clock, host, process};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::tasks::Consumer;
+use opsctl_core::probe::proc::home::Home;
+use opsctl_core::probe::proc::process;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::{Names, at_home, of_host};
-use crate::restart_container::{self, RESTART};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::processes::{Names, at_home, of_host};
+use crate::shared::restart_container::{self, RESTART};
+use crate::shared::servers::READ_TIMEOUT;
 
 const LEAK: Code = Code {
     id: "memory.leak-suspect",

@@ -7,7 +7,7 @@ mod usage;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.memory]`.

@@ -7,12 +7,13 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Sample, Severity, Subject, Target,
     quantity::{ago, bytes, count},
 };
-use opsctl_core::probe::home::Home;
-use opsctl_core::probe::kmsg::OomKill;
-use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::kmsg::OomKill;
+use opsctl_core::probe::proc::home::Home;
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::processes::{Names, at_home, of_host};
+use crate::shared::processes::{Names, at_home, of_host};
 
 const OOM_KILL: Code = Code {
     id: "memory.oom-kill",

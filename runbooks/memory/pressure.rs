@@ -6,13 +6,13 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
     quantity::{bytes, percent},
 };
+use opsctl_core::probe::kernel::tasks::Consumer;
 use opsctl_core::probe::kernel::{self, Memory, Paging};
-use opsctl_core::probe::tasks::Consumer;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::{Names, of_host};
+use crate::shared::processes::{Names, of_host};
 
 const PRESSURE: Code = Code {
     id: "memory.pressure",

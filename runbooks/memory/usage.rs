@@ -7,13 +7,14 @@ use opsctl_core::model::{
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::Memory;
-use opsctl_core::probe::tasks::Consumer;
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::tasks::Consumer;
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::{Names, at_home, of_host};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::processes::{Names, at_home, of_host};
+use crate::shared::servers::READ_TIMEOUT;
 
 const AVAILABLE: Code = Code {
     id: "memory.available",

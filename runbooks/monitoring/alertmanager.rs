@@ -6,15 +6,15 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Severity,
     Target,
 };
-use opsctl_core::probe::metrics::sum;
+use opsctl_core::probe::servers::metrics::sum;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::status::ServerState;
 use super::{Settings, some_of};
-use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
-use crate::restart_container::RESTART;
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::shared::restart_container::RESTART;
 
 pub(super) const ALERTMANAGER: Code = Code {
     id: "monitoring.alertmanager",

@@ -6,14 +6,14 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
 };
-use opsctl_core::probe::metrics::MetricSample;
-use opsctl_core::probe::servers::may_write;
+use opsctl_core::probe::proc::files::may_write;
+use opsctl_core::probe::servers::metrics::MetricSample;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
-use crate::dependencies::{DESCRIPTORS, ENGINE, NO_ROOM, running};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::dependencies::{DESCRIPTORS, ENGINE, NO_ROOM, running};
+use crate::shared::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
     id: "monitoring.alloy",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsctl_core::model::{Sample, Target};
-use opsctl_core::probe::metrics::MetricSample;
+use opsctl_core::probe::servers::metrics::MetricSample;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

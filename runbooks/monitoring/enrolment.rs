@@ -6,15 +6,17 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
     Severity, Subject, Target,
 };
-use opsctl_core::probe::prometheus::Health;
-use opsctl_core::probe::servers::{file_of, files_of};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, host, listeners, network};
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::network::listeners;
+use opsctl_core::probe::proc::files::{file_of, files_of};
+use opsctl_core::probe::servers::prometheus::Health;
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, network};
 use serde::{Deserialize, Serialize};
 
 use super::enrol::{ALLOY_PATH, Entry, drift, entry, expected_labels, on_host, own_file, text};
 use super::loaded;
 use super::{Enrolment, Settings, some_of};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const ENROLMENT: Code = Code {
     id: "monitoring.enrolment",

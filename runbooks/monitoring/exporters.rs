@@ -9,8 +9,8 @@ use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::{UNRESPONSIVE, running_container};
-use crate::servers::Server;
+use crate::shared::dependencies::{UNRESPONSIVE, running_container};
+use crate::shared::servers::Server;
 
 const STALE: Code = Code {
     id: "monitoring.exporter-stale",

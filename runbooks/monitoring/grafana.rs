@@ -9,8 +9,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
-use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
-use crate::needed_servers::needs_of;
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::shared::needed_servers::needs_of;
 
 const GRAFANA: Code = Code {
     id: "monitoring.grafana",

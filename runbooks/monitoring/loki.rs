@@ -7,18 +7,18 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role,
     Severity, Target, quantity,
 };
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::metrics::sum;
-use opsctl_core::probe::servers::file_of;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::proc::files::file_of;
+use opsctl_core::probe::servers::metrics::sum;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
 use super::status::ServerState;
-use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
-use crate::restart_container::RESTART;
-use crate::servers::{READ_TIMEOUT, filesystem_at};
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::shared::restart_container::RESTART;
+use crate::shared::servers::{READ_TIMEOUT, filesystem_at};
 
 const LOKI: Code = Code {
     id: "monitoring.loki",
@@ -149,7 +149,7 @@ impl Check for Loki {
             let finding = finding(severity, text);
             // a reason about timestamps depends on the clock of this host
             let of_time = ["age", "behind", "future", "order", "old"].iter().any(|w| reason.contains(w));
-            judgement.findings.push(if of_time { crate::processes::of_host(finding) } else { finding });
+            judgement.findings.push(if of_time { crate::shared::processes::of_host(finding) } else { finding });
         }
         for (_, all, grown) in e.counters.of(DISK_FULL).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use opsctl_core::model::{Runbook, quantity};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.monitoring]`.

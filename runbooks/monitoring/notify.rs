@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
+use opsctl_core::probe::names;
 use opsctl_core::probe::needs::{ConnectResult, Consumer, ScrapeResult};
-use opsctl_core::probe::prometheus::without_secrets;
-use opsctl_core::probe::{ProbeCx, ProbeError, names};
+use opsctl_core::probe::servers::prometheus::without_secrets;
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::loaded;
 use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
-use crate::dependencies::{ENGINE, running_container};
-use crate::servers::Server;
+use crate::shared::dependencies::{ENGINE, running_container};
+use crate::shared::servers::Server;
 
 const NOTIFY: Code = Code {
     id: "monitoring.notify",

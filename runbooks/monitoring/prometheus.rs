@@ -7,16 +7,16 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
     Refusal, Risk, Role, Severity, Target, quantity,
 };
-use opsctl_core::probe::prometheus::{ConfigCheck, check_config};
-use opsctl_core::probe::servers::{files_of, modified_of};
+use opsctl_core::probe::proc::files::{files_of, modified_of};
+use opsctl_core::probe::servers::prometheus::{ConfigCheck, check_config};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
 use super::{Settings, some_of};
-use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
-use crate::restart_container::RESTART;
-use crate::servers::{READ_TIMEOUT, working_directory};
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::shared::restart_container::RESTART;
+use crate::shared::servers::{READ_TIMEOUT, working_directory};
 
 pub(super) const PROMETHEUS: Code = Code {
     id: "monitoring.prometheus",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::counters::Counters;
 use super::tsdb::seconds;
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const REMOTE_WRITE: Code = Code {
     id: "monitoring.remote-write",

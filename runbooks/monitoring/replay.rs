@@ -14,7 +14,7 @@ use super::Settings;
 use super::counters::Counters;
 use super::loki::DISCARDED;
 use super::status::started;
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const STORM: Code = Code {
     id: "monitoring.replay-storm",
@@ -81,7 +81,7 @@ impl Check for Replay {
         };
         let mut e = Evidence { started_at: started(process), kept: true, ..Evidence::default() };
         let limit = SignedDuration::from_mins(self.settings.replay_storm_minutes);
-        let now = opsctl_core::probe::clock::now();
+        let now = opsctl_core::probe::io::clock::now();
         if e.started_at.is_none_or(|t| now.duration_since(t) > limit) {
             return Ok(Evidence { server, ..e });
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::status::started;
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const RULES: Code = Code {
     id: "monitoring.rules",

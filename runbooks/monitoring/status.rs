@@ -5,13 +5,15 @@ use std::net::Ipv4Addr;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Plan, Refusal, ServerProcess, Target, quantity};
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::kernel::tasks;
 use opsctl_core::probe::servers::SessionError;
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, tasks};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::restart_container::{self, RESTART, RestartContext};
-use crate::servers::{Server, Silence, full_filesystems};
+use crate::shared::restart_container::{self, RESTART, RestartContext};
+use crate::shared::servers::{Server, Silence, full_filesystems};
 
 /// Time after the start in which a missing listener is no finding.
 const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(30);

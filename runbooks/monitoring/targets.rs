@@ -7,16 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
 };
-use opsctl_core::probe::prometheus::{Health, ScrapeTarget};
-use opsctl_core::probe::servers::files_of;
+use opsctl_core::probe::proc::files::files_of;
+use opsctl_core::probe::servers::prometheus::{Health, ScrapeTarget};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::loaded;
 use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
-use crate::dependencies::{ENGINE, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::dependencies::{ENGINE, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 use crate::tls::served_key;
 
 const DOWN: Code = Code {

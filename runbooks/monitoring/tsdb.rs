@@ -6,15 +6,15 @@ use jiff::SignedDuration;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Measure, Product, Severity, Target, Unit, quantity,
 };
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::metrics::sum;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::servers::metrics::sum;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::counters::Counters;
-use crate::dependencies::{NO_ROOM, running};
-use crate::servers::{Server, filesystem_at, working_directory};
+use crate::shared::dependencies::{NO_ROOM, running};
+use crate::shared::servers::{Server, filesystem_at, working_directory};
 
 const TSDB: Code = Code {
     id: "monitoring.tsdb",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::fresh_since;
 use super::{Settings, some_of};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const UP_MISSING: Code = Code {
     id: "monitoring.up-missing",

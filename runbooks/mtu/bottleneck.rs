@@ -1,6 +1,6 @@
 //! Location of a path MTU bottleneck: the egress interface of this host, or a hop behind it.
 
-use opsctl_core::probe::path::PathResult;
+use opsctl_core::probe::network::path::PathResult;
 
 use super::evidence::PathProbe;
 

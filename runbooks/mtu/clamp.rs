@@ -1,8 +1,8 @@
 //! `mtu.clamp`: choice of the rule and of its packet filter backend.
 
 use opsctl_core::model::{Action, Finding, FixSpec, Judged, Plan, Refusal};
-use opsctl_core::probe::firewall::{Backend, Effect};
-use opsctl_core::probe::path::{MAX_SENT_BYTES, PathResult};
+use opsctl_core::probe::network::firewall::{Backend, Effect};
+use opsctl_core::probe::network::path::{MAX_SENT_BYTES, PathResult};
 
 use super::bottleneck::{self, Bottleneck, HEADERS};
 use super::evidence::{Evidence, PathProbe};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use opsctl_core::probe::firewall::{Backend, Effect, Firewall, Rule};
 use opsctl_core::probe::network::NetworkRoute;
-use opsctl_core::probe::path::{PathTest, Peer};
+use opsctl_core::probe::network::firewall::{Backend, Effect, Firewall, Rule};
+use opsctl_core::probe::network::path::{PathTest, Peer};
 use serde::{Deserialize, Serialize};
 
 /// The evidence of `mtu.path`.

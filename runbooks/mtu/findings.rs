@@ -1,9 +1,9 @@
 //! Findings of `mtu.path`: bridges with too large an MTU, dropped full packets, dropped ICMP messages, and ineffective MSS rules.
 
 use opsctl_core::model::{Finding, KeyKind, Kind, Severity, Subject, quantity};
-use opsctl_core::probe::firewall::{Backend, Effect};
 use opsctl_core::probe::network::NetworkRoute;
-use opsctl_core::probe::path::PathResult;
+use opsctl_core::probe::network::firewall::{Backend, Effect};
+use opsctl_core::probe::network::path::PathResult;
 
 use super::bottleneck::{self, Bottleneck, HEADERS};
 use super::evidence::{Bridge, Evidence, IcmpRule, MssRule, PathProbe, Stuck};

@@ -10,7 +10,7 @@ mod persistent;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.mtu]`.

@@ -7,15 +7,17 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
     Table, Target, quantity,
 };
-use opsctl_core::probe::firewall::{self, Effect};
+use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::network::counters;
-use opsctl_core::probe::path::{self, MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, Protocol};
-use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::network::firewall;
+use opsctl_core::probe::network::firewall::Effect;
+use opsctl_core::probe::network::path;
+use opsctl_core::probe::network::path::{MAX_CONNECTIONS, MAX_SENT_BYTES, PathResult, Protocol};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 
 use super::evidence::{Evidence, PathProbe, Would};
 use super::{Settings, clamp, findings, peers};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const EXCEEDS: Code = Code {
     id: "mtu.bridge-exceeds-egress",

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::{Container, Network};
+use opsctl_core::probe::names;
+use opsctl_core::probe::network::path::{Peer, Protocol, protocol_of};
 use opsctl_core::probe::network::{self, Connection, Interface, NetworkRoute, View};
-use opsctl_core::probe::path::{Peer, Protocol, protocol_of};
-use opsctl_core::probe::{ProbeCx, ProbeError, names};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 
 use super::evidence::{Bridge, Stuck};
 

@@ -7,7 +7,8 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, SystemdState,
     Target,
 };
-use opsctl_core::probe::firewall::{self, Backend, Effect, Persisted, Rule};
+use opsctl_core::probe::network::firewall;
+use opsctl_core::probe::network::firewall::{Backend, Effect, Persisted, Rule};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 

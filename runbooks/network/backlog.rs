@@ -90,7 +90,7 @@ impl Check for Backlog {
             e.full = second.into_iter().filter(|f| first.iter().any(|o| o.queue.inode == f.queue.inode)).collect();
         }
         e.overflows = counters().await.ok().and_then(|all| all.get("TcpExt.ListenOverflows").copied());
-        let now = opsctl_core::probe::clock::now();
+        let now = opsctl_core::probe::io::clock::now();
         e.before = cx.history.oldest(OBJECT, METRIC, MAX_SAMPLE_AGE_S).map(|s| (s.value, now.duration_since(s.at).as_secs()));
         Ok(e)
     }

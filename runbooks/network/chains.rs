@@ -8,7 +8,7 @@ use opsctl_core::model::{
     Refusal, Risk, Role, Severity, Subject, SystemdState, Target, quantity,
 };
 use opsctl_core::probe::docker::{Daemon, EngineSettings, Network, daemon};
-use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
+use opsctl_core::probe::network::firewall::{Backend, Chain, Effect, Firewall, Rule};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

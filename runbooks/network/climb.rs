@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::listeners::{ConnectionState, connection_state};
 use opsctl_core::probe::names::Lookup;
-use opsctl_core::probe::needs::{self, ConnectResult, Dependency, DependencyGraph, DependencySource};
+use opsctl_core::probe::needs;
+use opsctl_core::probe::needs::{ConnectResult, Dependency, DependencyGraph, DependencySource};
+use opsctl_core::probe::network::listeners::{ConnectionState, connection_state};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, network};
 
 use super::DATABASES;
 use super::ladder::{Aim, Ladder, Owner};
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 /// The steps of the path; `None` if it works, or if the service is not on this host.
 pub(super) async fn climb(cx: &ProbeCx, known: &DependencyGraph, need: &Dependency) -> Result<Option<Ladder>, ProbeError> {

@@ -6,13 +6,13 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
     Target, quantity,
 };
-use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::READ_TIMEOUT;
-use crate::sysctl;
+use crate::shared::servers::READ_TIMEOUT;
+use crate::shared::sysctl;
 
 const CONNTRACK: Code = Code {
     id: "network.conntrack",

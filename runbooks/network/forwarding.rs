@@ -7,14 +7,14 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
     Subject, Target,
 };
-use opsctl_core::probe::firewall::{Backend, Chain, Effect, Firewall, Rule};
+use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::network;
-use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::network::firewall::{Backend, Chain, Effect, Firewall, Rule};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use crate::servers::READ_TIMEOUT;
-use crate::sysctl;
+use crate::shared::servers::READ_TIMEOUT;
+use crate::shared::sysctl;
 
 const IP_FORWARD: Code = Code {
     id: "network.ip-forward",

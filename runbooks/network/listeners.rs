@@ -9,8 +9,9 @@ use opsctl_core::model::{
     quantity,
 };
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::listeners::v6_only;
-use opsctl_core::probe::needs::{self, Binding, ConnectResult, Listening};
+use opsctl_core::probe::needs;
+use opsctl_core::probe::needs::{Binding, ConnectResult, Listening};
+use opsctl_core::probe::network::listeners::v6_only;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 

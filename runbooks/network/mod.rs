@@ -14,7 +14,7 @@ mod triage;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.network]`.

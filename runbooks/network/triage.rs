@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::climb::climb;
 use super::ladder::{Ladder, STEPS, Stop};
 use super::{Settings, is_young, port_key};
-use crate::dependencies::{FORWARDED, PORT_CLOSED, running_container};
-use crate::processes::of_host;
+use crate::shared::dependencies::{FORWARDED, PORT_CLOSED, running_container};
+use crate::shared::processes::of_host;
 
 const TRIAGE: Code = Code {
     id: "network.triage",

@@ -11,10 +11,10 @@ use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::running;
-use crate::nginx_context::called;
-use crate::reload_nginx::{RELOAD, Reload};
-use crate::servers::Server;
+use crate::shared::dependencies::running;
+use crate::shared::nginx_context::called;
+use crate::shared::reload_nginx::{RELOAD, Reload};
+use crate::shared::servers::Server;
 
 const TEST: Code = Code {
     id: "nginx.config-test",

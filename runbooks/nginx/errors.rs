@@ -11,7 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::servers::{Server, filesystem_at};
+use crate::shared::servers::{Server, filesystem_at};
 
 const SIGNALS: Code = Code {
     id: "nginx.error-signals",

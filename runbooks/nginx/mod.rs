@@ -10,8 +10,8 @@ mod upstreams;
 
 use opsctl_core::model::{Finding, KeyKind, Link, Runbook};
 
-use crate::servers::Server;
-use crate::settings::settings;
+use crate::shared::servers::Server;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.nginx]`.

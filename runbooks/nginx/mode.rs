@@ -7,7 +7,7 @@ use opsctl_core::probe::nginx;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const MODE: Code = Code {
     id: "nginx.mode",

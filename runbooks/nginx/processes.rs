@@ -12,8 +12,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::dependencies::running;
-use crate::servers::{Server, Silence, process_state};
+use crate::shared::dependencies::running;
+use crate::shared::servers::{Server, Silence, process_state};
 
 const STOPPED: Code = Code {
     id: "nginx.stopped",

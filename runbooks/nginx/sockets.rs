@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
-use opsctl_core::probe::listeners::{Listener, listeners_of};
+use opsctl_core::probe::network::listeners::{Listener, listeners_of};
 use opsctl_core::probe::nginx::{Descriptors, Listen, descriptors, serves, waiting_to_be_accepted};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 
 const LISTENING: Code = Code {
     id: "nginx.listening",

@@ -12,10 +12,10 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::dependencies::{NEEDED_SERVERS, UNRESPONSIVE, running};
-use crate::needed_servers::tied_to_needs;
-use crate::nginx_context::{Upstream, upstreams_of};
-use crate::servers::Server;
+use crate::shared::dependencies::{NEEDED_SERVERS, UNRESPONSIVE, running};
+use crate::shared::needed_servers::tied_to_needs;
+use crate::shared::nginx_context::{Upstream, upstreams_of};
+use crate::shared::servers::Server;
 
 const FAILED: Code = Code {
     id: "nginx.5xx-rate",

@@ -12,20 +12,21 @@ use opsctl_core::model::{
     Severity, Target, quantity,
 };
 use opsctl_core::probe::docker::{Container, NAME_SERVER};
-use opsctl_core::probe::listeners::{Listener, listeners_of};
 use opsctl_core::probe::names::{Lookup, look_up};
-use opsctl_core::probe::netns::{self, ConnectError};
+use opsctl_core::probe::network::listeners::{Listener, listeners_of};
+use opsctl_core::probe::network::netns;
+use opsctl_core::probe::network::netns::ConnectError;
 use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
 use opsctl_core::probe::servers::{ConnectAddr, Socket, open_connection};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, behind};
-use crate::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
-use crate::nginx_context::ProxyContext;
-use crate::processes::of_host;
-use crate::reload_nginx::{RELOAD, Reload};
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::shared::nginx_context::ProxyContext;
+use crate::shared::processes::of_host;
+use crate::shared::reload_nginx::{RELOAD, Reload};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 
 const STALE: Code = Code {
     id: "nginx.upstream-stale-ip",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::{rows, session, without_literals};
 use super::{IDLE_IN_TX, Settings};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const BLOCKED: Code = Code {
     id: "postgres.blocked",

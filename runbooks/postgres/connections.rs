@@ -7,13 +7,14 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Product, Role, Severity, Target,
     Unit, quantity::percent,
 };
-use opsctl_core::probe::servers::{SessionError, children_titles};
+use opsctl_core::probe::proc::process::children_titles;
+use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, rows};
 use super::{IDLE_IN_TX, Settings};
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 
 const CONNECTIONS: Code = Code {
     id: "postgres.connections",

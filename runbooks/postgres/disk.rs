@@ -7,13 +7,13 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target,
     quantity::{bytes, percent},
 };
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::entries_of;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::proc::files::entries_of;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{READ_TIMEOUT, Server, filesystem_at, full_filesystems};
+use crate::shared::servers::{READ_TIMEOUT, Server, filesystem_at, full_filesystems};
 
 const DISK: Code = Code {
     id: "postgres.disk",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::session::{row, rows, session};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const CHECKSUM: Code = Code {
     id: "postgres.checksum",

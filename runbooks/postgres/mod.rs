@@ -16,11 +16,12 @@ mod vacuum;
 mod wal;
 
 use opsctl_core::model::{Code, Impact, KeyKind, Link, Role, Runbook, Severity};
-use opsctl_core::probe::servers::{children_of, file_tail, open_files};
+use opsctl_core::probe::proc::files::{file_tail, open_files};
+use opsctl_core::probe::proc::process::children_of;
 use opsctl_core::probe::{Io, ProbeCx, blocking};
 
-use crate::servers::{READ_TIMEOUT, Server};
-use crate::settings::settings;
+use crate::shared::servers::{READ_TIMEOUT, Server};
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.postgres]`.

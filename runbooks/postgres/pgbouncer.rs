@@ -12,7 +12,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::{Server, Silence};
+use crate::shared::servers::{Server, Silence};
 
 const PGBOUNCER: Code = Code {
     id: "postgres.pgbouncer",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::session::{row, rows, session};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const REPLICATION: Code = Code {
     id: "postgres.replication",

@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity::ago,
 };
-use opsctl_core::probe::kmsg::OomKill;
+use opsctl_core::probe::kernel::kmsg::OomKill;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, session};
-use crate::dependencies::{NO_ROOM, running};
-use crate::servers::Server;
+use crate::shared::dependencies::{NO_ROOM, running};
+use crate::shared::servers::Server;
 
 const CRASH_RESTART: Code = Code {
     id: "postgres.crash-restart",

@@ -10,8 +10,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
-use crate::dependencies::{DESCRIPTORS, NO_ROOM, running};
-use crate::servers::{Server, Silence};
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
+use crate::shared::servers::{Server, Silence};
 
 const UP: Code = Code {
     id: "postgres.up",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::session::{rows, session};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const WRAPAROUND: Code = Code {
     id: "postgres.wraparound",

@@ -6,13 +6,13 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
     Sample, Severity, Target, grown, quantity::bytes,
 };
-use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, rows, session};
 use super::{Settings, disk};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const SLOTS: Code = Code {
     id: "postgres.slots",

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity::ago};
-use opsctl_core::probe::servers::{file_tail, open_files};
+use opsctl_core::probe::proc::files::{file_tail, open_files};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 
 const CONSUMER_TIMEOUT: Code = Code {
     id: "rabbitmq.consumer-timeout",

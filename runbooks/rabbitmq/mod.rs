@@ -13,7 +13,7 @@ use opsctl_core::model::{KeyKind, Link, Runbook, Target};
 use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.rabbitmq]`.

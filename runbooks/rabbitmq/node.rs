@@ -6,13 +6,13 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
     quantity::{bytes, count, percent},
 };
-use opsctl_core::probe::filesystem::FsUsage;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError, Node};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, facts};
-use crate::servers::{Server, filesystem_at};
+use crate::shared::servers::{Server, filesystem_at};
 
 const ALARMS: Code = Code {
     id: "rabbitmq.alarms",

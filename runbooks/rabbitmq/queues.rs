@@ -11,7 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, facts};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const QUEUE: Code = Code {
     id: "rabbitmq.queue",

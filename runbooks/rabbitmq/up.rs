@@ -8,8 +8,8 @@ use opsctl_core::model::{
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::dependencies::{DESCRIPTORS, running};
-use crate::servers::{Server, Silence};
+use crate::shared::dependencies::{DESCRIPTORS, running};
+use crate::shared::servers::{Server, Silence};
 
 const UP: Code = Code {
     id: "rabbitmq.up",

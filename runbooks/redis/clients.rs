@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const CLIENTS: Code = Code {
     id: "redis.clients",

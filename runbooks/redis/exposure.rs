@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, keys_of, session};
-use crate::dependencies::running;
-use crate::servers::Server;
+use crate::shared::dependencies::running;
+use crate::shared::servers::Server;
 
 const EXPOSED: Code = Code {
     id: "redis.exposed",
@@ -91,7 +91,7 @@ impl Check for Exposure {
             protected_mode,
             save,
             host_network: container.is_none(),
-            host_uptime_s: u64::try_from(opsctl_core::probe::clock::since_boot().as_secs()).unwrap_or(0),
+            host_uptime_s: u64::try_from(opsctl_core::probe::io::clock::since_boot().as_secs()).unwrap_or(0),
             info,
             server,
             ..Evidence::default()

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::processes::of_host;
-use crate::servers::Server;
+use crate::shared::processes::of_host;
+use crate::shared::servers::Server;
 
 const LATENCY: Code = Code {
     id: "redis.latency",

@@ -7,15 +7,15 @@ use opsctl_core::model::{
     Refusal, Risk, Role, Sample, Severity, Target, Unit, grown,
     quantity::{bytes, count_of, percent},
 };
-use opsctl_core::probe::cgroup::Cgroups;
-use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::kernel::cgroup::Cgroups;
+use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::broker_keys::{self, BrokerKeys};
-use crate::servers::{READ_TIMEOUT, Server};
+use crate::shared::broker_keys::{self, BrokerKeys};
+use crate::shared::servers::{READ_TIMEOUT, Server};
 
 const MEMORY: Code = Code {
     id: "redis.memory",

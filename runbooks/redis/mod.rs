@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.redis]`.

@@ -8,17 +8,17 @@ use opsctl_core::model::{
     Risk, Role, Severity, Target,
     quantity::{bytes, duration, seconds},
 };
-use opsctl_core::probe::filesystem::FsUsage;
-use opsctl_core::probe::servers::file_tail;
-use opsctl_core::probe::setup::Tree;
+use opsctl_core::probe::kernel::filesystem::FsUsage;
+use opsctl_core::probe::kernel::setup::Tree;
+use opsctl_core::probe::proc::files::file_tail;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::dependencies::NO_ROOM;
-use crate::servers::{READ_TIMEOUT, Server, filesystem_at};
-use crate::sysctl;
+use crate::shared::dependencies::NO_ROOM;
+use crate::shared::servers::{READ_TIMEOUT, Server, filesystem_at};
+use crate::shared::sysctl;
 
 const PERSISTENCE: Code = Code {
     id: "redis.persistence",

@@ -7,8 +7,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::info::{keys_of, session};
-use crate::broker_keys::{self, BrokerKeys};
-use crate::servers::Server;
+use crate::shared::broker_keys::{self, BrokerKeys};
+use crate::shared::servers::Server;
 
 const OFF: Code = Code {
     id: "redis.persistence-off",
@@ -34,7 +34,7 @@ pub(super) struct Evidence {
     server: Server,
     /// Keys in all databases.
     keys: u64,
-    /// Snapshots and the append-only file are disabled; `None` if the server does not tell this user.
+    /// Snapshots and the append-only file are disabled; `None` if the server does not report them.
     disabled: Option<bool>,
     /// The application's broker keys.
     broker: Option<BrokerKeys>,

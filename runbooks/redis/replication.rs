@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::{Info, session};
-use crate::servers::Server;
+use crate::shared::servers::Server;
 
 const REPLICATION: Code = Code {
     id: "redis.replication",

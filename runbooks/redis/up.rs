@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::Info;
-use crate::dependencies::{DESCRIPTORS, running};
-use crate::servers::{Server, Silence};
+use crate::shared::dependencies::{DESCRIPTORS, running};
+use crate::shared::servers::{Server, Silence};
 
 pub(super) const UP: Code = Code {
     id: "redis.up",

@@ -6,11 +6,13 @@ use futures_util::future::join_all;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
 };
-use opsctl_core::probe::process::{self, Replaced};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, host};
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::proc::process;
+use opsctl_core::probe::proc::process::Replaced;
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const DELETED_EXE: Code = Code {
     id: "systemd.deleted-exe",

@@ -4,7 +4,7 @@ use opsctl_core::model::{
     Finding, Judged, Severity,
     quantity::{ago, bytes},
 };
-use opsctl_core::probe::kmsg::OomKill;
+use opsctl_core::probe::kernel::kmsg::OomKill;
 
 use super::unit::{Evidence, FAILED, RESET_FAILED, RESTART, about, with_journal};
 use super::{Settings, decode, names};

@@ -16,7 +16,7 @@ mod unit;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.systemd]`.

@@ -7,8 +7,9 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, SystemdState, Target,
     quantity::{count, duration},
 };
+use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::systemd::{Manager, init_activity};
-use opsctl_core::probe::{ProbeCx, ProbeError, host};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;

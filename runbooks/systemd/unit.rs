@@ -8,14 +8,16 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk,
     Role, Sample, Severity, Subject, Target, quantity::percent,
 };
-use opsctl_core::probe::kmsg::OomKill;
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::kmsg::OomKill;
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
-use opsctl_core::probe::{ProbeCx, ProbeError, blocking, clock, host};
+use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, failed, inactive, names, plans, restarting};
-use crate::dependencies::NO_ROOM;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::dependencies::NO_ROOM;
+use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const FAILED: Code = Code {
     id: "systemd.unit-failed",

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
-use opsctl_core::probe::activity::SystemSampler;
 use opsctl_core::probe::kernel::Proc;
-use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::kernel::activity::SystemSampler;
+use opsctl_core::probe::kernel::kmsg::KernelLog;
 use opsctl_core::probe::{HistoryError, ProbeCx, ProbeOptions};
 use serde::{Deserialize, Serialize};
 
@@ -49,11 +49,11 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         endpoints: Vec::new(),
         first_answers: opsctl_core::probe::endpoint::FirstAnswers::default(),
         rules: opsctl_core::probe::Memo::default(),
-        filesystems: opsctl_core::probe::filesystem::Filesystems::default(),
+        filesystems: opsctl_core::probe::kernel::filesystem::Filesystems::default(),
         resolvers: opsctl_core::probe::names::Resolvers::default(),
         needs: opsctl_core::probe::needs::DependencyCache::default(),
         watch: SystemSampler::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
-        process_table: opsctl_core::probe::table::SharedProcessTable::default(),
+        process_table: opsctl_core::probe::proc::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
         history: Arc::new(HistoryError),
         redactor: Arc::default(),

@@ -7,14 +7,17 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role,
     Sample, Severity, Subject, Target, quantity::duration,
 };
-use opsctl_core::probe::kernel_clock::{self, KernelClock};
-use opsctl_core::probe::setup::{Tree, clock_daemons};
-use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking, boot, clock, host};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::kernel_clock;
+use opsctl_core::probe::kernel::kernel_clock::KernelClock;
+use opsctl_core::probe::kernel::setup::{Tree, clock_daemons};
+use opsctl_core::probe::kernel::{boot, host};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::processes::of_host;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::processes::of_host;
+use crate::shared::servers::READ_TIMEOUT;
 
 const UNSYNCED: Code = Code {
     id: "time.unsynced",

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Subject, Target};
-use opsctl_core::probe::{ProbeCx, ProbeError, http};
+use opsctl_core::probe::io::http;
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::clock::OFFSET;
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 static SPEC: CheckSpec = CheckSpec {
     id: "time.reference",

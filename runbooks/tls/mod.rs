@@ -9,7 +9,7 @@ mod validity;
 use opsctl_core::model::{KeyKind, Link, Runbook};
 use opsctl_core::probe::tls::lineage_of;
 
-use crate::settings::settings;
+use crate::shared::settings::settings;
 
 settings! {
     /// `[runbooks.tls]`.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::served::HOOK;
-use crate::processes::of_host;
+use crate::shared::processes::of_host;
 
 const FAILING: Code = Code {
     id: "tls.renewal-failing",

@@ -12,8 +12,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, key_of, served_key, validity};
-use crate::reload_nginx::{RELOAD, Reload};
-use crate::servers::Server;
+use crate::shared::reload_nginx::{RELOAD, Reload};
+use crate::shared::servers::Server;
 
 pub(super) const EXPIRY: Code = Code {
     id: "tls.expiry",

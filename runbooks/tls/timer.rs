@@ -14,7 +14,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::servers::READ_TIMEOUT;
+use crate::shared::servers::READ_TIMEOUT;
 
 const TIMER: Code = Code {
     id: "tls.renewal-timer",
@@ -102,7 +102,7 @@ impl Check for Timer {
         }
         let renews = |image: &str| IMAGES.iter().any(|i| image.rsplit('/').next().unwrap_or_default().contains(i));
         e.containers = cx.inventory.running().filter(|c| renews(&c.image)).map(|c| c.name.clone()).collect();
-        e.up_since = Some(opsctl_core::probe::clock::boot_time());
+        e.up_since = Some(opsctl_core::probe::io::clock::boot_time());
         Ok(e)
     }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use opsctl_core::model::JournalHead;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use rustix::fs::{FlockOperation, flock};
 
 use super::chain::{self, Fault, Head, Position, find};

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use opsctl_core::probe::trusted;
+use opsctl_core::probe::io::trusted;
 
 use crate::output;
 

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Kind as Object, Subject};
-use opsctl_core::probe::{REDACTED, Redactor, clock};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::{REDACTED, Redactor};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
 use crate::watchdog;

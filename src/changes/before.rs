@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Change, Cited, ContainerRef, EVERYTHING, Finding, Inventory, KeyKind, Kind, Report, ServerRef, Severity, quantity,
+    Change, Cited, ContainerRef, EVERYTHING, Finding, Inventory, KeyKind, Kind, Report, ServerRef, quantity,
 };
 
 use crate::engine::Recording;
@@ -57,7 +57,7 @@ pub fn cite(findings: &mut [Finding], recording: &Recording) -> Vec<Change> {
 }
 
 fn is_root(finding: &Finding) -> bool {
-    finding.severity > Severity::Info && finding.waived.is_none() && finding.explained_by.is_none()
+    finding.is_open() && finding.explained_by.is_none()
 }
 
 /// The changes to cite with a finding, oldest first. Changes to its object take precedence over global changes, then the latest.
@@ -154,6 +154,7 @@ fn server(s: &ServerRef, inventory: &Inventory, objects: &mut BTreeSet<String>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use opsctl_core::model::Severity;
     use opsctl_core::model::{ChangeKind, Changes, Code, HostInfo, Product, Subject};
 
     use super::*;

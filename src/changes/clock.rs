@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Change, ChangeKind, Sample, quantity};
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 
 use crate::state::Store;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jiff::SignedDuration;
 use opsctl_core::model::{Change, Changes, printable, quantity};
-use opsctl_core::probe::{ProbeOptions, clock};
+use opsctl_core::probe::ProbeOptions;
+use opsctl_core::probe::io::clock;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Global, ending, exit, run};

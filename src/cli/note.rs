@@ -4,7 +4,8 @@ use std::io::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{printable, quantity};
-use opsctl_core::probe::{Redactor, clock};
+use opsctl_core::probe::Redactor;
+use opsctl_core::probe::io::clock;
 
 use super::exit::{self, UsageError};
 use super::{Global, run};

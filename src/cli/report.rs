@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use opsctl_core::model::Report;
-use opsctl_core::probe::{ProbeOptions, clock};
+use opsctl_core::probe::ProbeOptions;
+use opsctl_core::probe::io::clock;
 
 use super::ending::{self, Shown};
 use super::run::{self, ReportArgs};
@@ -77,7 +78,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let progress = Progress::new(false, global.color);
     let (mut result, compared) = run::block_on(async {
         let result = run::diagnose(&config, &selection, ProbeOptions::default(), args.report.deadline, &made, &progress).await?;
-        let now = opsctl_core::probe::clock::now();
+        let now = opsctl_core::probe::io::clock::now();
         let compared = compare(&result.store, &result.assessment.report, args.digest, config.remind_after, now);
         anyhow::Ok((result, compared))
     })??;

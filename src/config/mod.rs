@@ -32,7 +32,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::probe::trusted::{self, TrustError};
+use opsctl_core::probe::io::trusted;
+use opsctl_core::probe::io::trusted::TrustError;
 
 pub use alert::Alert;
 pub use delivery::{Delivery, Destination, Occasion, WebhookFormat};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use opsctl_core::model::printable;
-use opsctl_core::probe::trusted::TrustError;
+use opsctl_core::probe::io::trusted::TrustError;
 use opsctl_core::probe::{REDACTED, Redactor};
 use unicode_width::UnicodeWidthStr;
 

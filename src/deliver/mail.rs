@@ -10,7 +10,10 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport};
-use opsctl_core::probe::{blocking, host, servers::secret_file, trusted};
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::io::trusted;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::servers::secret_file;
 
 use super::DeliveryResult;
 use crate::config::Destination;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::quantity;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -14,10 +14,12 @@ use opsctl_core::model::{
     ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, Product, SystemdRef, SystemdState, quantity,
 };
 use opsctl_core::probe::endpoint::Endpoint;
+use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::proc::table::ProcessTable;
+use opsctl_core::probe::servers::identity;
 use opsctl_core::probe::servers::{FoundServer, ServerHandle, scan};
 use opsctl_core::probe::systemd::Systemd;
-use opsctl_core::probe::table::ProcessTable;
-use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, filesystem, identity, lag, nginx, panics};
+use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, lag, nginx, panics};
 
 use crate::config::Server;
 

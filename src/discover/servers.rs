@@ -1,10 +1,9 @@
 //! Databases, caches and brokers: running, stopped but enabled, and configured servers.
 
 use opsctl_core::model::{Inventory, Product, ServerRef};
-use opsctl_core::probe::home::Home;
-use opsctl_core::probe::servers::{
-    FoundServer, Login, ServerHandle, Socket, default_port, libpq_server, product_of_unit, tcp_port,
-};
+use opsctl_core::probe::proc::home::Home;
+use opsctl_core::probe::product::product_of_unit;
+use opsctl_core::probe::servers::{FoundServer, Login, ServerHandle, Socket, default_port, libpq_server, tcp_port};
 use opsctl_core::probe::{Io, Redactor};
 
 use crate::config::{Resolved, Server};

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::{Inventory, Kind, Outcome, Record, Target, quantity};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, lag, panics};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::{ProbeCx, ProbeError, lag, panics};
 use tokio::task::JoinSet;
 
 use super::assess::{CheckAt, Judging};

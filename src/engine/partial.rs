@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opsctl_core::model::{HostInfo, Inventory, Outcome, Record, Report, Target, Verdict, quantity};
-use opsctl_core::probe::{Redactor, clock, lag};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::{Redactor, lag};
 
 use super::Recording;
 use super::assess::{Assessment, Judging, assess_except};

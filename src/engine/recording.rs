@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use opsctl_core::model::{Changes, HostInfo, Inventory, Record};
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use serde::{Deserialize, Serialize};
 
 use super::Selection;

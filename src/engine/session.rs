@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opsctl_core::model::{Changes, EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
-use opsctl_core::probe::activity::SystemSampler;
 use opsctl_core::probe::changes::{self as machine, Reach};
+use opsctl_core::probe::docker::Docker;
 use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
-use opsctl_core::probe::filesystem::Filesystems;
-use opsctl_core::probe::kmsg::KernelLog;
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::kernel::activity::SystemSampler;
+use opsctl_core::probe::kernel::filesystem::Filesystems;
+use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::kmsg::KernelLog;
 use opsctl_core::probe::names::Resolvers;
+use opsctl_core::probe::proc::table::SharedProcessTable;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
-use opsctl_core::probe::table::SharedProcessTable;
 use opsctl_core::probe::tls::Tls;
-use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, clock, docker::Docker, host, lag};
+use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, lag};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_except};
 use super::collect::{Jobs, Limit, collect, one};

@@ -167,7 +167,7 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
         }
         Action::RetireFile { path, text } => {
             let (file, text) = (PathBuf::from(path), text.clone());
-            let now = opsctl_core::probe::clock::now();
+            let now = opsctl_core::probe::io::clock::now();
             let retired = PathBuf::from(format!("{path}.deleted.{}", now.strftime("%Y%m%dT%H%M%SZ")));
             let to = retired.clone();
             in_thread(path, move || retire_file(&file, &text, &to)).await?;

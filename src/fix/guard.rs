@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use opsctl_core::model::{Finding, Plan, Refusal, Risk, Severity, Verdict, printable, quantity};
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 
 use super::failpoint::failpoint;
 use super::lock::{Lock, LockError};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::FileIdentity;
-use opsctl_core::probe::command::{self, Argv, CommandOutput, Program, RunError};
+use opsctl_core::probe::io::command;
+use opsctl_core::probe::io::command::{Argv, CommandOutput, Program, RunError};
 
 /// Time limit of a program.
 const TIMEOUT: Duration = Duration::from_secs(120);

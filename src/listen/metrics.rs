@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 
 /// Time after which an alert in progress counts as hung: a run and its fixes have their own, shorter limits.
 const HUNG_AFTER: Duration = Duration::from_secs(30 * 60);

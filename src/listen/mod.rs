@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use opsctl_core::model::printable;
-use opsctl_core::probe::host;
+use opsctl_core::probe::kernel::host;
 use tokio::sync::watch;
 
 use crate::config::Config;

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use opsctl_core::probe::peer_groups;
+use opsctl_core::probe::proc::peer_groups;
 
 use crate::config::Listen;
 

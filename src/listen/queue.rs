@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 

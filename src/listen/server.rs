@@ -17,7 +17,7 @@ use futures_util::future::Abortable;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;

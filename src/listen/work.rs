@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use opsctl_core::probe::{ProbeOptions, clock};
+use opsctl_core::probe::ProbeOptions;
+use opsctl_core::probe::io::clock;
 
 use super::queue::Batch;
 use super::{Shared, log};

@@ -86,7 +86,7 @@ fn lead(report: &Report) -> String {
             parts.join(", ")
         ));
         let causes = view::causes(report);
-        let open = |id: &&String| view::find(report, id).is_some_and(view::is_open);
+        let open = |id: &&String| view::find(report, id).is_some_and(Finding::is_open);
         let explained: usize = causes.iter().map(|(c, _)| c.explains.iter().filter(open).count()).sum();
         if explained > 0 {
             let causes = if causes.len() == 1 {

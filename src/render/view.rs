@@ -7,12 +7,7 @@ use opsctl_core::model::{Cause, CheckRow, Finding, FindingStatus, Recovered, Rep
 
 /// Open findings: warn and crit without a waiver.
 pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
-    report.findings.iter().filter(|f| is_open(f))
-}
-
-/// Whether a finding is open.
-pub(super) fn is_open(finding: &Finding) -> bool {
-    finding.severity > Severity::Info && finding.waived.is_none()
+    report.findings.iter().filter(|f| f.is_open())
 }
 
 /// Findings that would be open without their waiver, and the waiver.
@@ -34,7 +29,7 @@ pub(super) fn by_id(report: &Report) -> HashMap<&str, &Finding> {
 /// Causes with their root. A cause with a waived root counts while a finding that it explains is open.
 pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
     let by_id = by_id(report);
-    let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| is_open(f));
+    let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| f.is_open());
     let counts = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
     report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(counts).collect()
 }

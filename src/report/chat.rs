@@ -1,7 +1,7 @@
 //! A report in a few lines, for a chat message or the subject of a mail. The markup of bold and code differs between services;
 //! the lines are the same.
 
-use opsctl_core::model::{Finding, FindingStatus, Report, Severity, printable, quantity};
+use opsctl_core::model::{Finding, FindingStatus, Report, printable, quantity};
 
 /// Maximum number of lines of one kind; the rest is counted.
 const MAX_LINES: usize = 8;
@@ -27,7 +27,7 @@ pub fn footer(report: &Report) -> Option<String> {
 
 /// Open findings, worst first.
 fn open(report: &Report) -> Vec<&Finding> {
-    report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none()).collect()
+    report.findings.iter().filter(|f| f.is_open()).collect()
 }
 
 /// Open findings without a cause.
@@ -111,6 +111,7 @@ fn status_prefix(report: &Report, finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use opsctl_core::model::JournalHead;
+    use opsctl_core::model::Severity;
 
     use super::super::fixtures::report;
     use super::*;

@@ -1,7 +1,7 @@
 //! Comparison of a run with earlier reports.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Finding, FindingHistory, FindingStatus, History, Recovered, Report, Severity};
+use opsctl_core::model::{Finding, FindingHistory, FindingStatus, History, Recovered, Report};
 
 use super::trend::trend;
 use crate::state::{Episode, Store};
@@ -63,7 +63,7 @@ impl Compared {
 }
 
 fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
-    report.findings.iter().filter(|f| f.severity > Severity::Info && f.waived.is_none())
+    report.findings.iter().filter(|f| f.is_open())
 }
 
 /// Compares a report with earlier runs; the store has already observed its findings.
@@ -158,6 +158,7 @@ fn changed(report: &Report, course: &History, episodes: &[Episode], yesterday: T
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use opsctl_core::model::Severity;
     use opsctl_core::model::{Build, CheckRow, Code, HostInfo, Kind, Subject};
 
     use super::*;
@@ -190,7 +191,7 @@ pub(crate) mod tests {
             schema_version: 1,
             opsctl: Build { version: "0".into(), commit: "0".into() },
             host: HostInfo { hostname: "web-1".into(), ..HostInfo::default() },
-            started_at: opsctl_core::probe::clock::now(),
+            started_at: opsctl_core::probe::io::clock::now(),
             duration_ms: 1,
             verdict: "crit".into(),
             exit_code: 2,
@@ -231,7 +232,7 @@ pub(crate) mod tests {
         fn seen(&self, report: &Report) -> Compared {
             self.runtime.block_on(self.store.observe(report, Scope::Everything));
             assert_eq!(self.store.note(), None);
-            compare(&self.store, report, None, DAY, opsctl_core::probe::clock::now())
+            compare(&self.store, report, None, DAY, opsctl_core::probe::io::clock::now())
         }
     }
 
@@ -299,7 +300,7 @@ pub(crate) mod tests {
         past.deliver(&report(&[("web", Severity::Crit)]));
         past.deliver(&report(&[]));
         let healthy = report(&[]);
-        let compared = compare(&past.store, &healthy, Some(Period::Day), DAY, opsctl_core::probe::clock::now());
+        let compared = compare(&past.store, &healthy, Some(Period::Day), DAY, opsctl_core::probe::io::clock::now());
         assert_eq!(compared.course.recovered.len(), 1);
         assert_eq!(compared.course.period.as_deref(), Some("day"));
     }
@@ -310,12 +311,12 @@ pub(crate) mod tests {
         let bad = report(&[("web", Severity::Crit)]);
         past.deliver(&bad);
         let at = |hours| {
-            let now = opsctl_core::probe::clock::now() + SignedDuration::from_hours(hours);
+            let now = opsctl_core::probe::io::clock::now() + SignedDuration::from_hours(hours);
             let compared = compare(&past.store, &bad, None, DAY, now);
             (compared.changed, compared.reminds)
         };
         assert_eq!((at(23), at(25)), ((false, false), (false, true)));
-        let later = opsctl_core::probe::clock::now() + SignedDuration::from_hours(25);
+        let later = opsctl_core::probe::io::clock::now() + SignedDuration::from_hours(25);
         assert!(!compare(&past.store, &report(&[]), None, DAY, later).reminds);
     }
 
@@ -323,7 +324,7 @@ pub(crate) mod tests {
     fn trend_is_computed_from_earlier_runs() {
         use opsctl_core::model::{Measure, Target, Unit};
         let past = Past::new();
-        let now = opsctl_core::probe::clock::now();
+        let now = opsctl_core::probe::io::clock::now();
         let measure = |value| Measure::new(&Target::named(Kind::Mount, "/var"), "used", Unit::Percent, value).limits(85.0, 95.0);
         // 1 % every two hours
         let samples = (1..=40).map(|i| {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use opsctl_core::model::Report;
-use opsctl_core::probe::{blocking, host};
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::kernel::host;
 
 use crate::audit::Journal;
 

@@ -1,7 +1,7 @@
 //! The answer to an alert: the findings that concern it, and their causes.
 
 use jiff::Timestamp;
-use opsctl_core::model::{Finding, Report, Severity};
+use opsctl_core::model::{Finding, Report};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -112,10 +112,6 @@ pub fn respond(alerts: Vec<Alert>, report: &Report, catalog: &Catalog, config: &
     }
 }
 
-fn counts(finding: &Finding) -> bool {
-    finding.severity > Severity::Info && finding.waived.is_none()
-}
-
 fn answer(
     alert: Alert,
     matched: Route,
@@ -134,7 +130,7 @@ fn answer(
     subjects.sort();
     subjects.dedup();
     let about = |f: &Finding| subjects.is_empty() || subjects.contains(&f.subject.to_string()) || named(&f.subject.name);
-    let of_runbooks: Vec<&Finding> = report.findings.iter().filter(|f| counts(f) && in_runbook(&f.runbook)).collect();
+    let of_runbooks: Vec<&Finding> = report.findings.iter().filter(|f| f.is_open() && in_runbook(&f.runbook)).collect();
     let mut concerned: Vec<&Finding> = of_runbooks.iter().copied().filter(|f| about(f)).collect();
     if concerned.is_empty() {
         // no finding about the named objects: other findings of those runbooks may be the cause of the alert
@@ -147,7 +143,7 @@ fn answer(
         while let Some(cause) = chain.last().and_then(|f| cause_of(report, f)).filter(|c| !chain.contains(c)) {
             chain.push(cause);
         }
-        for f in chain.into_iter().rev().filter(|f| counts(f)) {
+        for f in chain.into_iter().rev().filter(|f| f.is_open()) {
             if !findings.contains(&f) {
                 findings.push(f);
             }
@@ -155,7 +151,7 @@ fn answer(
     }
     findings.sort_by_key(|f| f.explained_by.is_some());
     let also_open: Vec<&Finding> =
-        report.findings.iter().filter(|f| counts(f) && f.explained_by.is_none() && !findings.contains(f)).collect();
+        report.findings.iter().filter(|f| f.is_open() && f.explained_by.is_none() && !findings.contains(f)).collect();
     let unknown: Vec<String> = report
         .checks
         .iter()
@@ -206,6 +202,8 @@ fn likeness(store: &Store, finding: &Finding) -> Vec<SimilarFinding> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use opsctl_core::model::Severity;
+
     use super::*;
     use crate::config::Loaded;
     use crate::report::fixtures::report;

@@ -100,7 +100,7 @@ fn one(value: &Value, group: &Value) -> Option<Alert> {
     let status = value.get("status");
     let status =
         status.and_then(Value::as_str).or_else(|| status?.get("state")?.as_str()).or_else(|| value.get("state")?.as_str());
-    let ended = moment(value.get("endsAt")).is_some_and(|end| end <= opsctl_core::probe::clock::now());
+    let ended = moment(value.get("endsAt")).is_some_and(|end| end <= opsctl_core::probe::io::clock::now());
     let resolved = match status {
         Some(word) => matches!(word.to_lowercase().as_str(), "resolved" | "inactive" | "normal" | "ok"),
         None => ended,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{Action, Finding, Judged, Plan, Refusal};
-use opsctl_core::probe::command::Program;
+use opsctl_core::probe::io::command::Program;
 
 use super::probe::Evidence;
 use crate::config::site::{SiteCheck, SiteFix};

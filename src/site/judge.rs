@@ -2,8 +2,8 @@
 
 use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Subject, Unit, named, quantity};
 use opsctl_core::probe::endpoint::EndpointResult;
-use opsctl_core::probe::file::FileInfo;
-use opsctl_core::probe::prometheus::Series;
+use opsctl_core::probe::io::file::FileInfo;
+use opsctl_core::probe::servers::prometheus::Series;
 use opsctl_core::probe::tls::{Certificate, HandshakeError};
 
 use super::probe::{Evidence, Seen};

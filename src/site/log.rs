@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::probe::io::{clock, file};
 use opsctl_core::probe::systemd::{Since, journal};
-use opsctl_core::probe::{ProbeCx, ProbeError, clock, file};
+use opsctl_core::probe::{ProbeCx, ProbeError};
 use regex::Regex;
 
 use super::probe::{Seen, within};

@@ -4,10 +4,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use opsctl_core::model::{CertificateRef, CertificateSource, Product, StartTls, Target};
-use opsctl_core::probe::command::{self, ResolvedPrograms, RunError};
-use opsctl_core::probe::endpoint::{self, Endpoint, EndpointResult};
-use opsctl_core::probe::file::{self, FileInfo};
-use opsctl_core::probe::prometheus::Series;
+use opsctl_core::probe::endpoint;
+use opsctl_core::probe::endpoint::{Endpoint, EndpointResult};
+use opsctl_core::probe::io::command;
+use opsctl_core::probe::io::command::{ResolvedPrograms, RunError};
+use opsctl_core::probe::io::file;
+use opsctl_core::probe::io::file::FileInfo;
+use opsctl_core::probe::servers::prometheus::Series;
 use opsctl_core::probe::servers::redis::{RedisCommandError, Reply};
 use opsctl_core::probe::servers::{Secret, SessionError, postgres, secret_file};
 use opsctl_core::probe::tls::{self, Certificate, HandshakeError, ServedCertificates};

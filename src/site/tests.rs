@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use opsctl_core::model::{EvidenceText, FileIdentity, Outcome, Record, Severity, Verdict};
-use opsctl_core::probe::command::{Program, ResolvedPrograms};
 use opsctl_core::probe::endpoint::EndpointResult;
-use opsctl_core::probe::file::FileInfo;
-use opsctl_core::probe::prometheus::Series;
+use opsctl_core::probe::io::command::{Program, ResolvedPrograms};
+use opsctl_core::probe::io::file::FileInfo;
+use opsctl_core::probe::servers::prometheus::Series;
 use opsctl_core::probe::tls::{Certificate, HandshakeError};
 
 use super::probe::Seen;

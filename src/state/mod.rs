@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsctl_core::model::{Measure, Report, Sample};
-use opsctl_core::probe::{History, blocking, clock};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::{History, blocking};
 
 pub use episodes::{Episode, Scope};
 pub use list::{List, ListError};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsctl_core::model::Sample;
-use opsctl_core::probe::clock;
+use opsctl_core::probe::io::clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::{episodes, head};

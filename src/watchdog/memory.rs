@@ -31,7 +31,7 @@ const MAX_RESERVED_REQUEST: usize = 1 << 20;
 static LIFTED: AtomicBool = AtomicBool::new(false);
 
 /// Sets the limit unless a lower one applies. Only the soft limit: programs started by a fix get the original one back
-/// ([`opsctl_core::probe::command::give_data_limit`]), and so does the watchdog.
+/// ([`opsctl_core::probe::io::command::give_data_limit`]), and so does the watchdog.
 pub fn limit() {
     let now = getrlimit(Resource::Data);
     // the last report needs some of the memory between the two
@@ -39,7 +39,7 @@ pub fn limit() {
     if now.current.is_none_or(|current| current > new_limit) {
         let set = setrlimit(Resource::Data, Rlimit { current: Some(new_limit), maximum: now.maximum });
         LIMITED.store(if set.is_ok() { new_limit } else { 0 }, Ordering::SeqCst);
-        opsctl_core::probe::command::give_data_limit(now);
+        opsctl_core::probe::io::command::give_data_limit(now);
     }
 }
 

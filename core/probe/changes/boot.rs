@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{Change, ChangeKind, EVERYTHING};
-use crate::probe::{ProbeCx, ProbeError, blocking, boot, clock, host};
+use crate::probe::io::clock;
+use crate::probe::kernel::{boot, host};
+use crate::probe::{ProbeCx, ProbeError, blocking};
 
 /// Timeout of the check for a container.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

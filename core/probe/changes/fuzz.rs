@@ -2,13 +2,14 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{config, logs, packages, sudo};
+use super::{config, packages, sudo};
 use crate::fuzz::Target;
+use crate::probe::io::clock;
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::text("apt-and-dpkg-logs", |text| {
         for line in text.lines() {
-            drop((packages::action(line, &TimeZone::UTC), logs::moment(line, &TimeZone::UTC)));
+            drop((packages::action(line, &TimeZone::UTC), clock::moment(line, &TimeZone::UTC)));
         }
         assert!(packages::runs(text, &TimeZone::UTC).len() <= text.lines().count(), "a run has a line of its own");
     }),

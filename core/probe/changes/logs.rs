@@ -4,11 +4,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::civil::DateTime;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
+use crate::probe::io::clock;
 use crate::probe::systemd::{JournalLine, Since, journal};
-use crate::probe::{Io, ProbeError, blocking, clock};
+use crate::probe::{Io, ProbeError, blocking};
 
 /// Bytes read from the end of a log.
 const MAX_LOG_BYTES: u64 = 4 << 20;
@@ -79,19 +79,6 @@ fn text(io: &Io, path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The local time zone of this host's logs.
-pub(in crate::probe) fn zone(io: &Io, root: &Path) -> TimeZone {
-    let mut bytes = Vec::new();
-    let read = io.open(root.join("etc/localtime")).and_then(|f| f.take(1 << 20).read_to_end(&mut bytes));
-    read.ok().and_then(|_| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
-}
-
-/// `2026-11-21 20:05:45` in local time.
-pub(in crate::probe) fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
-    let local = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
-    Some(local.to_zoned(zone.clone()).ok()?.timestamp())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
@@ -116,12 +103,5 @@ mod tests {
         // a truncated file, or one that is not gzip
         std::fs::write(dir.path().join("dpkg.log.2.gz"), "not packed").unwrap();
         assert_eq!(texts(&Io::for_test(), &log, Timestamp::UNIX_EPOCH).unwrap(), ["older", "new"]);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_time_does_not_panic(text in ".*") {
-            let _ = moment(&text, &TimeZone::UTC);
-        }
     }
 }

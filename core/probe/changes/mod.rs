@@ -13,8 +13,6 @@ mod packages;
 mod sudo;
 mod units;
 
-pub(super) use logs::{moment, zone};
-
 use std::time::Duration;
 
 use jiff::Timestamp;

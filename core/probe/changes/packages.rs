@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::logs;
 use crate::model::{Change, ChangeKind};
+use crate::probe::io::clock;
 use crate::probe::{Io, ProbeError, blocking};
 
 const DPKG_LOG: &str = "var/log/dpkg.log";
@@ -20,7 +21,7 @@ pub(super) async fn read(since: Timestamp, timeout: Duration) -> Result<Vec<Chan
 }
 
 fn from_tree(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<Change>, ProbeError> {
-    let zone = logs::zone(io, root);
+    let zone = clock::zone(io, root);
     let log = root.join(DPKG_LOG);
     let texts = match logs::texts(io, &log, since) {
         Ok(texts) => texts,
@@ -64,7 +65,7 @@ pub(super) fn action<'l>(line: &'l str, zone: &TimeZone) -> Option<(Timestamp, &
         "purge" => "purged".to_owned(),
         _ => return None,
     };
-    Some((logs::moment(at, zone)?, package, description))
+    Some((clock::moment(at, zone)?, package, description))
 }
 
 /// A run of apt.
@@ -79,7 +80,7 @@ pub(super) struct Run {
 pub(super) fn runs(text: &str, zone: &TimeZone) -> Vec<Run> {
     let read = |block: &str| {
         let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        let moment = |name: &str| logs::moment(&field(name)?.split_whitespace().collect::<Vec<_>>().join(" "), zone);
+        let moment = |name: &str| clock::moment(&field(name)?.split_whitespace().collect::<Vec<_>>().join(" "), zone);
         let from = moment("Start-Date:")?;
         // a killed run has no end; dpkg may take long
         let until = moment("End-Date:").or_else(|| from.checked_add(SignedDuration::from_hours(1)).ok())?;

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::logs;
 use crate::model::{Change, ChangeKind};
-use crate::probe::{Io, ProbeError, blocking, clock};
+use crate::probe::io::clock;
+use crate::probe::{Io, ProbeError, blocking};
 
 /// Log files of syslog: Debian and Red Hat.
 const LOGS: &[&str] = &["/var/log/auth.log", "/var/log/secure"];
@@ -27,7 +28,7 @@ pub(super) async fn read(since: Timestamp, timeout: Duration) -> Result<Vec<Chan
 }
 
 fn in_files(io: &Io, root: &Path, since: Timestamp) -> Result<Vec<(Timestamp, String)>, ProbeError> {
-    let zone = logs::zone(io, root);
+    let zone = clock::zone(io, root);
     for log in LOGS {
         match logs::texts(io, &root.join(log.trim_start_matches('/')), since) {
             Ok(texts) => {

@@ -14,7 +14,8 @@ use tokio::sync::Semaphore;
 use super::Docker;
 use super::process::{Listener, is_in_own_namespace};
 use crate::model::EngineState;
-use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, http, lag};
+use crate::probe::io::http;
+use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, lag};
 
 /// Timeout of `GET /_ping`; an engine that takes longer is reported as hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerRef, Subject};
-use crate::probe::servers::product_of;
-use crate::probe::{ProbeError, Redactor, celery};
+use crate::probe::product::product_of;
+use crate::probe::{ProbeError, Redactor};
 
 /// Reason why the processes of a running container cannot be read.
 const PID_UNPROVEN: &str =
@@ -299,7 +299,7 @@ pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
     Some(ContainerRef {
         name,
         product: product_of(&image, &command),
-        celery: celery::command(&command).map(|(role, ..)| role),
+        celery: crate::probe::product::celery_command(&command).map(|(role, ..)| role),
         image,
         state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
         network_mode: summary.host_config.and_then(|h| h.network_mode).unwrap_or_default(),

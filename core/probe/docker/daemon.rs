@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Docker;
 use crate::probe::io::{Root, ids_of};
+use crate::probe::kernel::host;
+use crate::probe::proc::process;
 use crate::probe::systemd::Systemd;
-use crate::probe::{Io, blocking, host, process};
+use crate::probe::{Io, blocking};
 
 /// Timeout of finding the process and reading its configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

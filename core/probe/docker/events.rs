@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Docker;
-use crate::probe::{ProbeError, clock};
+use crate::probe::ProbeError;
+use crate::probe::io::clock;
 
 /// An event of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

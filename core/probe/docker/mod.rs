@@ -9,9 +9,11 @@ mod events;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod health_test;
+pub mod image_files;
 mod locate;
 mod network;
 mod process;
+pub mod run;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

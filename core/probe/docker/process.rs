@@ -6,9 +6,11 @@ use std::io::ErrorKind;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::probe::home::Home;
-use crate::probe::servers::parent_and_start;
-use crate::probe::{Io, clock, host};
+use crate::probe::Io;
+use crate::probe::io::clock;
+use crate::probe::io::stat::parent_and_start;
+use crate::probe::kernel::host;
+use crate::probe::proc::home::Home;
 
 /// Maximum difference between the start time of a container (engine) and of its process (kernel).
 const MAX_START_DIFFERENCE: SignedDuration = SignedDuration::from_secs(60);

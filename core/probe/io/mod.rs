@@ -6,10 +6,18 @@
 #![allow(clippy::disallowed_methods, reason = "the one module that wraps them")]
 
 pub mod blocking;
-mod rights;
+pub mod clock;
+pub mod command;
+mod environ;
+pub(in crate::probe) mod executable;
+pub mod file;
+pub mod http;
+pub(in crate::probe) mod rights;
 mod root;
-mod run_as;
+pub mod run_as;
+pub(in crate::probe) mod stat;
 pub(crate) mod threads;
+pub mod trusted;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -20,9 +28,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+pub use environ::environment;
 pub use rights::{Ids, Rights, ids_of};
 pub use root::Root;
-pub use run_as::{RunAsError, run_as};
 
 /// Size limit of a file that is read completely, in bytes. The largest file read is `/proc/PID/maps` with 65530 mappings
 /// (`vm.max_map_count`).

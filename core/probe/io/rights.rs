@@ -60,11 +60,11 @@ fn numbers(status: &str, key: &str) -> Vec<u32> {
 /// Credentials that determine access to files and other objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+    pub(in crate::probe) uid: u32,
+    pub(in crate::probe) gid: u32,
+    pub(in crate::probe) groups: Vec<u32>,
     /// Effective capabilities, in its own user namespace.
-    pub(super) capabilities: u64,
+    pub(in crate::probe) capabilities: u64,
 }
 
 /// Reason why a process has no rights.
@@ -72,7 +72,7 @@ const SETUID: &str = "it is a setuid or setgid program, or changes its user";
 
 impl Rights {
     /// The rights of the process of which `process` is the open directory in `/proc`.
-    pub(super) fn of(process: &impl std::os::fd::AsFd) -> Result<Self> {
+    pub(in crate::probe) fn of(process: &impl std::os::fd::AsFd) -> Result<Self> {
         let file = openat(process, "status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut status = String::new();
         std::fs::File::from(file).read_to_string(&mut status)?;
@@ -118,7 +118,7 @@ impl Rights {
     ///
     /// # Errors
     /// Errors of `f`, and `EPERM` if this process may not change its ids.
-    pub(super) fn assume<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(in crate::probe) fn assume<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         if !geteuid().is_root() || self.reads_everything() {
             return f();
         }
@@ -137,7 +137,7 @@ impl Rights {
     }
 }
 
-pub(super) fn gids(groups: &[u32]) -> Vec<Gid> {
+pub(in crate::probe) fn gids(groups: &[u32]) -> Vec<Gid> {
     groups.iter().map(|g| Gid::from_raw(*g)).collect()
 }
 

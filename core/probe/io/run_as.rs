@@ -4,10 +4,10 @@ use std::io::{Error, Result};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::rights::gids;
-use super::{Io, Rights};
 use crate::model::ServerProcess;
-use crate::probe::command::{CommandOutput, SAFE_PATH, start};
+use crate::probe::io::command::{CommandOutput, SAFE_PATH, start};
+use crate::probe::io::rights::gids;
+use crate::probe::{Io, io::Rights};
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::{Gid, Uid, chroot, fchdir, getegid, geteuid};
 use rustix::thread::{
@@ -53,8 +53,8 @@ pub async fn run_as(
     command.envs(environment.iter().copied());
     let become_it = move |_: &Io| become_process(target);
     start(command, &name, timeout, Some(Box::new(become_it))).await.map_err(|e| match e {
-        crate::probe::command::RunError::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
-        crate::probe::command::RunError::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
+        crate::probe::io::command::RunError::NotRun(why) if why.ends_with(ENDED) => RunAsError::Ended(target.pid),
+        crate::probe::io::command::RunError::NotRun(why) if why.ends_with(NAMESPACE) => RunAsError::OtherNamespace(target.pid),
         other => RunAsError::Failed(other.message(&name)),
     })
 }
@@ -72,7 +72,7 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         std::io::read_to_string(std::fs::File::from(file))
     };
     let stat = read("stat").map_err(|_| Error::other(ENDED))?;
-    if crate::probe::servers::parent_and_start(&stat).map(|(_, start)| start) != Some(target.start_ticks) {
+    if crate::probe::io::stat::parent_and_start(&stat).map(|(_, start)| start) != Some(target.start_ticks) {
         return Err(Error::other(ENDED));
     }
     let rights = Rights::of(&process)?;
@@ -89,12 +89,12 @@ fn become_process(target: ServerProcess) -> Result<Option<Uid>> {
         if !same {
             return Err(Error::from(std::io::ErrorKind::PermissionDenied));
         }
-        super::threads::retire();
+        crate::probe::io::threads::retire();
         set_no_new_privs(true)?;
         return Ok(None);
     }
     let root = openat(&process, "root", flags, Mode::empty())?;
-    super::threads::retire();
+    crate::probe::io::threads::retire();
     // requires unshared filesystem attributes: setns(2) would fail and chroot(2) would affect the whole process
     #[allow(deprecated, reason = "safe with this flag; rustix warns of FILES, which is not given")]
     rustix::thread::unshare(UnshareFlags::FS)?;

@@ -2,10 +2,10 @@
 
 use hickory_proto::rr::RecordType;
 
-use super::query::{Answer, Question, answer_to, encode};
-use super::resolv_conf::ResolvConf;
-use super::{answer, candidates, in_hosts, question, resolvers};
 use crate::fuzz::Target;
+use crate::probe::names::query::{Answer, Question, answer_to, encode};
+use crate::probe::names::resolv_conf::ResolvConf;
+use crate::probe::names::{answer, candidates, in_hosts, question, resolvers};
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::text("resolv-conf", |text| {

@@ -2,7 +2,7 @@
 //! network namespace; and direct queries to each name server.
 
 #[cfg(any(test, feature = "fuzz"))]
-pub(super) mod fuzz;
+pub(in crate::probe) mod fuzz;
 mod query;
 mod resolv_conf;
 mod resolvers;
@@ -14,8 +14,9 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
-use super::servers::file_of;
-use super::{ProbeError, blocking, lag, netns};
+use crate::probe::network::netns;
+use crate::probe::proc::files::file_of;
+use crate::probe::{ProbeError, blocking, lag};
 
 pub use query::{QueryLimits, QueryResult, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::query::{QueryLimits, QueryResult, Question, Transport, query_server};
-use super::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::model::has_own_network;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::Root;
+use crate::probe::names::query::{QueryLimits, QueryResult, Question, Transport, query_server};
+use crate::probe::names::resolv_conf;
+use crate::probe::names::resolv_conf::{NameServer, ResolvConf, ResolvFile};
+use crate::probe::network::netns;
 use crate::probe::systemd::Systemd;
-use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, lag, netns};
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, lag};
 
 /// Timeout of reading one file.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::docker::NAME_SERVER;
-use crate::probe::listeners::{self, Listener};
+use crate::probe::network::listeners;
+use crate::probe::network::listeners::Listener;
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
 /// Timeout of reading the listeners of one namespace.

@@ -1,7 +1,8 @@
 //! Fuzz target for dependencies named in environments.
 
-use super::{bindings, host_port};
 use crate::fuzz::Target;
+use crate::probe::host_port;
+use crate::probe::needs::bindings;
 
 pub(crate) const TARGETS: &[Target] = &[Target::text("environment", |text| {
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();

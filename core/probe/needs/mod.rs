@@ -3,8 +3,7 @@
 
 mod bindings;
 #[cfg(any(test, feature = "fuzz"))]
-pub(super) mod fuzz;
-mod host_port;
+pub(in crate::probe) mod fuzz;
 mod neighbours;
 mod reach;
 
@@ -13,19 +12,18 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use super::docker::Container;
-use super::names::Lookup;
-use super::prometheus::ScrapeTarget;
-use super::{Memo, ProbeCx, ProbeError};
 use crate::model::{Kind, Product, Target};
+use crate::probe::docker::Container;
+use crate::probe::names::Lookup;
+use crate::probe::servers::prometheus::ScrapeTarget;
+use crate::probe::{Memo, ProbeCx, ProbeError};
 
-pub use super::prometheus::Health;
+pub use crate::probe::servers::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
 pub use neighbours::{Neighbours, ResolvedContainer};
 pub use reach::{ConnectResult, ScrapeResult};
 
-use host_port::HostPort;
-pub(super) use host_port::url;
+use crate::probe::host_port::{self, HostPort};
 
 /// Limit of dependencies of one consumer.
 const MAX_NEEDS: usize = 60;
@@ -220,7 +218,7 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
 
 /// Endpoints of the configuration that are requested from a container.
 fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
-    let need = |e: &super::endpoint::Endpoint| {
+    let need = |e: &crate::probe::endpoint::Endpoint| {
         let from = neighbours.named(e.from.as_deref()?)?;
         let resolved = neighbours.resolve(Some(from), &e.host)?.container;
         (resolved.id != from.id).then_some(())?;

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Consumer;
-use crate::probe::http::{self, HttpError};
-use crate::probe::names::{self, Lookup};
-use crate::probe::netns::{self, ConnectError};
+use crate::probe::io::http;
+use crate::probe::io::http::HttpError;
+use crate::probe::names;
+use crate::probe::names::Lookup;
+use crate::probe::needs::Consumer;
+use crate::probe::network::netns;
+use crate::probe::network::netns::ConnectError;
 use crate::probe::{ProbeCx, ProbeError, blocking};
 
 /// Timeout of a connection within this machine.

@@ -1,10 +1,14 @@
 //! Interfaces, routes and sockets of a network namespace over netlink (rtnetlink(7), `sock_diag(7)`).
 
 pub mod counters;
+pub mod firewall;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod links;
+pub mod listeners;
 mod netlink;
+pub mod netns;
+pub mod path;
 mod sockets;
 pub mod tcp_info;
 
@@ -13,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Io, ProbeError, blocking, netns};
+use super::{Io, ProbeError, blocking};
 
 pub use links::{Interface, NetworkRoute};
 pub use sockets::{Connection, Queue};

@@ -31,8 +31,9 @@ pub use tree::SeenFile;
 
 use super::docker::ContainerLog;
 use super::io::{Io, Root};
-use super::{ProbeCx, ProbeError, blocking, clock};
+use super::{ProbeCx, ProbeError, blocking};
 use crate::model::{ServerProcess, ServerRef, Target};
+use crate::probe::io::clock;
 
 /// Timeout of reading a configuration of thousands of files.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -170,7 +171,7 @@ pub async fn run_test(
     argv: &[String],
 ) -> ConfigTest {
     let mut tested = ConfigTest { command: argv.join(" "), ..ConfigTest::default() };
-    let ended = super::servers::run_for(docker, container, process, argv, &[], TEST_TIMEOUT).await;
+    let ended = crate::probe::docker::run::run_for(docker, container, process, argv, &[], TEST_TIMEOUT).await;
     let ended = ended.map(|e| (e.code == Some(0), e.stderr + &e.stdout));
     match ended {
         Ok((passes, text)) => {
@@ -253,7 +254,7 @@ impl Nginx {
         if !self.config.default_access_log {
             return self.config.access_logs.clone();
         }
-        let open = super::servers::open_files(io, self.master, "access.log");
+        let open = crate::probe::proc::files::open_files(io, self.master, "access.log");
         let built_in = |path: String| AccessLog { path, format: COMBINED.to_owned(), conditional: false };
         if open.is_empty() {
             vec![built_in("/var/log/nginx/access.log".to_owned())]
@@ -266,7 +267,7 @@ impl Nginx {
         if !self.config.error_logs.is_empty() {
             return self.config.error_logs.clone();
         }
-        let open = super::servers::open_files(io, self.master, "error.log");
+        let open = crate::probe::proc::files::open_files(io, self.master, "error.log");
         if open.is_empty() { vec!["/var/log/nginx/error.log".to_owned()] } else { open }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::probe::Io;
-use crate::probe::listeners::{row, tcp_table};
+use crate::probe::network::listeners::{row, tcp_table};
 
 /// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `CLOSE_WAIT`, `LAST_ACK` (`include/net/tcp_states.h`).
 const CONNECTED_STATES: &[&str] = &["01", "02", "04", "05", "06", "08", "09"];

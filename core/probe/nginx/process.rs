@@ -3,9 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub(super) use crate::probe::process::title;
-use crate::probe::servers::{children_of, parent_and_start, state_of};
-use crate::probe::{Io, clock, tasks};
+use crate::probe::Io;
+use crate::probe::io::clock;
+use crate::probe::io::stat::parent_and_start;
+use crate::probe::kernel::tasks;
+pub(super) use crate::probe::proc::process::title;
+use crate::probe::proc::process::{children_of, state_of};
 
 /// Command line options of an nginx.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -16,7 +16,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::Socket;
 use crate::probe::io::{Root, threads};
-use crate::probe::netns::{self, ConnectError};
+use crate::probe::network::netns;
+use crate::probe::network::netns::ConnectError;
 use crate::probe::{Io, ProbeError, blocking};
 
 /// A connection of any transport.

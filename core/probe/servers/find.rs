@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::product::product_of_program;
 use super::sockets::Namespaces;
 use crate::model::{Product, ServerProcess};
-use crate::probe::home::Home;
-use crate::probe::io::{Ids, Root, ids_of};
-use crate::probe::listeners::listeners_of;
-use crate::probe::process;
-use crate::probe::table::{Process, ProcessTable};
+use crate::probe::io::{Ids, ids_of};
+use crate::probe::network::listeners::listeners_of;
+use crate::probe::proc::home::Home;
+use crate::probe::proc::table::{Process, ProcessTable};
+use crate::probe::product::product_of_program;
 use crate::probe::{Io, ProbeError, blocking};
 
 /// Timeout of the scan.
@@ -25,7 +24,7 @@ pub struct FoundServer {
     pub process: ServerProcess,
     /// Command name (`comm`).
     pub comm: String,
-    /// Content of `/proc/PID/cgroup`: a claim until [`identity::prove`](crate::probe::identity::prove) has verified it.
+    /// Content of `/proc/PID/cgroup`: a claim until [`identity::prove`](crate::probe::servers::identity::prove) has verified it.
     pub cgroups: String,
     /// User ids.
     pub ids: Ids,
@@ -114,39 +113,6 @@ pub(super) fn serves(product: Product, arguments: &str) -> bool {
     }
 }
 
-/// Child processes of a process.
-#[must_use]
-pub fn children_of(io: &Io, pid: i32) -> Vec<i32> {
-    let children = io.read_lossy(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|c| c.parse().ok()).collect()
-}
-
-/// Paths of the entries of a directory as process `pid` sees it, at most `limit`.
-#[must_use]
-pub fn entries_of(io: &Io, pid: i32, directory: &str, limit: usize) -> Vec<String> {
-    let names = Root::of(io, pid).map(|root| root.names(directory.as_ref())).unwrap_or_default();
-    names.into_iter().take(limit).map(|name| format!("{directory}/{name}")).collect()
-}
-
-/// Process titles of the children of a process.
-#[must_use]
-pub fn children_titles(io: &Io, pid: i32) -> Vec<String> {
-    children_of(io, pid).into_iter().filter_map(|child| process::title(io, child)).collect()
-}
-
-/// State of a process: `R`, `S`, `D`, `T`, …, or `None` after its exit.
-#[must_use]
-pub fn state_of(io: &Io, pid: i32) -> Option<char> {
-    process::state_of(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// Fields 4 and 22 of `/proc/<pid>/stat`.
-pub(in crate::probe) fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    Some((parent, fields.nth(17)?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,17 +131,10 @@ mod tests {
         assert!(!serves(Product::Rabbitmq, "/usr/lib/erlang/erts/bin/beam.smp\0-escript\0main\0rabbitmqctl_escript\0"));
     }
 
-    #[test]
-    fn parent_and_start_are_fields_4_and_22() {
-        let stat = "812 (redis (x) server) S 1 812 812 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 5 0 777 1 2";
-        assert_eq!(parent_and_start(stat), Some((1, 777)));
-        assert_eq!(parent_and_start("812 (x"), None);
-    }
-
     proptest::proptest! {
         #[test]
         fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (parent_and_start(&text), serves(Product::Rabbitmq, &text));
+            let _ = serves(Product::Rabbitmq, &text);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Fuzz targets for output and files of servers.
 
-use super::{find, login, postgres, product, rabbitmq, redis, sockets, web};
+use super::{find, login, postgres, rabbitmq, redis, sockets, web};
 use crate::fuzz::Target;
 use crate::model::Product;
 use crate::probe::Redactor;
+use crate::probe::product;
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::text("pgpass", |text| drop((login::pgpass(text, "h", 1, "d", "u"), login::service(text, "a").len()))),
@@ -13,7 +14,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("server-command", |text| {
         let (image, command) = text.split_once('\n').unwrap_or((text, text));
         let _ = (product::product_of(image, command), product::product_of_unit(image), product::product_of_program(command));
-        let _ = (find::parent_and_start(text), find::serves(Product::Rabbitmq, command));
+        let _ = find::serves(Product::Rabbitmq, command);
         let flags = web::Flags::parse(command);
         drop((flags.listens(Product::Loki), flags.listens(Product::Alloy), flags.prefix(), flags.is_agent()));
     }),

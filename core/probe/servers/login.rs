@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::files::{file_of, own_file};
 use super::tls::Trust;
+use crate::probe::proc::files::file_of;
 use crate::probe::{Io, Redactor, environment};
 
 /// A password.
@@ -166,6 +166,15 @@ pub(super) fn pgpass_text(io: &Io) -> Option<String> {
     let named = environment("PGPASSFILE");
     let path = named.or_else(|| Some(format!("{}/.pgpass", environment("HOME")?)))?;
     own_file(io, &path).ok()
+}
+
+/// Size limit of a secret, in bytes.
+const MAX_SECRET_BYTES: u64 = 1 << 20;
+
+/// A small file that decides how opsctl itself logs in, such as a password file. It belongs to this user or root, and for root so
+/// does every directory above it.
+pub(super) fn own_file(_io: &Io, path: &str) -> Result<String, crate::probe::io::trusted::TrustError> {
+    crate::probe::io::trusted::read_to_string(std::path::Path::new(path), MAX_SECRET_BYTES)
 }
 
 #[cfg(test)]

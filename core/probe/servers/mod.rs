@@ -1,19 +1,20 @@
 //! Databases, caches and brokers: discovery by process, connections from the server's own network namespace, and the available
 //! logins.
 
+pub mod celery;
 mod cleartext;
 mod connect;
-mod files;
 mod find;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
+pub mod identity;
 mod login;
+pub mod metrics;
 mod peer;
 pub mod postgres;
-mod product;
+pub mod prometheus;
 pub mod rabbitmq;
 pub mod redis;
-mod run;
 mod sockets;
 mod tls;
 pub mod web;
@@ -25,21 +26,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use connect::{Bounded, ConnectAddr, Stream, open_connection, user_of};
-pub use files::{file_of, file_tail, files_of, may_write, modified_of, open_files};
-pub(super) use find::parent_and_start;
-pub use find::{FoundServer, children_of, children_titles, entries_of, scan, state_of};
+pub use find::{FoundServer, scan};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub(in crate::probe) use peer::served_by;
-pub use product::{product_of, product_of_program, product_of_unit};
-pub use run::run_for;
 pub(super) use sockets::connections_of;
 pub use sockets::{Socket, default_port, tcp_port};
 pub use tls::Trust;
 pub(super) use tls::over_tls;
 
-use super::netns::ConnectError;
 use super::{Memo, ProbeCx, ProbeError, blocking};
 use crate::model::{Product, ServerRef, Target};
+use crate::probe::network::netns::ConnectError;
 
 /// Timeout of connect(2): a server is on this machine or in its network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::connect::{ConnectAddr, Stream, open_connection};
 use super::sockets::{listeners_at, other_end};
-use super::{CONNECT_TIMEOUT, ServerHandle, SessionError, Trust, parent_and_start};
+use super::{CONNECT_TIMEOUT, ServerHandle, SessionError, Trust};
 use crate::model::{Product, ServerProcess};
-use crate::probe::identity::{may_serve, may_serve_any, user};
 use crate::probe::io::ids_of;
-use crate::probe::{Io, ProbeError, blocking, netns, process};
+use crate::probe::io::stat::parent_and_start;
+use crate::probe::network::netns;
+use crate::probe::proc::owner::{may_serve_any, user};
+use crate::probe::proc::process;
+use crate::probe::servers::identity::may_serve;
+use crate::probe::{Io, ProbeError, blocking};
 
 /// Timeout of reading the sockets of one namespace.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

@@ -16,10 +16,9 @@ use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
 use super::peer::{PeerConnection, reach};
 use super::tls::{self, Trust};
-use super::{
-    Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, connect_addrs, file_of, millis, user_of,
-};
+use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, connect_addrs, millis, user_of};
 use crate::model::{Product, Target};
+use crate::probe::proc::files::file_of;
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
 /// Settings of a session: limits for statements and locks (judgement), and read-only transactions.

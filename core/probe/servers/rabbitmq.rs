@@ -8,13 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
 use super::peer::{PeerConnection, reach};
-use super::{
-    CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, connect_addrs, millis, run_for, tls,
-};
+use super::{CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, connect_addrs, millis, tls};
 use crate::model::quantity;
-use crate::probe::http::{self, HttpError};
+use crate::probe::docker::run::run_for;
 use crate::probe::io::Root;
-use crate::probe::{Io, Memo, ProbeCx, ProbeError, UNEXPECTED_FORMAT, blocking, process};
+use crate::probe::io::http;
+use crate::probe::io::http::HttpError;
+use crate::probe::proc::process;
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, UNEXPECTED_FORMAT, blocking};
 use std::sync::Arc;
 
 /// Ports other than AMQP: management, metrics, inter-node and CLI communication, epmd, streams, MQTT, STOMP.

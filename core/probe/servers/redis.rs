@@ -9,7 +9,8 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnecti
 use super::login::{Login, Secret, password};
 use super::peer::{PeerConnection, UnprovenReason, reach};
 use super::tls::Trust;
-use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, connect_addrs, file_of, millis, tls};
+use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, connect_addrs, millis, tls};
+use crate::probe::proc::files::file_of;
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Environment variables of images and deployments that hold the password.

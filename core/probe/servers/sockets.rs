@@ -5,10 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::Product;
-use crate::probe::celery::Connection;
-use crate::probe::listeners::{self, Listener};
+use crate::probe::Io;
+use crate::probe::network::listeners;
+use crate::probe::network::listeners::Listener;
+use crate::probe::network::netns;
 use crate::probe::network::{OwnedSocket, end_of_connection, tcp_listeners, unix_listeners};
-use crate::probe::{Io, netns, process};
+use crate::probe::proc::process;
+use crate::probe::servers::celery::Connection;
 
 /// A listening socket, with the address as the process itself sees it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

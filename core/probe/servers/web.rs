@@ -8,13 +8,16 @@ use std::time::Duration;
 use super::peer::{PeerConnection, reach, reach_process};
 use super::sockets::Namespaces;
 use super::{
-    CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Trust, connect_addrs, default_port, file_of, millis,
-    over_tls,
+    CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Trust, connect_addrs, default_port, millis, over_tls,
 };
 use crate::model::{Kind, Product, ServerProcess, Target};
-use crate::probe::http::{self, HttpResponse};
-use crate::probe::metrics::{self, MetricSample};
-use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, process};
+use crate::probe::io::http;
+use crate::probe::io::http::HttpResponse;
+use crate::probe::proc::files::file_of;
+use crate::probe::proc::process;
+use crate::probe::servers::metrics;
+use crate::probe::servers::metrics::MetricSample;
+use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking};
 
 /// Limit of a response body, in bytes: the list of thousands of targets is long, and so are the metrics of a large Prometheus.
 const MAX_BODY_BYTES: usize = 8 << 20;

@@ -5,8 +5,11 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use super::super::command::{self, Argv};
-use super::super::{Io, ProbeError, blocking, clock, host};
+use super::super::{Io, ProbeError, blocking};
+use crate::probe::io::clock;
+use crate::probe::io::command;
+use crate::probe::io::command::Argv;
+use crate::probe::kernel::host;
 
 /// Catalogue id of "scheduled restart job" (systemd/sd-messages.h, `SD_MESSAGE_UNIT_RESTART_SCHEDULED`).
 const RESTART_SCHEDULED: &str = "MESSAGE_ID=5eb03494b6584870a536b337290809b3";

@@ -5,7 +5,6 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod journal;
-mod ports;
 mod response_timeout;
 mod unit;
 

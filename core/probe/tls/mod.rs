@@ -22,11 +22,13 @@ pub use trust::authorities;
 pub use x509::Certificate;
 
 use super::io::Root;
-use super::names;
-use super::netns::{self, ConnectError};
-use super::table::SharedProcessTable;
-use super::{Memo, ProbeCx, ProbeError, blocking, clock};
+use super::{Memo, ProbeCx, ProbeError, blocking};
 use crate::model::{CertificateRef, CertificateSource, StartTls};
+use crate::probe::io::clock;
+use crate::probe::names;
+use crate::probe::network::netns;
+use crate::probe::network::netns::ConnectError;
+use crate::probe::proc::table::SharedProcessTable;
 use handshake::{Handshake, KeyType, perform_handshake};
 use trust::{Authorities, Trust};
 

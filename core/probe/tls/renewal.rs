@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::identity::{Origin, of_origin};
 use crate::probe::io::Root;
-use crate::probe::table::{Process, SharedProcessTable};
+use crate::probe::proc::owner::{Origin, of_origin};
+use crate::probe::proc::table::{Process, SharedProcessTable};
 use crate::probe::{Io, ProbeError, blocking};
 
 /// Directories of certbot.

@@ -11,7 +11,8 @@ use tokio::sync::OnceCell;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::x509;
-use crate::probe::{Io, ProbeError, blocking, environment, trusted};
+use crate::probe::io::trusted;
+use crate::probe::{Io, ProbeError, blocking, environment};
 
 /// The trusted authorities of this host.
 pub(super) struct Authorities {

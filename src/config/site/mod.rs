@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use opsctl_core::model::{CheckSpec, Limits, Link, Severity, Unit};
-use opsctl_core::probe::trusted::{self, TrustError};
+use opsctl_core::probe::io::trusted;
+use opsctl_core::probe::io::trusted::TrustError;
 
 pub use causes::RESERVED_NAMES;
 pub use probe::{Exit, SiteProbe, Source};

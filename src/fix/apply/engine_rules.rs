@@ -1,7 +1,7 @@
 //! Rules of the container engine after a firewall is started again: without them published ports are unreachable while every
 //! container looks healthy.
 
-use opsctl_core::probe::firewall;
+use opsctl_core::probe::network::firewall;
 
 /// Fails if one of `rules` is missing.
 pub(super) async fn keep(rules: &[String]) -> Result<(), String> {

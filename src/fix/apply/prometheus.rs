@@ -2,7 +2,7 @@
 
 use opsctl_core::model::{Product, ServerProcess};
 use opsctl_core::probe::docker::Docker;
-use opsctl_core::probe::prometheus::check_config;
+use opsctl_core::probe::servers::prometheus::check_config;
 use opsctl_core::probe::servers::web;
 
 use super::signal::ProcessHandle;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use opsctl_core::probe::command::{self, Argv};
+use opsctl_core::probe::io::command;
+use opsctl_core::probe::io::command::Argv;
 
 /// Long enough to wait for another program that holds the xtables lock.
 const RULE_TIMEOUT: Duration = Duration::from_secs(10);

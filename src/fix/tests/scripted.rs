@@ -190,7 +190,7 @@ impl Fixture {
 
 /// An action that runs a program of this machine.
 pub(super) fn own(name: &str, arguments: &[&str]) -> Action {
-    let program = opsctl_core::probe::command::program(name).unwrap();
+    let program = opsctl_core::probe::io::command::program(name).unwrap();
     Action::RunOwn {
         program: program.path,
         identity: program.identity,

@@ -1,0 +1,239 @@
+//! The boot status of cloud-init, read from the files that `cloud-init status` reads (cloudinit/cmd/status.py) but without
+//! starting Python.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::probe::io::clock;
+use crate::probe::{Io, ProbeError, UNEXPECTED_FORMAT};
+
+/// The stages of cloud-init, by old and new names. Since 24.3 one process in `cloud-init-main.service` runs all of them.
+pub const UNITS: &[&str] = &[
+    "cloud-init-local.service",
+    "cloud-init.service",
+    "cloud-init-network.service",
+    "cloud-init-main.service",
+    "cloud-config.service",
+    "cloud-final.service",
+];
+
+/// The progress of cloud-init.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// Disabled by configuration.
+    Disabled,
+    /// No stage has started, or its generator has not run yet.
+    #[default]
+    NotStarted,
+    /// A stage is running.
+    Running,
+    /// All stages have finished, with or without errors.
+    Done,
+}
+
+/// The status of cloud-init in the current boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CloudInit {
+    /// Its progress.
+    pub progress: Progress,
+    /// The reason for being disabled.
+    pub disabled_by: String,
+    /// The running stage: `init-local`, `init`, `modules-config`, `modules-final`.
+    pub stage: String,
+    /// Its data source: `DataSourceNoCloud [seed=/var/lib/cloud/seed/nocloud]`.
+    pub datasource: String,
+    /// Errors that made a stage fail; `cloud-init status` exits with 1.
+    pub errors: Vec<String>,
+    /// Recoverable errors by log level (since 23.4); `cloud-init status` exits with 2.
+    pub recoverable: BTreeMap<String, Vec<String>>,
+    /// Start time of its first stage.
+    pub started: Option<Timestamp>,
+    /// The last lines of its output log, which contains the output of user scripts.
+    pub output: Vec<String>,
+}
+
+/// The files of cloud-init; below another root only for recorded trees.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { root: "/".into() }
+    }
+}
+
+impl Files {
+    /// A tree recorded elsewhere.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The status of cloud-init; `None` if it is not installed.
+    pub fn read(&self, io: &Io) -> Result<Option<CloudInit>, ProbeError> {
+        let run = self.root.join("run/cloud-init");
+        let installed = ["usr/bin/cloud-init", "etc/cloud/cloud.cfg"].iter().any(|f| io.exists(self.root.join(f)));
+        if !installed && !io.is_dir(&run) {
+            return Ok(None);
+        }
+        let mut found = CloudInit::default();
+        let status = run.join("status.json");
+        match io.read_lossy(&status) {
+            Ok(text) => {
+                let parsed: Status = serde_json::from_str(&text)
+                    .map_err(|_| ProbeError::failed("the boot's status", status.display().to_string(), UNEXPECTED_FORMAT))?;
+                found.fill(&parsed.v1, clock::boot_time());
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(ProbeError::io("the boot's status", status.display().to_string(), &e)),
+        }
+        found.disabled_by = self.disabled_by(io, &run).unwrap_or_default();
+        found.progress = if !found.disabled_by.is_empty() {
+            Progress::Disabled
+        } else if io.exists(&status) && !io.exists(run.join("result.json")) {
+            Progress::Running
+        } else if found.started.is_some() {
+            Progress::Done
+        } else {
+            Progress::NotStarted
+        };
+        if !found.errors.is_empty() {
+            found.output = tail(io, &self.root.join("var/log/cloud-init-output.log"), 10);
+        }
+        Ok(Some(found))
+    }
+
+    fn disabled_by(&self, io: &Io, run: &Path) -> Option<String> {
+        let cmdline = io.read_lossy(self.root.join("proc/cmdline")).unwrap_or_default();
+        let has = |word: &str| cmdline.split_whitespace().any(|w| w == word);
+        if has("cloud-init=enabled") {
+            None
+        } else if io.exists(self.root.join("etc/cloud/cloud-init.disabled")) {
+            Some("/etc/cloud/cloud-init.disabled exists".to_owned())
+        } else if has("cloud-init=disabled") {
+            Some("the kernel command line contains cloud-init=disabled".to_owned())
+        } else if io.exists(run.join("disabled")) {
+            Some("the cloud-init generator found no data source".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Status {
+    v1: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stage {
+    errors: Vec<String>,
+    recoverable_errors: BTreeMap<String, Vec<String>>,
+    start: Option<f64>,
+}
+
+impl CloudInit {
+    fn fill(&mut self, v1: &BTreeMap<String, serde_json::Value>, booted: Timestamp) {
+        let text = |name: &str| v1.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        (self.stage, self.datasource) = (text("stage"), text("datasource"));
+        for value in v1.values().filter(|v| v.is_object()) {
+            let stage = Stage::deserialize(value).unwrap_or_default();
+            self.errors.extend(stage.errors);
+            for (level, errors) in stage.recoverable_errors {
+                self.recoverable.entry(level).or_default().extend(errors);
+            }
+            let start = stage.start.filter(|s| *s > 0.0 && *s < 1e11).and_then(|s| moment(s, booted));
+            self.started = [self.started, start].into_iter().flatten().min();
+        }
+    }
+}
+
+/// Converts seconds since 1970, or since boot from 24.3 on.
+fn moment(seconds: f64, booted: Timestamp) -> Option<Timestamp> {
+    let since = if seconds < 1e8 { booted } else { Timestamp::UNIX_EPOCH };
+    since.checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+}
+
+/// The last `n` lines of a log, read from its last 16 KiB.
+fn tail(io: &Io, path: &Path, n: usize) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<String> {
+        let mut file = io.open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(16 << 10)))?;
+        let mut bytes = Vec::new();
+        file.take(16 << 10).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(n)..].iter().map(|l| (*l).chars().take(300).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let files = Files::at(root.path());
+        (root, files)
+    }
+
+    const DONE: &str = r#"{"v1": {"datasource": "DataSourceNoCloud", "stage": null,
+        "init": {"errors": [], "recoverable_errors": {"DEPRECATED": ["x is deprecated"]}, "start": 1795245593.5, "finished": 1795245594.0},
+        "modules-final": {"errors": ["('scripts_user', RuntimeError('Runparts: 1 failures'))"], "recoverable_errors": {}, "start": 1795245595.0, "finished": 1795245596.0}}}"#;
+
+    #[test]
+    fn all_progress_states() {
+        let (_keep, none) = tree(&[]);
+        assert_eq!(none.read(&Io::for_test()).unwrap(), None);
+        let (_keep, fresh) = tree(&[("etc/cloud/cloud.cfg", "")]);
+        assert_eq!(fresh.read(&Io::for_test()).unwrap().unwrap().progress, Progress::NotStarted);
+        let (_keep, running) = tree(&[("run/cloud-init/status.json", r#"{"v1": {"stage": "init", "init": {"start": 5}}}"#)]);
+        let read = running.read(&Io::for_test()).unwrap().unwrap();
+        assert_eq!((read.progress, read.stage.as_str()), (Progress::Running, "init"));
+        // since 24.3 times are relative to boot
+        assert!((read.started.unwrap().duration_since(clock::boot_time()).as_secs_f64() - 5.0).abs() < 1.0);
+        let (_keep, done) = tree(&[
+            ("run/cloud-init/status.json", DONE),
+            ("run/cloud-init/result.json", "{}"),
+            ("var/log/cloud-init-output.log", "one\n\ntwo\n"),
+        ]);
+        let read = done.read(&Io::for_test()).unwrap().unwrap();
+        assert_eq!((read.progress, read.errors.len(), read.recoverable["DEPRECATED"].len()), (Progress::Done, 1, 1));
+        assert_eq!((read.started.unwrap().as_second(), read.output), (1_795_245_593, vec!["one".to_owned(), "two".to_owned()]));
+        let (_keep, off) = tree(&[("run/cloud-init/disabled", ""), ("proc/cmdline", "quiet\n")]);
+        assert_eq!(off.read(&Io::for_test()).unwrap().unwrap().progress, Progress::Disabled);
+        let (_keep, forced) = tree(&[("etc/cloud/cloud-init.disabled", ""), ("proc/cmdline", "cloud-init=enabled")]);
+        assert_eq!(forced.read(&Io::for_test()).unwrap(), None, "neither installed nor run");
+    }
+
+    #[test]
+    fn truncated_status_file_is_named_in_the_error() {
+        let (_keep, half) = tree(&[("run/cloud-init/status.json", "{\"v1\": {")]);
+        assert!(half.read(&Io::for_test()).unwrap_err().to_string().contains("status.json"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_status_does_not_panic(start in proptest::prelude::any::<f64>(), text in ".*") {
+            let (_keep, files) = tree(&[("run/cloud-init/status.json", &serde_json::json!({"v1": {"a": {"start": start, "errors": text}, "stage": text}}).to_string())]);
+            let _ = files.read(&Io::for_test());
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Filesystems: mounts, usage, large directories and open files.
+
+mod fstab;
+#[cfg(any(test, feature = "fuzz"))]
+pub(in crate::probe) mod fuzz;
+mod io;
+mod mounts;
+mod open_files;
+mod space;
+mod tmpfs;
+mod walk;
+
+pub use fstab::{FstabEntry, fstab};
+pub use io::{DiskCounters, disks};
+pub use mounts::{mounts, parse_mountinfo};
+pub use open_files::{DeletedFile, DescriptorUser, deleted_but_open, descriptors};
+pub use space::{Filesystems, FsUsage, Space, is_not_empty, space};
+pub use tmpfs::{Tmpfs, tmpfs_of};
+pub use walk::{DirectoryUsage, Usage, usage};

@@ -1,0 +1,235 @@
+//! Deleted files that are still open: space that `du` does not count.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, major, makedev, minor, statx};
+use serde::{Deserialize, Serialize};
+
+use crate::model::FileIdentity;
+use crate::probe::kernel::host;
+use crate::probe::proc::home::Home;
+use crate::probe::proc::owner::ordinary_user;
+use crate::probe::proc::process;
+use crate::probe::{Io, ProbeError, blocking};
+
+/// A deleted file that is still open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedFile {
+    /// Former path, without the kernel's ` (deleted)`.
+    pub path: String,
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// `major:minor` of its filesystem.
+    pub dev: String,
+    /// File identity.
+    pub identity: FileIdentity,
+    /// A process that has it open.
+    pub pid: i32,
+    /// Start of that process in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Its command name.
+    pub comm: String,
+    /// File descriptor in that process.
+    pub fd: i32,
+    /// Opened for writing only, or for appending: truncating it is safe for the writer.
+    pub append_or_write_only: bool,
+}
+
+/// Minimum size of a reported deleted file, in bytes.
+const MIN_FILE_BYTES: u64 = 1 << 20;
+
+/// Scans the descriptors of all processes. Without root only processes of this user are visible: returns [`ProbeError::Denied`].
+pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
+    if !host::is_root() {
+        return Err(ProbeError::Denied {
+            subject: "open files of all processes".into(),
+            from: "/proc/*/fd".into(),
+            needs: "root".into(),
+        });
+    }
+    blocking::run("open files of all processes", "/proc/*/fd", Duration::from_secs(4), scan).await
+}
+
+fn scan(io: &Io) -> Vec<DeletedFile> {
+    let mut found: HashMap<(u64, u64), DeletedFile> = HashMap::new();
+    for pid in process::all(io).into_iter().flatten() {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        for fd in io.read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok) {
+            // readlink first: it costs less than stat, and most descriptors are not deleted files
+            let Ok(link) = io.read_link(fd.path()) else { continue };
+            let Some(path) = link.to_str().and_then(deleted_path) else { continue };
+            let Some(OpenFile { bytes, dev, ino }) = unlinked(io, &fd.path()) else { continue };
+            if bytes < MIN_FILE_BYTES || found.contains_key(&(dev, ino)) {
+                continue;
+            }
+            let number = fd.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(-1);
+            found.insert(
+                (dev, ino),
+                DeletedFile {
+                    path: path.to_owned(),
+                    bytes,
+                    dev: format!("{}:{}", major(dev), minor(dev)),
+                    identity: FileIdentity { dev, ino },
+                    pid,
+                    start_ticks: start_ticks(io, &process).unwrap_or(0),
+                    comm: process::comm(io, pid).unwrap_or_default(),
+                    fd: number,
+                    append_or_write_only: flags(io, &process, number).is_some_and(append_or_write_only),
+                },
+            );
+        }
+    }
+    let mut list: Vec<DeletedFile> = found.into_values().collect();
+    list.sort_by_key(|f| std::cmp::Reverse(f.bytes));
+    list
+}
+
+/// A regular file without links.
+struct OpenFile {
+    bytes: u64,
+    dev: u64,
+    ino: u64,
+}
+
+/// The file of a descriptor, if it is regular and has no links. Uses cached attributes only (`AT_STATX_DONT_SYNC`): the file may
+/// be on a FUSE file system of a user with a server that does not respond.
+fn unlinked(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(CWD, descriptor, flags, StatxFlags::BASIC_STATS).ok()?;
+    let is_file = FileType::from_raw_mode(stat.stx_mode.into()).is_file();
+    let dev = makedev(stat.stx_dev_major, stat.stx_dev_minor);
+    (is_file && stat.stx_nlink == 0).then(|| OpenFile { bytes: stat.stx_blocks * 512, dev, ino: stat.stx_ino })
+}
+
+/// The path of a deleted regular file; `None` for shared memory, memfd, aio rings and graphics buffers.
+pub(super) fn deleted_path(link: &str) -> Option<&str> {
+    let path = link.strip_suffix(" (deleted)")?;
+    let not_a_file = ["/memfd:", "/dev/shm/", "/SYSV", "/[aio]", "/i915", "/drm", "/dev/zero"];
+    (path.starts_with('/') && !not_a_file.iter().any(|p| path.starts_with(p))).then_some(path)
+}
+
+/// Field 22 of `/proc/<pid>/stat`, counted after the command name, which may contain anything.
+fn start_ticks(io: &Io, process: &Path) -> Option<u64> {
+    let stat = io.read_lossy(process.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// `flags:` of fdinfo, octal (proc(5)).
+fn flags(io: &Io, process: &Path, fd: i32) -> Option<u32> {
+    let text = io.read_lossy(process.join(format!("fdinfo/{fd}"))).ok()?;
+    u32::from_str_radix(text.lines().find_map(|l| l.strip_prefix("flags:"))?.trim(), 8).ok()
+}
+
+fn append_or_write_only(flags: u32) -> bool {
+    const ACCESS_MODE: u32 = 3;
+    let write_only = rustix::fs::OFlags::WRONLY.bits();
+    let append = rustix::fs::OFlags::APPEND.bits();
+    flags & ACCESS_MODE == write_only || (flags & ACCESS_MODE != 0 && flags & append != 0)
+}
+
+/// A process that has used most of its descriptors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescriptorUser {
+    /// Process id.
+    pub pid: i32,
+    /// Command name.
+    pub comm: String,
+    /// Open descriptors.
+    pub open: u64,
+    /// Its soft limit.
+    pub limit: u64,
+    /// The container or unit it belongs to.
+    #[serde(default)]
+    pub home: Home,
+    /// The ordinary user of this host that it belongs to: it can choose its limit itself.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// Descriptors in use and their system-wide limit (`/proc/sys/fs/file-nr`), and every process above `percent` of its own limit.
+pub async fn descriptors(percent: f64) -> Result<((u64, u64), Vec<DescriptorUser>), ProbeError> {
+    blocking::run("file descriptors", "/proc", Duration::from_secs(4), move |io| {
+        let text = io.read_lossy("/proc/sys/fs/file-nr").unwrap_or_default();
+        let mut numbers = text.split_whitespace().filter_map(|n| n.parse().ok());
+        let all = (numbers.next().unwrap_or(0), numbers.nth(1).unwrap_or(0));
+        (all, users(io, percent))
+    })
+    .await
+}
+
+fn users(io: &Io, percent: f64) -> Vec<DescriptorUser> {
+    let mut list = Vec::new();
+    for pid in process::all(io).into_iter().flatten() {
+        let file = |name: &str| format!("/proc/{pid}/{name}");
+        // since Linux 6.2 the size of the directory is the number of descriptors; before it is 0
+        let Ok(meta) = io.metadata(file("fd")) else { continue };
+        let open = if meta.size() > 0 { meta.size() } else { io.read_dir(file("fd")).map_or(0, |d| d.count() as u64) };
+        // most processes have fewer; so few are no problem even at a tiny limit
+        if open < 32 {
+            continue;
+        }
+        let Some(limit) = soft_limit(&io.read_lossy(file("limits")).unwrap_or_default()) else { continue };
+        if open as f64 * 100.0 >= limit as f64 * percent {
+            let comm = process::comm(io, pid).unwrap_or_default();
+            let groups = io.read_lossy(file("cgroup")).unwrap_or_default();
+            let home = Home::of_cgroups(&groups);
+            let user = if matches!(home, Home::Container(_)) { None } else { ordinary_user(io, pid) };
+            list.push(DescriptorUser { pid, comm, open, limit, home, user });
+        }
+    }
+    list
+}
+
+/// `Max open files            1024                 524288               files`
+pub(super) fn soft_limit(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn deleted_file_open_for_appending_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        file.write_all(&vec![1; 2 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let scanned = |path: &Path| scan(&Io::for_test()).into_iter().find(|f| Path::new(&f.path) == path);
+        assert_eq!(scanned(&path), None);
+        std::fs::remove_file(&path).unwrap();
+        let found = scanned(&path).unwrap();
+        assert_eq!(found.pid, i32::try_from(std::process::id()).unwrap());
+        assert!(found.bytes >= 2 << 20 && found.append_or_write_only && found.start_ticks > 0);
+        let meta = file.metadata().unwrap();
+        assert_eq!(found.identity, FileIdentity { dev: meta.dev(), ino: meta.ino() });
+    }
+
+    #[test]
+    fn only_regular_deleted_files_are_reported() {
+        assert_eq!(deleted_path("/var/log/app.log (deleted)"), Some("/var/log/app.log"));
+        for other in
+            ["/var/log/app.log", "/memfd:x (deleted)", "/dev/shm/y (deleted)", "/SYSV0000 (deleted)", "pipe:[1]", " (deleted)"]
+        {
+            assert_eq!(deleted_path(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn descriptor_flags_and_limits_are_parsed() {
+        assert!(append_or_write_only(0o2001) && append_or_write_only(0o1) && append_or_write_only(0o2002));
+        assert!(!append_or_write_only(0o2) && !append_or_write_only(0o0) && !append_or_write_only(0o2000));
+        assert_eq!(
+            soft_limit("Limit Soft\nMax open files            1024                 524288               files\n"),
+            Some(1024)
+        );
+        assert_eq!(soft_limit("garbage"), None);
+    }
+}

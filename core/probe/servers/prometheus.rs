@@ -1,0 +1,225 @@
+//! Client for the Prometheus HTTP API (<https://prometheus.io/docs/prometheus/latest/querying/api/>).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{ServerProcess, Target};
+use crate::probe::docker::Docker;
+use crate::probe::docker::run::run_for;
+use crate::probe::host_port::url;
+use crate::probe::{ProbeCx, ProbeError};
+
+/// Health of a scrape target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// The last scrape succeeded.
+    Up,
+    /// The last scrape failed.
+    Down,
+    /// Not scraped yet.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// A scrape target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrapeTarget {
+    /// Its scrape pool: the job name in the configuration.
+    pub pool: String,
+    /// URL without credentials and query, which may contain a token.
+    pub url: String,
+    /// Request path with the query: it is sent but neither displayed nor stored.
+    #[serde(skip)]
+    pub path: String,
+    /// Host of the URL.
+    pub host: String,
+    /// Port of the URL.
+    pub port: u16,
+    /// Result of the last scrape.
+    pub health: Health,
+    /// Error of the last scrape, without the URL.
+    pub error: String,
+    /// Its address before relabelling.
+    pub address: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Result of the configuration check of Prometheus.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigCheck {
+    /// Whether the configuration passes.
+    pub passes: bool,
+    /// Errors as printed by `promtool`.
+    pub says: Vec<String>,
+    /// Why the check could not be run.
+    pub not_run: Option<String>,
+    /// The command.
+    pub command: String,
+}
+
+/// Time limit of the configuration check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs `promtool check config FILE` for a Prometheus: in its container, or on this host with its privileges.
+pub async fn check_config(
+    docker: Option<&Docker>,
+    container: Option<&str>,
+    process: ServerProcess,
+    argv: &[String],
+) -> ConfigCheck {
+    let mut checked = ConfigCheck { command: argv.join(" "), ..ConfigCheck::default() };
+    let ended = match run_for(docker, container, process, argv, &[], CHECK_TIMEOUT).await {
+        // the engine could not start it
+        Ok(e) if matches!(e.code, Some(126 | 127)) => {
+            let missing = if container.is_some() { "is not in its image" } else { "is not installed" };
+            Err(format!("{} {missing}", argv.first().map_or("", String::as_str)))
+        }
+        Ok(e) => Ok((e.code == Some(0), e.stderr + &e.stdout)),
+        Err(e) => Err(e),
+    };
+    match ended {
+        Ok((passes, output)) => {
+            checked.passes = passes;
+            let lines = output.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Checking ") && *l != "FAILED:");
+            let wrong = lines.filter(|l| !l.starts_with("SUCCESS")).map(|l| l.chars().take(300).collect());
+            checked.says = if passes { Vec::new() } else { wrong.take(5).collect() };
+        }
+        Err(why) => checked.not_run = Some(why),
+    }
+    checked
+}
+
+/// One series in the response to a query.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Series {
+    /// Its labels, name included.
+    pub labels: BTreeMap<String, String>,
+    /// Its current value.
+    pub value: f64,
+}
+
+impl Series {
+    /// The value of a label, or an empty string.
+    #[must_use]
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+impl ProbeCx {
+    /// The active scrape targets of a Prometheus.
+    pub async fn scraped(&self, target: &Target) -> Result<Vec<ScrapeTarget>, ProbeError> {
+        let json = self.json(target, "/api/v1/targets?state=active").await?;
+        let unexpected = || ProbeError::failed("targets", target.to_string(), "the response is not a list of targets");
+        parse_targets(&json).ok_or_else(unexpected)
+    }
+
+    /// The result of an instant query.
+    pub async fn query(&self, target: &Target, promql: &str) -> Result<Vec<Series>, ProbeError> {
+        let json = self.json(target, &format!("/api/v1/query?query={}", encoded(promql))).await?;
+        let unexpected = || ProbeError::failed("a query", target.to_string(), "the response is not a list of series");
+        let result = json.pointer("/data/result").and_then(Value::as_array).ok_or_else(unexpected)?;
+        let series =
+            |v: &Value| Some(Series { labels: texts(v.get("metric")?), value: v.pointer("/value/1")?.as_str()?.parse().ok()? });
+        Ok(result.iter().filter_map(series).collect())
+    }
+}
+
+fn texts(object: &Value) -> BTreeMap<String, String> {
+    let all = object.as_object().into_iter().flatten();
+    all.filter_map(|(k, v)| Some((k.clone(), without_secrets(v.as_str()?)))).collect()
+}
+
+pub(in crate::probe) fn parse_targets(json: &Value) -> Option<Vec<ScrapeTarget>> {
+    let active = json.pointer("/data/activeTargets")?.as_array()?;
+    let text = |v: &Value, name: &str| v.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let scraped = |v: &Value| {
+        let scrape_url = text(v, "scrapeUrl");
+        let url = url(&scrape_url)?;
+        Some(ScrapeTarget {
+            pool: text(v, "scrapePool"),
+            path: url.path,
+            host: url.host_port.host,
+            port: url.host_port.port,
+            health: v.get("health").and_then(|h| Health::deserialize(h).ok()).unwrap_or_default(),
+            error: without_url(&text(v, "lastError")),
+            address: v.pointer("/discoveredLabels/__address__").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            labels: v.get("labels").map(texts).unwrap_or_default(),
+            url: without_secrets(&scrape_url),
+        })
+    };
+    Some(active.iter().filter_map(scraped).collect())
+}
+
+/// A URL without credentials and query; other text is unchanged.
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let end = rest.find('/').unwrap_or(rest.len());
+    let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[start..])
+}
+
+/// An error such as `Get "http://b1:8080/metrics?token=x": dial tcp 172.18.0.2:8080: connect: connection refused` without its
+/// URL, truncated.
+#[must_use]
+pub fn without_url(error: &str) -> String {
+    let verb = ["Get \"", "Post \""].into_iter().find_map(|v| error.strip_prefix(v));
+    let output = verb.and_then(|rest| rest.split_once("\": ")).map_or(error, |(_, output)| output);
+    let words: Vec<&str> = output.split_whitespace().filter(|w| !w.contains("://")).collect();
+    words.join(" ").chars().take(200).collect()
+}
+
+/// Percent-encodes a query for a URL.
+pub(in crate::probe) fn encoded(text: &str) -> String {
+    let byte = |b: u8| {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }
+    };
+    text.bytes().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn target_list_without_secrets() {
+        let body = r#"{"status":"success","data":{"activeTargets":[
+            {"scrapeUrl":"http://u:canary@b1:8080/metrics?token=canary","health":"down","scrapePool":"lab",
+             "discoveredLabels":{"__address__":"b1:8080"},"labels":{"job":"lab","instance":"b1:8080"},
+             "lastError":"Get \"http://b1:8080/metrics?token=canary\": dial tcp 172.18.0.2:8080: connect: connection refused"},
+            {"scrapeUrl":"https://x.test/metrics","health":"odd"},{"no":"url"}]}}"#;
+        let found = parse_targets(&serde_json::from_str(body).unwrap()).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].url.as_str(), found[0].health), ("http://b1:8080/metrics", Health::Down));
+        assert_eq!(found[0].error, "dial tcp 172.18.0.2:8080: connect: connection refused");
+        assert_eq!((found[0].path.as_str(), found[0].port), ("/metrics?token=canary", 8080));
+        assert_eq!((found[0].address.as_str(), found[0].labels["job"].as_str()), ("b1:8080", "lab"));
+        assert_eq!((found[1].health, found[1].port), (Health::Unknown, 443));
+        assert!(!serde_json::to_string(&found).unwrap().contains("canary"));
+        assert_eq!(parse_targets(&Value::Null), None);
+    }
+
+    #[test]
+    fn query_is_percent_encoded() {
+        assert_eq!(encoded("up{a=\"b\"} == 0"), "up%7Ba%3D%22b%22%7D%20%3D%3D%200");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_text_does_not_panic(text in ".*") {
+            let _ = (without_secrets(&text), without_url(&text), encoded(&text));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Parts that several runbooks share.
+
+pub(crate) mod broker_keys;
+pub(crate) mod dependencies;
+pub(crate) mod log_lines;
+pub(crate) mod needed_servers;
+pub(crate) mod nginx_context;
+pub(crate) mod processes;
+pub(crate) mod reload_nginx;
+pub(crate) mod restart_container;
+pub(crate) mod servers;
+pub(crate) mod settings;
+pub(crate) mod sysctl;
