@@ -1,72 +1,223 @@
-//! Recognition of a product by program, image or unit.
+//! The server products: one row for each, and their recognition by program, image or unit.
 
 use crate::model::{CeleryRole, Product};
 
-/// Programs by their name in `/proc/<pid>/comm`.
-const PROGRAMS: &[(&str, Product)] = &[
-    ("postgres", Product::Postgres),
-    // Red Hat's packages
-    ("postmaster", Product::Postgres),
-    ("pgbouncer", Product::Pgbouncer),
-    ("redis-server", Product::Redis),
-    ("valkey-server", Product::Redis),
-    ("keydb-server", Product::Redis),
-    ("dragonfly", Product::Redis),
-    // the Erlang virtual machine runs other programs too: its arguments decide
-    ("beam.smp", Product::Rabbitmq),
-    ("rabbitmq-server", Product::Rabbitmq),
-    ("nginx", Product::Nginx),
-    ("openresty", Product::Nginx),
-    ("prometheus", Product::Prometheus),
-    ("alertmanager", Product::Alertmanager),
-    // Debian's name; the kernel keeps 15 characters of it
-    ("prometheus-aler", Product::Alertmanager),
-    ("prometheus-alertmanager", Product::Alertmanager),
-    ("loki", Product::Loki),
-    ("alloy", Product::Alloy),
-    ("promtail", Product::Promtail),
-    ("grafana", Product::Grafana),
-    ("grafana-server", Product::Grafana),
+/// A server product.
+#[derive(Debug)]
+pub struct ProductSpec {
+    /// The product.
+    pub product: Product,
+    /// Its name in texts.
+    pub name: &'static str,
+    /// Its default port.
+    pub port: u16,
+    /// Its programs, by their name in `/proc/<pid>/comm`.
+    pub programs: &'static [&'static str],
+    /// Its images, by the last part of their name; exporters and consoles have other names.
+    pub images: &'static [&'static str],
+    /// Its systemd services, without instance and suffix.
+    pub units: &'static [&'static str],
+    /// The users that packages and official images create for it.
+    pub users: &'static [&'static str],
+    /// Schemes of URLs in `[[server]]`, and whether they require TLS.
+    pub schemes: &'static [(&'static str, bool)],
+    /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
+    pub serves: fn(&str) -> bool,
+}
+
+/// All products.
+pub static PRODUCTS: &[ProductSpec] = &[
+    ProductSpec {
+        product: Product::Postgres,
+        name: "PostgreSQL",
+        port: 5432,
+        // `postmaster`: Red Hat's packages. Debian's unit postgresql.service is only an umbrella for those of its clusters, see [`product_of_unit`]
+        programs: &["postgres", "postmaster"],
+        images: &["postgres", "postgresql", "postgis", "pgvector", "timescaledb", "timescaledb-ha"],
+        units: &[],
+        users: &["postgres", "pgsql", "postgresql"],
+        schemes: &[("postgres", false), ("postgresql", false)],
+        serves: postgres_serves,
+    },
+    ProductSpec {
+        product: Product::Pgbouncer,
+        name: "PgBouncer",
+        port: 6432,
+        programs: &["pgbouncer"],
+        images: &["pgbouncer"],
+        units: &["pgbouncer"],
+        users: &["pgbouncer", "postgres"],
+        schemes: &[("pgbouncer", false)],
+        serves: always,
+    },
+    ProductSpec {
+        product: Product::Redis,
+        name: "Redis",
+        port: 6379,
+        programs: &["redis-server", "valkey-server", "keydb-server", "dragonfly"],
+        images: &["redis", "redis-stack", "redis-stack-server", "valkey", "keydb", "dragonfly"],
+        units: &["redis", "redis-server", "valkey", "valkey-server", "keydb-server", "keydb", "dragonfly"],
+        users: &["redis", "valkey", "keydb", "dragonfly", "dfly"],
+        schemes: &[("redis", false), ("rediss", true), ("valkey", false)],
+        serves: redis_serves,
+    },
+    ProductSpec {
+        product: Product::Rabbitmq,
+        name: "RabbitMQ",
+        port: 5672,
+        // the Erlang virtual machine runs other programs too: its arguments decide
+        programs: &["beam.smp", "rabbitmq-server"],
+        images: &["rabbitmq"],
+        units: &["rabbitmq-server"],
+        users: &["rabbitmq"],
+        schemes: &[("amqp", false), ("amqps", true)],
+        serves: rabbitmq_serves,
+    },
+    ProductSpec {
+        product: Product::Nginx,
+        name: "nginx",
+        port: 80,
+        programs: &["nginx", "openresty"],
+        images: &["nginx", "nginx-unprivileged", "nginx-proxy", "openresty"],
+        units: &["nginx", "openresty"],
+        users: &["nginx", "openresty"],
+        schemes: &[],
+        serves: nginx_serves,
+    },
+    ProductSpec {
+        product: Product::Prometheus,
+        name: "Prometheus",
+        port: 9090,
+        programs: &["prometheus"],
+        images: &["prometheus"],
+        units: &["prometheus"],
+        users: &["prometheus"],
+        schemes: &[("prometheus", false), ("prometheus+https", true)],
+        serves: prometheus_serves,
+    },
+    ProductSpec {
+        product: Product::Alertmanager,
+        name: "Alertmanager",
+        port: 9093,
+        // Debian's name; the kernel keeps 15 characters of it
+        programs: &["alertmanager", "prometheus-aler", "prometheus-alertmanager"],
+        images: &["alertmanager"],
+        units: &["alertmanager", "prometheus-alertmanager"],
+        users: &["alertmanager", "prometheus"],
+        schemes: &[("alertmanager", false), ("alertmanager+https", true)],
+        serves: prometheus_serves,
+    },
+    ProductSpec {
+        product: Product::Loki,
+        name: "Loki",
+        port: 3100,
+        programs: &["loki"],
+        images: &["loki"],
+        units: &["loki"],
+        users: &["loki"],
+        schemes: &[("loki", false), ("loki+https", true)],
+        serves: loki_serves,
+    },
+    ProductSpec {
+        product: Product::Alloy,
+        name: "Alloy",
+        port: 12345,
+        programs: &["alloy"],
+        images: &["alloy"],
+        units: &["alloy"],
+        users: &["alloy"],
+        schemes: &[("alloy", false)],
+        serves: alloy_serves,
+    },
+    ProductSpec {
+        product: Product::Promtail,
+        name: "Promtail",
+        port: 9080,
+        programs: &["promtail"],
+        images: &["promtail"],
+        units: &["promtail"],
+        users: &["promtail", "loki"],
+        schemes: &[],
+        serves: loki_serves,
+    },
+    ProductSpec {
+        product: Product::Grafana,
+        name: "Grafana",
+        port: 3000,
+        programs: &["grafana", "grafana-server"],
+        images: &["grafana", "grafana-oss", "grafana-enterprise"],
+        units: &["grafana", "grafana-server"],
+        users: &["grafana"],
+        schemes: &[("grafana", false), ("grafana+https", true)],
+        serves: grafana_serves,
+    },
 ];
 
-/// Images by the last part of their name; exporters and consoles have other names.
-const IMAGES: &[(&str, Product)] = &[
-    ("postgres", Product::Postgres),
-    ("postgresql", Product::Postgres),
-    ("postgis", Product::Postgres),
-    ("pgvector", Product::Postgres),
-    ("timescaledb", Product::Postgres),
-    ("timescaledb-ha", Product::Postgres),
-    ("pgbouncer", Product::Pgbouncer),
-    ("redis", Product::Redis),
-    ("redis-stack", Product::Redis),
-    ("redis-stack-server", Product::Redis),
-    ("valkey", Product::Redis),
-    ("keydb", Product::Redis),
-    ("dragonfly", Product::Redis),
-    ("rabbitmq", Product::Rabbitmq),
-    ("nginx", Product::Nginx),
-    ("nginx-unprivileged", Product::Nginx),
-    ("nginx-proxy", Product::Nginx),
-    ("openresty", Product::Nginx),
-    ("prometheus", Product::Prometheus),
-    ("alertmanager", Product::Alertmanager),
-    ("loki", Product::Loki),
-    ("alloy", Product::Alloy),
-    ("promtail", Product::Promtail),
-    ("grafana", Product::Grafana),
-    ("grafana-oss", Product::Grafana),
-    ("grafana-enterprise", Product::Grafana),
-];
+/// The row of a product.
+#[must_use]
+pub fn spec(product: Product) -> &'static ProductSpec {
+    // every product has a row (tested)
+    PRODUCTS.iter().find(|row| row.product == product).unwrap_or(&PRODUCTS[0])
+}
 
-fn lookup(table: &[(&str, Product)], name: &str) -> Option<Product> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, product)| *product)
+/// Default port of a product.
+#[must_use]
+pub fn default_port(product: Product) -> u16 {
+    spec(product).port
+}
+
+fn has(arguments: &str, word: &str) -> bool {
+    arguments.split(['\0', ' ']).any(|a| a == word)
+}
+
+fn always(_arguments: &str) -> bool {
+    true
+}
+
+fn postgres_serves(arguments: &str) -> bool {
+    // initdb runs these briefly
+    !["--boot", "--single", "--check", "-C", "--version", "--describe-config"].into_iter().any(|word| has(arguments, word))
+}
+
+fn redis_serves(arguments: &str) -> bool {
+    // a sentinel monitors servers and is not one itself
+    !has(arguments, "[sentinel]") && !has(arguments, "--sentinel")
+}
+
+fn rabbitmq_serves(arguments: &str) -> bool {
+    // its tools run in the same virtual machine
+    arguments.replace('\0', " ").contains("-s rabbit boot")
+}
+
+fn nginx_serves(arguments: &str) -> bool {
+    // workers without a master keep serving but cannot be reloaded; `-t` and `-s` exit immediately
+    !arguments.starts_with("nginx: worker")
+        && !arguments.starts_with("nginx: cache")
+        && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(|word| has(arguments, word))
+}
+
+fn alloy_serves(arguments: &str) -> bool {
+    // its tools have the same name: `alloy fmt`
+    has(arguments, "run")
+}
+
+fn loki_serves(arguments: &str) -> bool {
+    // Debian's package `loki` is a genetics program; Grafana Loki does not start without its configuration
+    arguments.contains("-config.") && !has(arguments, "-version") && !has(arguments, "--version")
+}
+
+fn grafana_serves(arguments: &str) -> bool {
+    !has(arguments, "cli") && !has(arguments, "-v")
+}
+
+fn prometheus_serves(arguments: &str) -> bool {
+    !["--version", "--help", "-h"].into_iter().any(|word| has(arguments, word))
 }
 
 /// Product of a program, by its name.
 #[must_use]
 pub fn product_of_program(name: &str) -> Option<Product> {
-    lookup(PROGRAMS, name)
+    PRODUCTS.iter().find(|row| row.programs.contains(&name)).map(|row| row.product)
 }
 
 /// Product of a container, by its image and its command line.
@@ -74,7 +225,8 @@ pub fn product_of_program(name: &str) -> Option<Product> {
 pub fn product_of(image: &str, command: &str) -> Option<Product> {
     let repository = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let name = repository.split(':').next().unwrap_or_default();
-    lookup(IMAGES, name).or_else(|| {
+    let by_image = PRODUCTS.iter().find(|row| row.images.contains(&name)).map(|row| row.product);
+    by_image.or_else(|| {
         // `docker-entrypoint.sh redis-server --appendonly yes`: the program is among the first words
         let program = |word: &str| product_of_program(word.trim_matches(['"', '\'']).rsplit('/').next().unwrap_or_default());
         command.split_whitespace().take(3).find_map(program)
@@ -87,21 +239,14 @@ pub fn product_of(image: &str, command: &str) -> Option<Product> {
 pub fn product_of_unit(unit: &str) -> Option<Product> {
     let name = unit.strip_suffix(".service")?;
     let (base, instance) = name.split_once('@').map_or((name, None), |(base, instance)| (base, Some(instance)));
-    match base {
-        "postgresql" => instance.map(|_| Product::Postgres),
-        "pgbouncer" => Some(Product::Pgbouncer),
-        "redis" | "redis-server" | "valkey" | "valkey-server" | "keydb-server" | "keydb" | "dragonfly" => Some(Product::Redis),
-        "rabbitmq-server" => Some(Product::Rabbitmq),
-        "nginx" | "openresty" => Some(Product::Nginx),
-        "prometheus" => Some(Product::Prometheus),
-        "alertmanager" | "prometheus-alertmanager" => Some(Product::Alertmanager),
-        "loki" => Some(Product::Loki),
-        "alloy" => Some(Product::Alloy),
-        "promtail" => Some(Product::Promtail),
-        "grafana" | "grafana-server" => Some(Product::Grafana),
-        // the PostgreSQL project's packages for Red Hat: postgresql-16.service
-        other => other.strip_prefix("postgresql-")?.parse::<u8>().is_ok().then_some(Product::Postgres),
+    if base == "postgresql" {
+        return instance.map(|_| Product::Postgres);
     }
+    // the PostgreSQL project's packages for Red Hat: postgresql-16.service
+    if base.strip_prefix("postgresql-").is_some_and(|version| version.parse::<u8>().is_ok()) {
+        return Some(Product::Postgres);
+    }
+    PRODUCTS.iter().find(|row| row.units.contains(&base)).map(|row| row.product)
 }
 
 /// `celery -A proj worker -Q a,b`, `python -m celery …`, `[celeryd: celery@host:MainProcess] -active- (worker -A proj)`.
@@ -140,6 +285,17 @@ pub(in crate::probe) fn celery_command(line: &str) -> Option<(CeleryRole, Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_product_has_one_row() {
+        for row in PRODUCTS {
+            assert_eq!(PRODUCTS.iter().filter(|other| other.product == row.product).count(), 1, "{}", row.name);
+            assert!(!row.programs.is_empty() && !row.users.is_empty() && row.port > 0, "{}", row.name);
+        }
+        // no product without a row: the error of serde lists all of them
+        let error = serde_json::from_str::<Product>("\"none\"").err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(error.matches('`').count() / 2 - 1, PRODUCTS.len(), "{error}");
+    }
 
     #[test]
     fn product_is_recognized_by_image_program_and_unit() {

@@ -12,6 +12,7 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::docker::{Container, PortMap};
 use opsctl_core::probe::needs;
+use opsctl_core::probe::product::spec;
 use opsctl_core::probe::proxies::{Proxy, docker_proxies};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -253,18 +254,12 @@ impl Published {
 /// The private service of a container port: by its product, then by its number.
 fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
     match product {
-        Some(Product::Postgres) => Some("PostgreSQL".to_owned()),
-        Some(Product::Pgbouncer) => Some("PgBouncer".to_owned()),
-        Some(Product::Redis) => Some("Redis".to_owned()),
-        Some(Product::Rabbitmq) => Some("RabbitMQ".to_owned()),
         // intended for external clients; it has its own authentication
         Some(Product::Nginx | Product::Grafana) => None,
-        Some(Product::Prometheus) => Some("Prometheus".to_owned()),
-        Some(Product::Alertmanager) => Some("Alertmanager".to_owned()),
-        Some(Product::Loki) => Some("Loki".to_owned()),
         // they accept logs and traces of other hosts on purpose
         Some(Product::Alloy | Product::Promtail) | None => {
             PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, service)| (*service).to_owned())
         }
+        Some(product) => Some(spec(product).name.to_owned()),
     }
 }

@@ -1,6 +1,7 @@
 //! `[[server]]`: address and credentials of a server. Secrets are read when they are needed, and not stored.
 
 use opsctl_core::model::Product;
+use opsctl_core::probe::product::PRODUCTS;
 use opsctl_core::probe::servers::{Login, Secret, Trust, default_port, secret_file};
 use opsctl_core::probe::{Io, Redactor, environment};
 use url::Url;
@@ -29,25 +30,10 @@ pub struct Resolved {
     pub login: Login,
 }
 
-const SCHEMES: &[(&str, Product, bool)] = &[
-    ("postgres", Product::Postgres, false),
-    ("postgresql", Product::Postgres, false),
-    ("pgbouncer", Product::Pgbouncer, false),
-    ("redis", Product::Redis, false),
-    ("rediss", Product::Redis, true),
-    ("valkey", Product::Redis, false),
-    ("amqp", Product::Rabbitmq, false),
-    ("amqps", Product::Rabbitmq, true),
-    ("prometheus", Product::Prometheus, false),
-    ("prometheus+https", Product::Prometheus, true),
-    ("alertmanager", Product::Alertmanager, false),
-    ("alertmanager+https", Product::Alertmanager, true),
-    ("loki", Product::Loki, false),
-    ("loki+https", Product::Loki, true),
-    ("alloy", Product::Alloy, false),
-    ("grafana", Product::Grafana, false),
-    ("grafana+https", Product::Grafana, true),
-];
+/// All schemes with their product, and whether they require TLS.
+fn schemes() -> impl Iterator<Item = (&'static str, Product, bool)> {
+    PRODUCTS.iter().flat_map(|row| row.schemes.iter().map(|(scheme, tls)| (*scheme, row.product, *tls)))
+}
 
 /// Validates one entry.
 pub(super) fn validate(raw: &raw::Server) -> Result<Server, ValidationError> {
@@ -120,12 +106,12 @@ fn parse_url(url: &str) -> Result<(Url, Product, bool), String> {
     // errors of the URL parser contain no part of the URL, which can include a password
     let parsed =
         Url::parse(url).map_err(|e| format!("not a URL such as `postgres://user:${{PASSWORD}}@host:5432/database`: {e}"))?;
-    let Some((_, product, tls)) = SCHEMES.iter().find(|(scheme, ..)| *scheme == parsed.scheme()) else {
-        let hint = did_you_mean(parsed.scheme(), SCHEMES.iter().map(|(s, ..)| *s));
-        let known: Vec<String> = SCHEMES.iter().map(|(scheme, ..)| format!("{scheme}://")).collect();
+    let Some((_, product, tls)) = schemes().find(|(scheme, ..)| *scheme == parsed.scheme()) else {
+        let hint = did_you_mean(parsed.scheme(), schemes().map(|(s, ..)| s));
+        let known: Vec<String> = schemes().map(|(scheme, ..)| format!("{scheme}://")).collect();
         return Err(format!("`{}://` is none of {}{hint}", parsed.scheme(), known.join(", ")));
     };
-    Ok((parsed, *product, *tls))
+    Ok((parsed, product, tls))
 }
 
 /// Replaces `${NAME}`; the error names the variable that is not set.

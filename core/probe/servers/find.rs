@@ -9,7 +9,7 @@ use crate::probe::io::{Ids, ids_of};
 use crate::probe::network::listeners::listeners_of;
 use crate::probe::proc::home::Home;
 use crate::probe::proc::table::{Process, ProcessTable};
-use crate::probe::product::product_of_program;
+use crate::probe::product::{self, product_of_program};
 use crate::probe::{Io, ProbeError, blocking};
 
 /// Timeout of the scan.
@@ -89,28 +89,7 @@ fn is_local(io: &Io, pid: i32) -> Option<bool> {
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
 pub(super) fn serves(product: Product, arguments: &str) -> bool {
-    let has = |word: &str| arguments.split(['\0', ' ']).any(|a| a == word);
-    match product {
-        // initdb runs these briefly
-        Product::Postgres => !["--boot", "--single", "--check", "-C", "--version", "--describe-config"].into_iter().any(has),
-        // a sentinel monitors servers and is not one itself
-        Product::Redis => !has("[sentinel]") && !has("--sentinel"),
-        // its tools run in the same virtual machine
-        Product::Rabbitmq => arguments.replace('\0', " ").contains("-s rabbit boot"),
-        Product::Pgbouncer => true,
-        // workers without a master keep serving but cannot be reloaded; `-t` and `-s` exit immediately
-        Product::Nginx => {
-            !arguments.starts_with("nginx: worker")
-                && !arguments.starts_with("nginx: cache")
-                && !["-t", "-T", "-s", "-v", "-V"].into_iter().any(has)
-        }
-        // its tools have the same name: `alloy fmt`
-        Product::Alloy => has("run"),
-        // Debian's package `loki` is a genetics program; Grafana Loki does not start without its configuration
-        Product::Loki | Product::Promtail => arguments.contains("-config.") && !has("-version") && !has("--version"),
-        Product::Grafana => !has("cli") && !has("-v"),
-        Product::Prometheus | Product::Alertmanager => !has("--version") && !has("--help") && !has("-h"),
-    }
+    (product::spec(product).serves)(arguments)
 }
 
 #[cfg(test)]

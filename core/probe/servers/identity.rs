@@ -10,6 +10,7 @@ use crate::probe::docker::Docker;
 use crate::probe::io::{Ids, Root, ids_of};
 use crate::probe::proc::home::Home;
 use crate::probe::proc::owner::{FIRST_REGULAR_UID, in_other_namespace, inner_id, name_of, user};
+use crate::probe::product::spec;
 use crate::probe::servers::FoundServer;
 use crate::probe::systemd::Systemd;
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
@@ -235,24 +236,7 @@ fn is_user_unit(unit: &str) -> bool {
 fn is_named(root: &std::io::Result<Root>, uid: u32, product: Product) -> bool {
     let Ok(root) = root else { return false };
     let name = name_of(&root.bytes("/etc/passwd", 1 << 20).unwrap_or_default(), uid);
-    name.is_some_and(|name| users_of(product).contains(&name.as_str()))
-}
-
-/// The users that packages and official images create for a server.
-fn users_of(product: Product) -> &'static [&'static str] {
-    match product {
-        Product::Postgres => &["postgres", "pgsql", "postgresql"],
-        Product::Pgbouncer => &["pgbouncer", "postgres"],
-        Product::Redis => &["redis", "valkey", "keydb", "dragonfly", "dfly"],
-        Product::Rabbitmq => &["rabbitmq"],
-        Product::Nginx => &["nginx", "openresty"],
-        Product::Prometheus => &["prometheus"],
-        Product::Alertmanager => &["alertmanager", "prometheus"],
-        Product::Loki => &["loki"],
-        Product::Alloy => &["alloy"],
-        Product::Promtail => &["promtail", "loki"],
-        Product::Grafana => &["grafana"],
-    }
+    name.is_some_and(|name| spec(product).users.contains(&name.as_str()))
 }
 
 /// Whether `uid` may serve a configured address of this host in place of the server's own user: root, the user that runs opsctl,

@@ -25,12 +25,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::probe::product::default_port;
 pub use connect::{Bounded, ConnectAddr, Stream, open_connection, user_of};
 pub use find::{FoundServer, scan};
 pub use login::{Login, Secret, libpq_server, secret_file};
 pub(in crate::probe) use peer::served_by;
 pub(super) use sockets::connections_of;
-pub use sockets::{Socket, default_port, tcp_port};
+pub use sockets::{Socket, tcp_port};
 pub use tls::Trust;
 pub(super) use tls::over_tls;
 

@@ -11,6 +11,7 @@ use crate::probe::network::listeners::Listener;
 use crate::probe::network::netns;
 use crate::probe::network::{OwnedSocket, end_of_connection, tcp_listeners, unix_listeners};
 use crate::probe::proc::process;
+use crate::probe::product::default_port;
 use crate::probe::servers::celery::Connection;
 
 /// A listening socket, with the address as the process itself sees it.
@@ -20,24 +21,6 @@ pub enum Socket {
     Unix(PathBuf),
     /// TCP; a wildcard address is replaced by the loopback.
     Tcp(SocketAddr),
-}
-
-/// Default port of a product.
-#[must_use]
-pub fn default_port(product: Product) -> u16 {
-    match product {
-        Product::Postgres => 5432,
-        Product::Pgbouncer => 6432,
-        Product::Redis => 6379,
-        Product::Rabbitmq => 5672,
-        Product::Nginx => 80,
-        Product::Prometheus => 9090,
-        Product::Alertmanager => 9093,
-        Product::Loki => 3100,
-        Product::Alloy => 12345,
-        Product::Promtail => 9080,
-        Product::Grafana => 3000,
-    }
 }
 
 /// First TCP port among the sockets.
