@@ -162,7 +162,7 @@ impl ProbeCx {
         self.servers.responses.get((target.id.clone(), path.to_owned()), read).await
     }
 
-    /// [`ProbeCx::page`] without the cache.
+    /// [`ProbeCx::response`] without the cache.
     pub async fn fresh_response(
         &self,
         target: &Target,
