@@ -11,6 +11,8 @@ pub struct ProductSpec {
     pub name: &'static str,
     /// Its default port.
     pub port: u16,
+    /// Directories of its data in packages of distributions.
+    pub data: &'static [&'static str],
     /// Its programs, by their name in `/proc/<pid>/comm`.
     pub programs: &'static [&'static str],
     /// Its images, by the last part of their name; exporters and consoles have other names.
@@ -31,6 +33,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Postgres,
         name: "PostgreSQL",
         port: 5432,
+        data: &["/var/lib/postgresql", "/var/lib/pgsql"],
         // `postmaster`: Red Hat's packages. Debian's unit postgresql.service is only an umbrella for those of its clusters, see [`product_of_unit`]
         programs: &["postgres", "postmaster"],
         images: &["postgres", "postgresql", "postgis", "pgvector", "timescaledb", "timescaledb-ha"],
@@ -43,6 +46,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Pgbouncer,
         name: "PgBouncer",
         port: 6432,
+        data: &[],
         programs: &["pgbouncer"],
         images: &["pgbouncer"],
         units: &["pgbouncer"],
@@ -54,6 +58,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Redis,
         name: "Redis",
         port: 6379,
+        data: &["/var/lib/redis", "/var/lib/valkey"],
         programs: &["redis-server", "valkey-server", "keydb-server", "dragonfly"],
         images: &["redis", "redis-stack", "redis-stack-server", "valkey", "keydb", "dragonfly"],
         units: &["redis", "redis-server", "valkey", "valkey-server", "keydb-server", "keydb", "dragonfly"],
@@ -65,6 +70,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Rabbitmq,
         name: "RabbitMQ",
         port: 5672,
+        data: &["/var/lib/rabbitmq"],
         // the Erlang virtual machine runs other programs too: its arguments decide
         programs: &["beam.smp", "rabbitmq-server"],
         images: &["rabbitmq"],
@@ -77,6 +83,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Nginx,
         name: "nginx",
         port: 80,
+        data: &[],
         programs: &["nginx", "openresty"],
         images: &["nginx", "nginx-unprivileged", "nginx-proxy", "openresty"],
         units: &["nginx", "openresty"],
@@ -88,6 +95,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Prometheus,
         name: "Prometheus",
         port: 9090,
+        data: &["/var/lib/prometheus"],
         programs: &["prometheus"],
         images: &["prometheus"],
         units: &["prometheus"],
@@ -99,6 +107,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Alertmanager,
         name: "Alertmanager",
         port: 9093,
+        data: &["/var/lib/prometheus", "/var/lib/alertmanager"],
         // Debian's name; the kernel keeps 15 characters of it
         programs: &["alertmanager", "prometheus-aler", "prometheus-alertmanager"],
         images: &["alertmanager"],
@@ -111,6 +120,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Loki,
         name: "Loki",
         port: 3100,
+        data: &["/var/lib/loki"],
         programs: &["loki"],
         images: &["loki"],
         units: &["loki"],
@@ -122,6 +132,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Alloy,
         name: "Alloy",
         port: 12345,
+        data: &["/var/lib/alloy"],
         programs: &["alloy"],
         images: &["alloy"],
         units: &["alloy"],
@@ -133,6 +144,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Promtail,
         name: "Promtail",
         port: 9080,
+        data: &[],
         programs: &["promtail"],
         images: &["promtail"],
         units: &["promtail"],
@@ -144,6 +156,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         product: Product::Grafana,
         name: "Grafana",
         port: 3000,
+        data: &["/var/lib/grafana"],
         programs: &["grafana", "grafana-server"],
         images: &["grafana", "grafana-oss", "grafana-enterprise"],
         units: &["grafana", "grafana-server"],

@@ -60,7 +60,9 @@ const LINKS: &[Link] = &[
         "container.oom-killed",
         KeyKind::Container,
         "its memory was close to the limit at which it was killed",
-    ),
+    )
+    // a higher limit cures both
+    .treatable(),
     Link::confirmed(
         "container.oom-killed",
         "container.restart-loop",

@@ -37,13 +37,9 @@ const LINKS: &[Link] = &[
         "an MSS rule is needed only where the ICMP message is dropped",
     )
     .treatable(),
-    Link::confirmed(
-        "mtu.clamp-missing",
-        "mtu.blackhole",
-        KeyKind::Interface,
-        "no rule limits the packet size, and no ICMP message reports it",
-    )
-    .treatable(),
+    // the absence of a workaround is no cause: it is needed only because of the loss
+    Link::confirmed("mtu.blackhole", "mtu.clamp-missing", KeyKind::Interface, "an MSS rule would avoid packets of the lost size")
+        .treatable(),
     Link::confirmed("mtu.clamp", "mtu.blackhole", KeyKind::Interface, "the MSS rule has no effect").treatable(),
 ];
 

@@ -63,7 +63,8 @@ const LINKS: &[Link] = &[
     Link::confirmed("nginx.upstream-unreachable", "nginx.error-signals", KeyKind::Upstream, "the upstream is unreachable"),
     Link::confirmed("nginx.connections", "nginx.5xx-rate", KeyKind::Server, "its connections run out"),
     Link::confirmed("nginx.mode", "nginx.5xx-rate", KeyKind::Server, "it is in maintenance mode"),
-    Link::confirmed("nginx.5xx-rate", "nginx.error-signals", KeyKind::Upstream, "the same failures"),
+    // the log states the reason, the rate only counts
+    Link::confirmed("nginx.error-signals", "nginx.5xx-rate", KeyKind::Upstream, "its error log names the reason"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the old address"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.content", KeyKind::Server, "requests go to another service"),
     Link::confirmed("nginx.upstream-unreachable", "healthcheck.http", KeyKind::Server, "the upstream is unreachable"),

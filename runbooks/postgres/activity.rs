@@ -361,6 +361,8 @@ impl Activity {
             let backend = e.session(root);
             let behind = match (backend, root) {
                 (Some(b), _) => b.label(),
+                // `pg_blocking_pids` returns 0 for each of them
+                (None, 0) if e.prepared.len() == 1 => format!("the prepared transaction {}", e.prepared[0].gid),
                 (None, 0) => "a prepared transaction".to_owned(),
                 (None, pid) => format!("pid {pid}"),
             };
@@ -371,6 +373,9 @@ impl Activity {
                 .finding(&BLOCKED, severity, judged.target, message)
                 .cite("tree", tree_text(e, tree, root))
                 .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()));
+            if root == 0 {
+                finding = finding.key(KeyKind::Backend, prepared_at(judged));
+            }
             if let Some(b) = backend {
                 finding = finding.key(KeyKind::Backend, b.identity());
                 if b.state.as_deref() == Some("active") {
@@ -432,9 +437,15 @@ fn prepared(judged: &Judged<'_>, e: &Evidence) -> Vec<Finding> {
     let finding = |p: &&PreparedXact| {
         let message =
             format!("the prepared transaction {} of {} has been open for {}, limit 5 min", p.gid, p.owner, seconds(p.age_s));
-        e.server.finding(&PREPARED, Severity::Warn, judged.target, message).cite("database", &p.db)
+        let finding = e.server.finding(&PREPARED, Severity::Warn, judged.target, message).cite("database", &p.db);
+        finding.key(KeyKind::Backend, prepared_at(judged))
     };
     old.iter().map(finding).collect()
+}
+
+/// The key of the prepared transactions of a server, which have no process.
+fn prepared_at(judged: &Judged<'_>) -> String {
+    format!("prepared@{}", judged.target.id)
 }
 
 fn is_dump(b: &Backend) -> bool {

@@ -122,7 +122,7 @@ const LINKS: &[Link] = &[
     Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction retains dead rows"),
     Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "an inactive slot retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction retains dead rows"),
-    Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Server, "a prepared transaction keeps its locks"),
+    Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Backend, "a prepared transaction keeps its locks"),
 ];
 
 /// The last lines of the server's log that contain one of these words, from its container's log or its log file.

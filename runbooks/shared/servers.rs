@@ -7,6 +7,7 @@ use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity,
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::proc::process::state_of;
+use opsctl_core::probe::product::spec;
 use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,8 @@ pub(crate) struct Silence {
     stopped_by_hand: bool,
     /// Running containers with its name in their environment.
     needed_by: Vec<String>,
+    /// Filesystems of its data with too little space to start, for a unit.
+    full: Vec<FsUsage>,
     /// State of its first process: `T` is stopped, `D` waits in the kernel.
     process_state: Option<char>,
 }
@@ -96,6 +99,8 @@ impl Silence {
                     e.container == *id && matches!(e.action.as_str(), "kill" | "stop") && e.signal.as_deref() != Some("9")
                 });
                 silence.needed_by = needed_by(cx, id).await;
+            } else if why == SessionError::NotRunning && server.unit.is_some() {
+                silence.full = full_directories(cx, spec(server.product).data).await;
             }
         }
         silence.why = Some(why);
@@ -184,7 +189,8 @@ impl Silence {
             let unit = server.get().and_then(|s| s.unit.clone());
             let message = unit
                 .map_or_else(|| format!("{name} does not run"), |unit| format!("{name} does not run: its unit {unit} is down"));
-            return vec![finding(message)].into();
+            let finding = self.full.iter().fold(finding(message), |f, full| f.key(KeyKind::Filesystem, &full.dev));
+            return vec![finding].into();
         };
         let ended = c.state.finished_at.filter(|t| t.as_second() > 0);
         // a container that was stopped on purpose is reported by the container runbook
@@ -244,9 +250,14 @@ const WAL_SEGMENT_BYTES: u64 = 16 << 20;
 pub(crate) async fn full_filesystems(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
     let mut paths: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
     paths.extend(docker.data_root().await.ok());
+    full_directories(cx, &paths).await
+}
+
+/// Those of these directories' filesystems with too little space for a database to start.
+async fn full_directories(cx: &ProbeCx, paths: &[impl AsRef<str>]) -> Vec<FsUsage> {
     let mut found: Vec<FsUsage> = Vec::new();
     for path in paths {
-        if let Ok(space) = cx.filesystems.of(path.as_ref()).await
+        if let Ok(space) = cx.filesystems.of(path.as_ref().as_ref()).await
             && space.avail < WAL_SEGMENT_BYTES
             && !found.iter().any(|f| f.dev == space.dev)
         {

@@ -90,7 +90,7 @@ static GROUPS: &[Group] = &[
         ("network.conntrack", "monitoring.targets-down"), ("network.ip-forward", "nginx.upstream-unreachable"),
         ("network.forward-drop", "nginx.upstream-unreachable"), ("network.conntrack", "nginx.upstream-unreachable"),
         ("network.ip-forward", "healthcheck.http"), ("network.forward-drop", "healthcheck.http"), ("network.conntrack", "healthcheck.http")], ""),
-    group(33, &[("mtu.icmp-blocked-local", "mtu.blackhole"), ("mtu.clamp-missing", "mtu.blackhole"), ("mtu.clamp", "mtu.blackhole"),
+    group(33, &[("mtu.icmp-blocked-local", "mtu.blackhole"), ("mtu.blackhole", "mtu.clamp-missing"), ("mtu.clamp", "mtu.blackhole"),
         ("mtu.blackhole", "tls.handshake"), ("mtu.blackhole", "healthcheck.http"), ("mtu.blackhole", "healthcheck.content"),
         ("mtu.blackhole", "healthcheck.slow"), ("mtu.blackhole", "monitoring.targets-down")],
         "packets dropped by a remote router have no code; remote targets of container health checks, and hanging pulls, are not known"),

@@ -21,6 +21,8 @@ mod i34_loopback_only;
 mod i35_mtu_blackhole;
 mod i38_firewall_unit_failed;
 mod i40_monitoring_blind;
+mod i51_application_without_its_database;
+mod i52_unit_of_an_endpoint;
 mod n01_finished_jobs;
 mod n02_stopped_by_hand;
 mod n04_mtu_mismatch_works;

@@ -85,3 +85,36 @@ fn renderers_and_judges_read_nothing() {
         }
     }
 }
+
+/// Directories and files of `core/probe` that import from earlier ones only; all others import from these.
+const READERS: &[&str] =
+    &["error", "panics", "lag", "memo", "redact", "io", "product", "host_port", "proc", "kernel", "network", "systemd", "docker"];
+
+#[test]
+fn readers_import_from_lower_readers_only() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("core/probe");
+    let all: Vec<String> = fs::read_dir(&root)
+        .unwrap()
+        .map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|name| !matches!(name.as_str(), "mod" | "fuzz"))
+        .collect();
+    let mut found = Vec::new();
+    for (at, reader) in READERS.iter().enumerate() {
+        let higher = all.iter().filter(|other| !READERS[..=at].contains(&other.as_str()));
+        let higher: Vec<String> = higher.map(|other| format!("crate::probe::{other}::")).collect();
+        let mut files = Vec::new();
+        if root.join(reader).is_dir() {
+            sources(&root.join(reader), &mut files);
+        } else {
+            files.push(root.join(format!("{reader}.rs")));
+        }
+        for file in files.into_iter().filter(|f| !f.ends_with("fuzz.rs")) {
+            for (number, line) in code(&file) {
+                if let Some(path) = higher.iter().find(|path| line.contains(path.as_str())) {
+                    found.push(format!("{}:{number}: {reader} imports {path}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
