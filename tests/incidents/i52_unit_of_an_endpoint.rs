@@ -16,11 +16,15 @@ const FILES: &[(&str, &str)] = &[
 fn failed_unit_is_the_root_of_the_endpoint_on_its_port() {
     let Some(machine) = Machine::prepared(FILES) else { return };
     machine.wait_for("systemd has started", "systemctl is-system-running --wait | grep -E 'running|degraded'");
-    machine.sh("systemctl start other.service; systemctl is-failed other.service");
+    let fail = |unit: &str| {
+        machine.sh(&format!("systemctl start {unit}"));
+        machine.wait_for("the unit has failed", &format!("systemctl is-failed {unit}"));
+    };
+    fail("other.service");
     let run = machine.diagnose(&["systemd", "healthcheck"]);
     run.must(&[HEALTH, OTHER]).roots(&[HEALTH, OTHER]);
 
-    machine.sh("systemctl start api.service; systemctl is-failed api.service");
+    fail("api.service");
     let run = machine.diagnose(&["systemd", "healthcheck"]);
     run.must(&[HEALTH, API]).roots(&[API, OTHER]).explains(API, HEALTH);
     machine.leaves(&run, "");
