@@ -24,6 +24,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The command that is not supervised: it runs until it is stopped, and systemd supervises its process.
 const UNSUPERVISED: &str = "listen";
 
+/// Options that only print a text of the program.
+const TEXTS: &[&str] = &["--version", "-V", "--help", "-h"];
+
 /// Runs `run` in a child process and returns its exit code, or runs it in this process if that is not possible or not needed.
 pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u8 {
     let parent = std::os::unix::process::parent_id().to_string();
@@ -34,7 +37,8 @@ pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         return run(arguments);
     }
-    if arguments.len() < 2 || arguments.iter().skip(1).any(|a| a == UNSUPERVISED) {
+    let reads_nothing = arguments.iter().skip(1).any(|a| TEXTS.iter().any(|text| a == text));
+    if arguments.len() < 2 || reads_nothing || arguments.iter().skip(1).any(|a| a == UNSUPERVISED) {
         return run(arguments);
     }
     raise_limits();
