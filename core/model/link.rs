@@ -28,6 +28,8 @@ pub enum KeyKind {
     Restarter,
     /// The same systemd unit (full name).
     Unit,
+    /// A systemd unit that others require (full name).
+    Requirement,
     /// The same database server, broker or cache (its target's id).
     Server,
     /// The same backend of a PostgreSQL server (pid @ start).

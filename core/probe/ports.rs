@@ -43,7 +43,12 @@ impl ProbeCx {
     /// The unit of the process that listens on a port of this host; without a listener, the services that do not run and with a command that
     /// names the port. Empty if unknown.
     pub async fn units_of_port(&self, port: u16) -> Vec<String> {
-        if let Some(owner) = self.owner_of_tcp_port(port).await {
+        self.units_behind(self.owner_of_tcp_port(port).await.as_ref(), port).await
+    }
+
+    /// [`Self::units_of_port`] with its listener, if it has one.
+    pub async fn units_behind(&self, owner: Option<&Owner>, port: u16) -> Vec<String> {
+        if let Some(owner) = owner {
             let from = format!("/proc/{}/cgroup", owner.pid);
             let path = from.clone();
             let read = move |io: &Io| io.read_lossy(&path).map(|text| Home::of_cgroups(&text));

@@ -206,7 +206,8 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
             let name = |p: &Process| e.containers.process("beat", p.pid, &p.home);
             let app = beat.app.as_deref().unwrap_or_default();
             let message = format!("two beats of {app} run: {} and {}; every task is sent twice", name(other), name(beat));
-            let finding = at_home(Finding::new(&BEAT, Severity::Warn, e.subject(beat), message), &beat.home);
+            // both run: nothing of their containers and units is a cause
+            let finding = Finding::new(&BEAT, Severity::Warn, e.subject(beat), message);
             findings.push(match beat.broker.as_ref().and_then(|b| e.brokers.get(b)) {
                 Some(server) => finding.key(KeyKind::Server, server),
                 None => finding,

@@ -77,6 +77,8 @@ pub(super) struct Evidence {
     others: Vec<(String, usize, usize)>,
     /// The nginx that serves it, by its name or port, and the databases, caches and brokers behind that.
     servers: Vec<String>,
+    /// The nginx among them.
+    fronts: Vec<String>,
     /// The container that publishes its port.
     container: Option<String>,
     /// The units that serve its port, for an endpoint on this host.
@@ -128,6 +130,7 @@ impl Check for Endpoints {
         }
         e.others = self.others(cx, known).await;
         (e.servers, e.container) = behind(cx, known).await;
+        e.fronts = e.servers.iter().filter(|id| id.starts_with("nginx:")).cloned().collect();
         if e.container.is_none() && e.from.is_none() {
             e.units = cx.units_of(&known.host, known.port).await;
         }
@@ -150,7 +153,7 @@ impl Check for Endpoints {
             if let Some(at) = authority(url) {
                 f = f.key(KeyKind::Address, at);
             }
-            f = tied_to_needs(f, &e.servers);
+            f = tied_to_needs(f, if proves_needs(code, e) { &e.servers } else { &e.fronts });
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
             }
@@ -301,6 +304,12 @@ fn words(outcome: &EndpointResult) -> String {
         EndpointResult::Tls(why) => format!("TLS handshake failed: {why}"),
         EndpointResult::Unreachable(why) => why.clone(),
     }
+}
+
+/// Whether a fault of a database can cause this: a rejected connection or a status below 500 is not its fault.
+fn proves_needs(code: &Code, e: &Evidence) -> bool {
+    let by_needs = |t: &EndpointResult| matches!(t, EndpointResult::Timeout | EndpointResult::Answered { status: 500.., .. });
+    ![HTTP.id, TCP.id].contains(&code.id) || e.tries.iter().any(by_needs)
 }
 
 /// Summary of the other endpoints, which narrows down the failure.

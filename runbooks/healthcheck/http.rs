@@ -32,7 +32,7 @@ pub(super) const HTTP: Code = Code {
         PORT_CLOSED,
         UNRESPONSIVE,
         &[
-            DependsOn::confirmed(Role::NoDescriptors, KeyKind::Container, "its"),
+            DependsOn::likely(Role::NoDescriptors, KeyKind::Container, "its"),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Server, "its"),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the"),
         ],

@@ -21,8 +21,8 @@ const OOM_KILL: Code = Code {
     when: "the kernel killed a process in the last 24 h because the host was out of memory (crit); the counter of OOM kills grew and the kernel log no longer has the entries (info)",
     hint: "the victim is often not the cause: find the process that grew, and set memory limits on containers so that one cannot use all memory",
     impacts: &[
-        Impact::confirmed(Role::Down, KeyKind::Container, "processes were killed because the host was out of memory"),
-        Impact::confirmed(Role::Down, KeyKind::Unit, "processes were killed because the host was out of memory"),
+        Impact::likely(Role::Down, KeyKind::Container, "processes were killed because the host was out of memory"),
+        Impact::likely(Role::Down, KeyKind::Unit, "processes were killed because the host was out of memory"),
     ],
     ..Code::BASE
 };

@@ -21,10 +21,7 @@ pub(super) const ALERTMANAGER: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, could not load its configuration, or over {notifications_failed_percent} of its notifications failed since the last run (crit); its default receiver has no integration, or a silence covers every alert (warn); notifications failed earlier since its start (info)",
     hint: "check its log; `amtool check-config FILE` validates its configuration, `amtool silence query` lists silences",
-    impacts: &[
-        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
-        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
-    ],
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM],
 };
 

@@ -20,10 +20,7 @@ const ALLOY: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components are unhealthy, or it has no permission for the mounted Docker socket (warn)",
     hint: "do not restart it: that may make it worse, and sends logs again if positions are not persisted; check the component in the web UI on port 12345",
-    impacts: &[
-        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
-        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
-    ],
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[
         &running("its"),
         DESCRIPTORS,

@@ -17,10 +17,7 @@ const GRAFANA: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer (crit); its own database fails, with status 200 (warn) or another status (crit)",
     hint: "check its log and its database (grafana.db, or the server in [database])",
-    impacts: &[
-        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
-        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
-    ],
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[
         &running("its"),
         DESCRIPTORS,

@@ -25,10 +25,7 @@ const LOKI: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready {loki_ready_minutes} after its start, rejected lines since the last run, or the disk of its write-ahead log is {loki_wal_percent} full (warn); it rejected lines earlier since its start (info)",
     hint: "rejected lines are lost: find the sender; do not raise the limits to admit a replay",
-    impacts: &[
-        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
-        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
-    ],
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM, &[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],
 };
 

@@ -158,7 +158,12 @@ impl Check for Notify {
             samples: e.counters.samples(&e.server.object(judged.target), now),
             ..Judgement::default()
         };
-        let finding = |severity, text: String| e.server.finding(&NOTIFY, severity, judged.target, text);
+        let finding = |severity, text: String| {
+            let mut f = e.server.finding(&NOTIFY, severity, judged.target, text);
+            // its own container is not that of the Alertmanager
+            f.keys.retain(|k| k.kind == KeyKind::Server);
+            f
+        };
         let silent: Vec<&Receiver> = e.receivers.iter().filter(|r| r.silent.is_some()).collect();
         if e.receivers.is_empty() && e.alert_rules > 0 {
             let text = format!(
@@ -177,8 +182,6 @@ impl Check for Notify {
                 if all { "no Alertmanager" } else { "only the others" }
             );
             let mut f = finding(severity, text);
-            // its own container is not the cause
-            f.keys.retain(|k| k.kind == KeyKind::Server);
             // its name could not be resolved
             if let Some(endpoint) = e.names_by.as_ref().filter(|_| why.starts_with("looking up")) {
                 f = f.key(KeyKind::Engine, endpoint);

@@ -23,10 +23,7 @@ pub(super) const PROMETHEUS: Code = Code {
     severities: &[Severity::Info, Severity::Crit],
     when: "it does not run, refuses connections or does not answer, replays its write-ahead log for over {replay_minutes}, could not load its configuration, or could not load the configuration now on disk: it still runs with the previous one, `/-/ready` returns 200, and its next start fails (crit); a valid file changed after it was loaded (info)",
     hint: "`promtool check config FILE` reports the error; reload when it passes, and do not restart before",
-    impacts: &[
-        Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
-        Impact::confirmed(Role::Unresponsive, KeyKind::Server, "server does not respond"),
-    ],
+    impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[
         &running("its"),
         DESCRIPTORS,

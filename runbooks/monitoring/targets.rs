@@ -36,7 +36,7 @@ const DOWN: Code = Code {
             DependsOn::confirmed(Role::CertificateRejected, KeyKind::Certificate, "the target's"),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the target's"),
             DependsOn::confirmed(Role::Detached, KeyKind::Container, "the target's"),
-            DependsOn::confirmed(Role::NoDescriptors, KeyKind::Container, "the target's"),
+            DependsOn::likely(Role::NoDescriptors, KeyKind::Container, "the target's"),
         ],
     ],
     ..Code::BASE

@@ -11,7 +11,7 @@ use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::shared::dependencies::running;
+use crate::shared::dependencies::running_container;
 use crate::shared::nginx_context::called;
 use crate::shared::reload_nginx::{RELOAD, Reload};
 use crate::shared::servers::Server;
@@ -22,7 +22,7 @@ const TEST: Code = Code {
     when: "`nginx -t` fails: the running nginx keeps the loaded configuration, a restart would fail (crit); it passes with a warning about an ignored part (info)",
     hint: "do not restart it: correct the error that `nginx -t` reports, then reload",
     depends_on: &[
-        &running("a configured upstream's"),
+        &running_container("a configured upstream's"),
         &[
             DependsOn::confirmed(Role::Detached, KeyKind::Container, "a configured upstream's"),
             DependsOn::likely(Role::NamesBroken, KeyKind::Names, ""),
@@ -114,7 +114,14 @@ impl Check for Config {
         let name = &judged.target.name;
         let tested = &e.reload.tested;
         let mut judgement = Judgement::default();
-        let finding = |code, severity, message: String| e.server.finding(code, severity, judged.target, message);
+        let finding = |code: &'static Code, severity, message: String| {
+            let mut f = e.server.finding(code, severity, judged.target, message);
+            if code.id == TEST.id {
+                // its own container and unit are not those of an upstream
+                f.keys.retain(|k| k.kind == KeyKind::Server);
+            }
+            f
+        };
         if let (Some(why), Some((host, Some(container)))) = (&tested.not_run, &e.unknown_host) {
             judgement.findings.push(
                 finding(

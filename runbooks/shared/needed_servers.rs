@@ -7,7 +7,8 @@ use opsctl_core::probe::docker::Docker;
 /// Ids of the databases, caches and brokers that the environment of a container names, other than its own.
 pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> Vec<String> {
     let mut needs = Vec::new();
-    for s in cx.inventory.servers.iter().filter(|s| s.product != Product::Nginx && s.container.as_deref() != Some(container)) {
+    let stores = [Product::Postgres, Product::Pgbouncer, Product::Redis, Product::Rabbitmq];
+    for s in cx.inventory.servers.iter().filter(|s| stores.contains(&s.product) && s.container.as_deref() != Some(container)) {
         let its = s.container.as_deref().and_then(|id| cx.inventory.container(id));
         let names = [Some(s.name.as_str()), its.map(|c| c.name.as_str()), its.and_then(|c| c.service.as_deref())];
         let names: Vec<&str> = names.into_iter().flatten().collect();

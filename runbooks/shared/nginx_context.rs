@@ -138,9 +138,10 @@ async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Upstr
         return found;
     }
     for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
-        let units = cx.units_of_port(backend.port).await;
+        let owner = cx.owner_of_tcp_port(backend.port).await;
+        let units = cx.units_behind(owner.as_ref(), backend.port).await;
         let addresses = vec![format!("{}:{}", backend.host, backend.port)];
-        let Some(owner) = cx.owner_of_tcp_port(backend.port).await else {
+        let Some(owner) = owner else {
             found.push(Upstream { addresses, units, ..Upstream::default() });
             continue;
         };

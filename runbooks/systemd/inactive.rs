@@ -45,7 +45,7 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         .cite("wanted by", wanted_by.join(", "))
         .fix(START.id);
     for (name, _) in broken {
-        finding = finding.key(KeyKind::Unit, name);
+        finding = finding.key(KeyKind::Requirement, name);
     }
     Some(with_journal(finding, e))
 }

@@ -92,9 +92,14 @@ fn list(names: &[&str]) -> Vec<String> {
 
 /// Causal links between findings; docs/causes.md lists all links.
 const LINKS: &[Link] = &[
-    Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that failed"),
-    Link::confirmed("systemd.bad-unit", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that cannot be loaded"),
-    Link::confirmed("systemd.masked", "systemd.enabled-inactive", KeyKind::Unit, "it requires a unit that is masked"),
+    Link::confirmed("systemd.unit-failed", "systemd.enabled-inactive", KeyKind::Requirement, "it requires a unit that failed"),
+    Link::confirmed(
+        "systemd.bad-unit",
+        "systemd.enabled-inactive",
+        KeyKind::Requirement,
+        "it requires a unit that cannot be loaded",
+    ),
+    Link::confirmed("systemd.masked", "systemd.enabled-inactive", KeyKind::Requirement, "it requires a unit that is masked"),
 ];
 
 /// Builds the runbook from its settings.

@@ -306,7 +306,7 @@ pub(super) fn subject(unit: &Unit) -> Subject {
 
 /// A finding about the unit, linked to it by its key.
 pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, message: String) -> Finding {
-    Finding::new(code, severity, subject(unit), message).key(KeyKind::Unit, &unit.name)
+    Finding::new(code, severity, subject(unit), message).key(KeyKind::Requirement, &unit.name)
 }
 
 /// Adds the last log lines, oldest first, as evidence, and links to the filesystem if they report a failed write.

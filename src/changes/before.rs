@@ -107,7 +107,7 @@ fn objects(finding: &Finding, inventory: &Inventory) -> BTreeSet<String> {
                 let id = key.value.split(':').next().unwrap_or_default();
                 inventory.container(id).into_iter().for_each(|c| container(c, &mut objects));
             }
-            KeyKind::Unit => unit(&key.value, &mut objects),
+            KeyKind::Unit | KeyKind::Requirement => unit(&key.value, &mut objects),
             KeyKind::Engine => {
                 objects.insert("engine".to_owned());
             }

@@ -108,8 +108,10 @@ pub async fn run_charged<T: Send + 'static>(
     let charged = source.to_owned();
     threads::run(move || {
         let value = catch_unwind(AssertUnwindSafe(|| read(&Io::new()))).ok();
+        // the value of an abandoned read is dropped here, which may block, and not on a thread that serves the next read
+        let value = if send.is_closed() { None } else { Some(value) };
         Box::new(move || {
-            if send.send(value).is_err() {
+            if value.is_none_or(|value| send.send(value).is_err()) {
                 // an abandoned read that has ended no longer counts
                 abandoned(&charged, |n| *n = n.saturating_sub(1));
             }

@@ -56,9 +56,10 @@ pub(super) fn run(read: impl FnOnce() -> Deliver + Send + 'static) -> io::Result
     Ok(())
 }
 
-/// Effective ids and capabilities of this thread.
-fn rights() -> Option<(u32, u32, CapabilitySet)> {
-    Some((geteuid().as_raw(), getegid().as_raw(), capabilities(None).ok()?.effective))
+/// Effective ids, capabilities and priority of this thread.
+fn rights() -> Option<(u32, u32, i32, CapabilitySet)> {
+    let priority = rustix::process::getpriority_process(None).ok()?;
+    Some((geteuid().as_raw(), getegid().as_raw(), priority, capabilities(None).ok()?.effective))
 }
 
 fn serve(first: Read) {
