@@ -108,7 +108,7 @@ impl Finding {
         }
     }
 
-    /// Whether it needs attention: not info, and not waived.
+    /// Whether the finding needs attention: not info, and not waived.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.severity > Severity::Info && self.waived.is_none()

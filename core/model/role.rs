@@ -97,13 +97,13 @@ pub struct Impact {
 }
 
 impl Impact {
-    /// An effect with a key that proves the mechanism.
+    /// An impact with a key that proves the mechanism.
     #[must_use]
     pub const fn confirmed(role: Role, key: KeyKind, state: &'static str) -> Self {
         Self { role, key, state, confidence: Confidence::Confirmed }
     }
 
-    /// An effect with a key that does not prove the mechanism.
+    /// An impact with a key that does not prove the mechanism.
     #[must_use]
     pub const fn likely(role: Role, key: KeyKind, state: &'static str) -> Self {
         Self { role, key, state, confidence: Confidence::Likely }

@@ -77,8 +77,6 @@ pub(super) struct Evidence {
     others: Vec<(String, usize, usize)>,
     /// The nginx that serves it, by its name or port, and the databases, caches and brokers behind that.
     servers: Vec<String>,
-    /// The nginx among them.
-    fronts: Vec<String>,
     /// The container that publishes its port.
     container: Option<String>,
     /// The units that serve its port, for an endpoint on this host.
@@ -130,7 +128,6 @@ impl Check for Endpoints {
         }
         e.others = self.others(cx, known).await;
         (e.servers, e.container) = behind(cx, known).await;
-        e.fronts = e.servers.iter().filter(|id| id.starts_with("nginx:")).cloned().collect();
         if e.container.is_none() && e.from.is_none() {
             e.units = cx.units_of(&known.host, known.port).await;
         }
@@ -153,7 +150,9 @@ impl Check for Endpoints {
             if let Some(at) = authority(url) {
                 f = f.key(KeyKind::Address, at);
             }
-            f = tied_to_needs(f, if proves_needs(code, e) { &e.servers } else { &e.fronts });
+            let by_needs = proves_needs(code, e);
+            // the nginx that serves it can cause any failure
+            f = tied_to_needs(f, e.servers.iter().filter(|id| by_needs || id.starts_with("nginx:")));
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
             }

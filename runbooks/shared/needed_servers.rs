@@ -20,6 +20,6 @@ pub(crate) async fn needs_of(cx: &ProbeCx, docker: &Docker, container: &str) -> 
 }
 
 /// Ties a finding to the servers that its object needs.
-pub(crate) fn tied_to_needs(finding: Finding, needs: &[String]) -> Finding {
-    needs.iter().fold(finding, |f, server| f.key(KeyKind::Server, server).key(KeyKind::Writes, server))
+pub(crate) fn tied_to_needs<'n>(finding: Finding, needs: impl IntoIterator<Item = &'n String>) -> Finding {
+    needs.into_iter().fold(finding, |f, server| f.key(KeyKind::Server, server).key(KeyKind::Writes, server))
 }
