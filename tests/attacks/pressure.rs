@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, Severity};
+use opsctl_core::model::{Reported, Severity};
 
 use crate::lab::{Host, MACHINE, Rootfs, Run, eventually, installed};
 
@@ -77,7 +77,7 @@ fn fifty_containers_and_twenty_redis_under_load_are_not_critical() {
     }
     // findings about name servers of the lab are independent of the load
     let before = scene.run_verified(&["dns"]);
-    let new = |f: &&Finding| !before.findings().any(|b| b.code == f.code && b.subject == f.subject);
+    let new = |f: &&Reported| !before.findings().any(|b| b.code == f.code && b.subject == f.subject);
     load(&scene);
     let run = diagnose_saturated(&scene, DEADLINE_OF_HUNDREDS);
     let alarms: Vec<String> = run

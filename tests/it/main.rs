@@ -18,6 +18,7 @@ mod documents;
 mod journal;
 mod language;
 mod layers;
+mod layout;
 mod live;
 mod recordings;
 mod roles;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use jiff::{SignedDuration, Timestamp};
 use opsctl::render::{Format, Style};
 use opsctl_core::model::{
-    Finding, FindingHistory, FindingStatus, History, JournalHead, Kind, Measure, Report, Target, Trend, Unit,
+    FindingHistory, FindingStatus, History, JournalHead, Kind, Measure, Object, Report, Reported, Trend, Unit,
 };
 
 use crate::lab::{available, eventually, installed};
@@ -32,21 +32,21 @@ fn diagnose(args: &[&str]) -> (i32, String) {
 fn full() -> Report {
     let mut report: Report = serde_json::from_str(&diagnose(&["--format", "json"]).1).unwrap();
     let now = report.started_at;
-    let evil = Target::named(Kind::Queue, EVIL);
+    let evil = Object::named(Kind::Queue, EVIL);
     report.measures = vec![
-        Measure::new(&Target::named(Kind::Mount, "/var"), "used", Unit::Percent, 97.25).limits(90.0, 95.0),
-        Measure::new(&Target::named(Kind::Certificate, "a.example"), "expires_in", Unit::Seconds, 777_600.0)
+        Measure::new(&Object::named(Kind::Mount, "/var"), "used", Unit::Percent, 97.25).limits(90.0, 95.0),
+        Measure::new(&Object::named(Kind::Certificate, "a.example"), "expires_in", Unit::Seconds, 777_600.0)
             .lower_limits(1_209_600.0, 259_200.0),
-        Measure::new(&Target::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
-        Measure::new(&Target::named(Kind::Container, "web"), "memory", Unit::Bytes, 15_728_640.0),
+        Measure::new(&Object::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
+        Measure::new(&Object::named(Kind::Container, "web"), "memory", Unit::Bytes, 15_728_640.0),
         Measure::new(&evil, "messages", Unit::Count, 12.0).limits(10.0, 1e9),
     ];
-    let mut waived: Finding = report.findings[0].clone();
-    (waived.id, waived.waived, waived.subject.name) = ("w1".to_owned(), Some(EVIL.to_owned()), EVIL.to_owned());
-    let mut twin: Finding = report.findings[0].clone();
-    (twin.id, twin.subject.name, twin.owner) = ("w2".to_owned(), EVIL.to_owned(), Some(EVIL.to_owned()));
+    let mut waived: Reported = report.findings[0].clone();
+    (waived.id, waived.waived, waived.finding.subject.name) = ("w1".to_owned(), Some(EVIL.to_owned()), EVIL.to_owned());
+    let mut twin: Reported = report.findings[0].clone();
+    (twin.id, twin.finding.subject.name, twin.owner) = ("w2".to_owned(), EVIL.to_owned(), Some(EVIL.to_owned()));
     // two objects of one name: a series may occur only once
-    let more = ["w3", "w4"].map(|id| Finding { id: id.to_owned(), ..twin.clone() });
+    let more = ["w3", "w4"].map(|id| Reported { id: id.to_owned(), ..twin.clone() });
     report.findings.extend([waived, twin].into_iter().chain(more));
     report.checks[0].findings.push("w1".to_owned());
     // one that passes and one that fails

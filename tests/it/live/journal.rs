@@ -1,10 +1,12 @@
-//! The journal and mistakes of root, access by unprivileged users, and a kill at the worst moment; its head in every output that
-//! leaves the host.
+//! The journal and mistakes of root, access by unprivileged users, a kill at the worst moment and clock jumps; its head in
+//! every output that leaves the host.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
+use super::faults::faked;
 use crate::lab::{Host, Run};
 
 /// A runbook with a fix that creates a file.
@@ -297,4 +299,27 @@ fn signed_journal_is_verified_by_its_public_key() {
     fix(&host).exits(0);
     let run = verify(&host, &["--key", "/mnt/public"]);
     assert!(run.code == 2 && run.stdout.contains("line 3: not signed, although an entry before it is"), "{}", run.stdout);
+}
+
+#[test]
+fn clock_jump_between_plan_and_apply_keeps_fix_and_journal_intact() {
+    let Some(host) = Host::with_servers(&["redis-server"]) else { return };
+    host.redis_with_disk();
+    let clock = host.path("clock");
+    for (failpoint, jump) in
+        [("before-recheck", "+1d"), ("before-recheck", "-1d"), ("after-confirm", "-1d"), ("after-intent", "-1d")]
+    {
+        host.fail_to_save();
+        std::fs::write(&clock, "+0").unwrap();
+        let jumps = || std::fs::write(&clock, jump).unwrap();
+        let run = host.fix_paused_in(&faked(&host, &clock), failpoint, &["redis.bgsave", "127.0.0.1:6379"], jumps);
+        assert_eq!(run.code, 0, "{failpoint}, {jump}: {}{}", run.stdout, run.stderr);
+        assert_eq!(host.persistence("rdb_last_bgsave_status"), "ok", "{failpoint}, {jump}");
+        host.opsctl(&["audit", "verify"]).exits(0);
+        host.run_runbooks(&["redis"]).must_not(&["redis.persistence"]);
+    }
+    // yesterday, today, tomorrow: the clock did jump
+    let journal = host.opsctl(&["audit", "show"]).stdout.clone();
+    let days: BTreeSet<&str> = journal.lines().filter_map(|l| l.split_whitespace().nth(1)?.get(..10)).collect();
+    assert!(days.len() >= 3, "{journal}");
 }

@@ -1,4 +1,4 @@
-//! `opsctl respond` and `opsctl listen`: alerts in, diagnosis out, and allowed fixes applied by the guard.
+//! Alerts in, diagnosis out, and allowed fixes applied by the guard.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;

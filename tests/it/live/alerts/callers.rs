@@ -446,7 +446,7 @@ fn alertmanager_with_the_token_gets_a_report() {
     }
     let Some((host, answers)) = answering("token_file = \"TOKEN\"") else { return };
     // packaging/alertmanager has the same receiver
-    let example = include_str!("../../../packaging/alertmanager/opsctl.yml");
+    let example = include_str!("../../../../packaging/alertmanager/opsctl.yml");
     let token = host.path("token").display().to_string();
     std::fs::write(host.path("am.yml"), example.replace("/etc/alertmanager/opsctl-token", &token)).unwrap();
     let config = format!("--config.file={}", host.path("am.yml").display());

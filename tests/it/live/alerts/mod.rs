@@ -1,0 +1,4 @@
+//! `opsctl respond` and `opsctl listen`.
+
+mod callers;
+mod diagnosis;
