@@ -1,7 +1,7 @@
 //! Fuzz targets of the runbooks: their parsers, and `judge` with malformed evidence.
 
 use opsctl_core::fuzz::Target;
-use opsctl_core::model::{EvidenceText, Judged, Target as Judgable};
+use opsctl_core::model::{EvidenceText, Judged, Object as Judgable};
 use serde::Deserialize;
 
 use crate::{

@@ -6,12 +6,18 @@ use opsctl_core::fuzz::Target;
 use opsctl_core::model::Plan;
 use opsctl_core::probe::Redactor;
 
-use crate::{audit, catalog, config, deliver, engine, listen, respond, waive};
+use crate::config::waiver::Window;
+use crate::{audit, catalog, config, deliver, engine, listen, respond};
 
 /// Every target of the three crates.
 #[must_use]
 pub fn targets() -> Vec<&'static Target> {
-    opsctl_core::fuzz::targets().into_iter().chain(opsctl_runbooks::fuzz::targets()).chain(TARGETS).collect()
+    opsctl_core::fuzz::targets().into_iter().chain(opsctl_runbooks::fuzz::targets()).chain(own_targets()).collect()
+}
+
+/// The targets of this crate.
+fn own_targets() -> impl Iterator<Item = &'static Target> {
+    TARGETS.iter().chain(config::fuzz::TARGETS).chain(config::site::fuzz::TARGETS)
 }
 
 const TARGETS: &[Target] = &[
@@ -33,7 +39,7 @@ const TARGETS: &[Target] = &[
     Target::text("lengths", |text| {
         let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         drop((config::length(first), config::duration(first), config::glob(first, rest)));
-        drop((waive::Window::parse(Some(first), rest, &[]), waive::Window::parse(None, first, &[rest.to_owned()])));
+        drop((Window::parse(Some(first), rest, &[]), Window::parse(None, first, &[rest.to_owned()])));
         drop(config::fill(text, &|name| Some(name.to_owned())));
         drop(config::endpoint(first));
     }),
@@ -85,8 +91,8 @@ mod tests {
     #[test]
     fn parsers_do_not_panic_on_corpus_and_mutations() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
-        for target in TARGETS.iter().chain(opsctl_runbooks::fuzz::targets()) {
-            target.briefly(&corpus, 100);
+        for target in own_targets().chain(opsctl_runbooks::fuzz::targets()) {
+            target.briefly(&corpus, 200);
         }
     }
 

@@ -4,17 +4,18 @@
 
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Io, REDACTED, Redactor, changes, docker, kernel, network, nginx, servers, systemd, tls};
 use crate::fuzz::Target;
+use crate::model::address::{Address, join, last_port, split_port};
 use crate::model::printable;
 use crate::probe::docker::image_files;
-use crate::probe::io::http;
+use crate::probe::io::{file, http, rights};
 use crate::probe::kernel::tasks;
 use crate::probe::kernel::{boot, cloud_init, filesystem, kmsg};
 use crate::probe::network::{firewall, listeners, netns};
-use crate::probe::proc::{home, process, table};
+use crate::probe::proc::{home, owner, process, table};
 use crate::probe::servers::{celery, metrics, prometheus};
 use crate::probe::{endpoint, names, needs, proxies};
 
@@ -101,12 +102,27 @@ const TARGETS: &[Target] = &[
             drop((process::seen_mount(line), process::unescape(line), process::deleted_library(line)));
         }
         let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text), table::parse(text), table::source_in(text));
+        let _ = (rights::parse_ids(text), rights::Rights::parse(text));
+    }),
+    Target::text("passwd-and-uid-map", |text| drop((owner::name_of(text.as_bytes(), 0), owner::map_inside(text, 100_999)))),
+    Target::text("log-timestamp", |text| {
+        for line in text.lines() {
+            let _ = file::written(line, &TimeZone::UTC);
+        }
     }),
     Target::text("docker-proxy", |text| {
         let _ = proxies::ends(text);
     }),
     Target::text("etc-hosts", |text| {
         let _ = image_files::maps_localhost_to_v6(text);
+    }),
+    Target::text("address", |text| {
+        let address = Address::parse(text);
+        drop((address.port(), address.password(), address.path(), address.request_target(), last_port(text)));
+        if let Some(h) = address.host_port() {
+            let joined = join(&h.host, h.port);
+            assert_eq!(split_port(&joined), (h.host.as_str(), Some(h.port)), "{joined} is another address");
+        }
     }),
     Target::text("printable", |text| {
         let shown = printable(text);

@@ -14,8 +14,10 @@ pub(crate) const TARGETS: &[Target] = &[
         for form in [vec!["CMD-SHELL", command], vec!["CMD", "sh", "-c", command], command.split(' ').collect()] {
             let command = Command::parse(&form.into_iter().map(str::to_owned).collect::<Vec<_>>());
             drop((command.programs(), command.lacking(&[]).is_some()));
-            let entry = HealthEntry { exit_code: 127, output: output.to_owned(), ..HealthEntry::default() };
-            let _ = class(&entry, &command);
+            for exit_code in [-1, 1, 126, 127] {
+                let entry = HealthEntry { exit_code, output: output.to_owned(), ..HealthEntry::default() };
+                let _ = class(&entry, &command);
+            }
         }
     }),
 ];

@@ -2,7 +2,7 @@
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
-use super::{connect, container, disk_usage, network};
+use super::{connect, container, disk_usage, network, process};
 use crate::fuzz::Target;
 use crate::probe::Redactor;
 
@@ -40,5 +40,14 @@ pub(crate) const TARGETS: &[Target] = &[
             container::parse_time(text),
             container::tcp_port(text),
         ));
+    }),
+    // the path of a control group in the first line, `/proc/self/cgroup` in the others
+    Target::text("container-cgroup", |text| {
+        const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let (path, own) = text.split_once('\n').unwrap_or((text, ""));
+        for is_here in [true, false] {
+            let engine = process::Listener { pid: None, uid: Some(1000), is_here };
+            assert!(!process::names_container(path, ID, engine, own) || path.contains(ID), "{path}");
+        }
     }),
 ];

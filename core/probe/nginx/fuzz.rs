@@ -17,12 +17,7 @@ pub(crate) const TARGETS: &[Target] = &[
     }),
     Target::text("nginx-listen", |text| {
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-        drop((
-            config::host_and_port(text).1,
-            config::listen(&words, false),
-            config::listen(&words, true),
-            process::arguments(text),
-        ));
+        drop((config::listen(&words, false), config::listen(&words, true), process::arguments(text)));
     }),
     Target::bytes("nginx-error-log", |bytes| {
         let mut errors = Errors::default();

@@ -1,6 +1,6 @@
 //! Fuzz targets for output and files of servers.
 
-use super::{find, login, postgres, rabbitmq, redis, sockets, web};
+use super::{cleartext, find, identity, login, postgres, rabbitmq, redis, sockets, web};
 use crate::fuzz::Target;
 use crate::model::Product;
 use crate::probe::Redactor;
@@ -31,5 +31,18 @@ pub(crate) const TARGETS: &[Target] = &[
         for line in text.lines() {
             let _ = sockets::established(line);
         }
+    }),
+    Target::bytes("postgres-authentication", |bytes| {
+        let sees_request = |size: usize| {
+            let mut watch = cleartext::Watch::default();
+            bytes.chunks(size).any(|part| watch.sees_request(part))
+        };
+        assert!((2..9).all(|size| sees_request(size) == sees_request(1)), "the result depends on the size of the reads");
+    }),
+    // the control groups of a process and, after an empty line, those of the container
+    Target::text("process-cgroups", |text| {
+        let (process, container) = text.split_once("\n\n").unwrap_or((text, text));
+        let _ = identity::is_below(process, container, "0123456789ab");
+        assert!(identity::parts(text).all(|(end, part)| text[..end].ends_with(part)), "{text:?}");
     }),
 ];
