@@ -4,7 +4,7 @@
 //!
 //! [`config`] contains the limits and expectations ([`site`] turns custom files into runbooks), [`discover`] finds the targets. [`engine`] lets
 //! every check probe its targets (evidence) and judge the evidence (findings), and returns the verdict. [`correlate`] links findings to their
-//! causes; the result is one report, which [`render`] prints.
+//! causes; the result is one report, which [`render`] formats.
 //!
 //! [`fix`] applies changes, always through its guard; [`audit`] is the journal of these changes. [`state`] stores samples and findings between
 //! runs, [`waive`] the waivers; [`changes`] lists earlier changes to the host. [`diagnosis`] (one stored run), [`report`] (changes since the
@@ -29,6 +29,7 @@ pub mod deliver;
 pub mod diagnosis;
 pub mod discover;
 pub mod engine;
+mod failpoint;
 pub mod fix;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

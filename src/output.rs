@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a file that the command line names, opened by the watched main thread")]
 
+mod format;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -18,6 +20,8 @@ use opsctl_core::model::quantity;
 use opsctl_core::probe::io::trusted;
 use opsctl_core::probe::io::trusted::{Directory, Entry, Purpose, within};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with, unlinkat};
+
+pub use format::Format;
 
 /// Time limit of writing a file; only an unresponsive filesystem exceeds it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +65,13 @@ pub enum Access {
 }
 
 impl Access {
+    /// The access of a report file: metrics are for the collector of node_exporter, which reads `.prom` files only.
+    #[must_use]
+    pub fn of_report(format: Format, file: &Path, mode: FileMode) -> Self {
+        let collected = format == Format::Prometheus && file.extension().is_some_and(|e| e == "prom");
+        if collected { Self::Metrics } else { Self::Report(mode) }
+    }
+
     fn mode(self) -> Mode {
         Mode::from_raw_mode(match self {
             Self::Report(FileMode(mode)) => mode,

@@ -14,8 +14,8 @@ use super::{
     fix::{FixSpec, Plan, Refusal},
     inventory::Inventory,
     measure::Measure,
+    object::Object,
     table::Table,
-    target::Target,
 };
 use crate::probe::{ProbeCx, ProbeError};
 
@@ -43,13 +43,13 @@ pub trait Check: Send + Sync + 'static {
     fn spec(&self) -> &'static CheckSpec;
 
     /// The targets of the check on this host; without targets the check has no row. Default: the host.
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::host()]
+    fn targets(&self, _inventory: &Inventory) -> Vec<Object> {
+        vec![Object::host()]
     }
 
     /// Collects evidence. The only method with I/O. A target that does not respond is evidence; errors are for failures of opsctl
     /// itself to read something.
-    fn probe(&self, cx: &ProbeCx, target: &Target) -> impl Future<Output = Result<Self::Evidence, ProbeError>> + Send;
+    fn probe(&self, cx: &ProbeCx, target: &Object) -> impl Future<Output = Result<Self::Evidence, ProbeError>> + Send;
 
     /// Evaluates evidence. Pure: the current time is `judged.taken_at`.
     fn judge(&self, judged: &Judged<'_>, evidence: &Self::Evidence) -> Judgement;
@@ -65,7 +65,7 @@ pub trait Check: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
     /// The probed target.
-    pub target: &'a Target,
+    pub target: &'a Object,
     /// The current time for `judge`.
     pub taken_at: Timestamp,
 }
@@ -123,9 +123,9 @@ pub trait AnyCheck: Send + Sync {
     /// See [`Check::spec`].
     fn spec(&self) -> &'static CheckSpec;
     /// See [`Check::targets`].
-    fn targets(&self, inventory: &Inventory) -> Vec<Target>;
+    fn targets(&self, inventory: &Inventory) -> Vec<Object>;
     /// See [`Check::probe`].
-    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<EvidenceText, ProbeError>>;
+    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Object) -> BoxFuture<'a, Result<EvidenceText, ProbeError>>;
     /// See [`Check::judge`].
     fn judge(&self, judged: &Judged<'_>, evidence: &EvidenceText) -> Result<Judgement, EvidenceError>;
     /// See [`Check::plan`].
@@ -143,11 +143,11 @@ impl<C: Check> AnyCheck for C {
         Check::spec(self)
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         Check::targets(self, inventory)
     }
 
-    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Target) -> BoxFuture<'a, Result<EvidenceText, ProbeError>> {
+    fn probe<'a>(&'a self, cx: &'a ProbeCx, target: &'a Object) -> BoxFuture<'a, Result<EvidenceText, ProbeError>> {
         Box::pin(async move {
             let evidence = Check::probe(self, cx, target).await?;
             EvidenceText::of(&evidence).map_err(|e| ProbeError::failed("the evidence", Check::spec(self).id, &e.to_string()))

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::target::Target;
+use super::object::Object;
 use crate::probe::Redactor;
 
 /// One probe of one target: the complete input of `judge`.
@@ -14,7 +14,7 @@ pub struct Record {
     /// Check id.
     pub check: String,
     /// The probed target.
-    pub target: Target,
+    pub target: Object,
     /// Time of the probe. Ages are relative to it, so that a replay gives the same result as the live run.
     pub taken_at: Timestamp,
     /// Duration of the probe in milliseconds.

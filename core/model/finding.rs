@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     code::Code,
-    link::Key,
-    link::KeyKind,
-    target::{Kind, Subject},
+    link::{Key, KeyKind},
+    object::Object,
     verdict::Severity,
 };
 
@@ -34,8 +33,6 @@ pub struct Cited {
 /// A fault, or (with severity info) a noteworthy fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// `f1`, `f2`, … in report order; assigned by the engine.
-    pub id: String,
     /// Code of the finding.
     pub code: String,
     /// The runbook that reports it.
@@ -45,73 +42,47 @@ pub struct Finding {
     /// Confidence.
     pub confidence: Confidence,
     /// The affected object.
-    pub subject: Subject,
+    pub subject: Object,
     /// A lowercase phrase that contains the number and the limit.
     pub message: String,
     /// Cited evidence.
     pub evidence: Vec<Cited>,
     /// Applicable fixes.
     pub fixes: Vec<String>,
-    /// The finding that causes it.
-    pub explained_by: Option<String>,
     /// Start of the fault, if known.
     pub since: Option<Timestamp>,
-    /// The waiver that covers it.
-    pub waived: Option<String>,
-    /// Owner of the subject, from the configuration.
-    pub owner: Option<String>,
     /// Recommended action, one line.
     pub hint: String,
     /// Keys that tie it to other findings; not part of the report.
     #[serde(skip)]
     pub keys: Vec<Key>,
+    /// Objects that its object needs: keys of the findings that explain it, which it does not explain itself.
+    #[serde(skip)]
+    pub needs: Vec<Key>,
     /// Share of a common effect (bytes for a filesystem): the largest of several causes comes first.
     #[serde(skip)]
     pub weight: u64,
 }
 
-/// The key of the object itself, which ties all findings about it. A server has several, which its checks add.
-fn natural_key(subject: &Subject) -> Option<Key> {
-    let before_instance = subject.identity.split('@').next().unwrap_or_default();
-    let (kind, value) = match subject.kind {
-        Kind::Container => (KeyKind::Container, before_instance),
-        // `major:minor`; an entry of fstab without a mounted filesystem has none
-        Kind::Mount => (KeyKind::Filesystem, Some(before_instance).filter(|dev| dev.contains(':'))?),
-        Kind::Unit => (KeyKind::Unit, subject.name.as_str()),
-        Kind::Interface => (KeyKind::Interface, subject.name.as_str()),
-        _ => return None,
-    };
-    Some(Key { kind, value: value.to_owned() })
-}
-
 impl Finding {
     /// A confirmed finding without cited evidence, tied to its object.
-    pub fn new(code: &'static Code, severity: Severity, subject: Subject, message: impl Into<String>) -> Self {
+    pub fn new(code: &'static Code, severity: Severity, subject: Object, message: impl Into<String>) -> Self {
         debug_assert!(code.severities.contains(&severity), "{} is not declared with severity {severity}", code.id);
         Self {
-            id: String::new(),
             code: code.id.to_owned(),
             runbook: code.id.split('.').next().unwrap_or_default().to_owned(),
             severity,
             confidence: Confidence::Confirmed,
-            keys: natural_key(&subject).into_iter().collect(),
+            keys: subject.natural_keys(),
             subject,
             message: message.into(),
             evidence: Vec::new(),
             fixes: Vec::new(),
-            explained_by: None,
             since: None,
-            waived: None,
-            owner: None,
             hint: code.hint.to_owned(),
+            needs: Vec::new(),
             weight: 0,
         }
-    }
-
-    /// Whether the finding needs attention: not info, and not waived.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.severity > Severity::Info && self.waived.is_none()
     }
 
     /// Cites a piece of evidence; an empty value is omitted.
@@ -154,6 +125,12 @@ impl Finding {
         self
     }
 
+    /// Adds a fix that is only sometimes applicable.
+    #[must_use]
+    pub fn fix_if(self, applicable: bool, id: &'static str) -> Self {
+        if applicable { self.fix(id) } else { self }
+    }
+
     /// Sets the start of the fault.
     #[must_use]
     pub fn since(mut self, at: Option<Timestamp>) -> Self {
@@ -167,6 +144,16 @@ impl Finding {
         let key = Key { kind, value: value.into() };
         if !self.keys.contains(&key) {
             self.keys.push(key);
+        }
+        self
+    }
+
+    /// Names an object that its object needs: the full id of a container, or the name of a unit.
+    #[must_use]
+    pub fn needs(mut self, value: impl Into<String>) -> Self {
+        let key = Key { kind: KeyKind::Requirement, value: value.into() };
+        if !self.needs.contains(&key) && !self.keys.contains(&key) {
+            self.needs.push(key);
         }
         self
     }

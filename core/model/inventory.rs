@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{Kind, Target};
+use super::object::{Kind, Object};
 
 /// All data a check needs to select its targets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,13 +34,13 @@ pub struct Inventory {
 impl Inventory {
     /// The containers that match `accept`, as targets. While the engine does not respond, the engine is the target instead, so
     /// that "could not read" has a row and is not mistaken for "no containers".
-    pub fn container_targets(&self, accept: impl Fn(&ContainerRef) -> bool) -> Vec<Target> {
+    pub fn container_targets(&self, accept: impl Fn(&ContainerRef) -> bool) -> Vec<Object> {
         match &self.engine {
             Some(EngineRef { state: EngineState::Answers { .. }, .. }) => self
                 .containers
                 .iter()
                 .filter(|c| accept(c))
-                .map(|c| Target { kind: Kind::Container, name: c.name.clone(), id: c.id.clone() })
+                .map(|c| Object::new(Kind::Container, c.name.clone(), c.id.clone()))
                 .collect(),
             _ => self.engine_targets(),
         }
@@ -48,28 +48,28 @@ impl Inventory {
 
     /// The container engine, as a target.
     #[must_use]
-    pub fn engine_targets(&self) -> Vec<Target> {
+    pub fn engine_targets(&self) -> Vec<Object> {
         let engine = self.engine.iter();
-        engine.map(|e| Target { kind: Kind::Engine, name: e.name.clone(), id: e.endpoint.clone() }).collect()
+        engine.map(|e| Object::new(Kind::Engine, e.name.clone(), e.endpoint.clone())).collect()
     }
 
     /// The units that match `accept`, as targets.
-    pub fn unit_targets(&self, accept: impl Fn(&UnitRef) -> bool) -> Vec<Target> {
+    pub fn unit_targets(&self, accept: impl Fn(&UnitRef) -> bool) -> Vec<Object> {
         let units = self.systemd.iter().flat_map(|s| &s.units);
-        units.filter(|u| accept(u)).map(|u| Target::named(Kind::Unit, &u.name)).collect()
+        units.filter(|u| accept(u)).map(|u| Object::named(Kind::Unit, &u.name)).collect()
     }
 
     /// The servers of a product, as targets.
     #[must_use]
-    pub fn server_targets(&self, product: Product) -> Vec<Target> {
+    pub fn server_targets(&self, product: Product) -> Vec<Object> {
         let servers = self.servers.iter().filter(|s| s.product == product);
-        servers.map(|s| Target { kind: product.kind(), name: s.name.clone(), id: s.id.clone() }).collect()
+        servers.map(|s| s.object()).collect()
     }
 
     /// The certificates that match `accept`, as targets.
-    pub fn certificate_targets(&self, accept: impl Fn(&CertificateSource) -> bool) -> Vec<Target> {
+    pub fn certificate_targets(&self, accept: impl Fn(&CertificateSource) -> bool) -> Vec<Object> {
         let certificates = self.certificates.iter().filter(|c| accept(&c.source));
-        certificates.map(|c| Target { kind: Kind::Certificate, name: c.name.clone(), id: c.id.clone() }).collect()
+        certificates.map(|c| Object::new(Kind::Certificate, c.name.clone(), c.id.clone())).collect()
     }
 
     /// The certificate with this id.
@@ -297,6 +297,12 @@ pub struct ServerProcess {
 }
 
 impl ServerRef {
+    /// The server as an object.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        Object::new(self.product.kind(), &self.name, &self.id)
+    }
+
     /// Identity of this run of this server.
     #[must_use]
     pub fn identity(&self) -> String {
@@ -431,7 +437,7 @@ pub struct ContainerRef {
     pub project: Option<String>,
     /// Compose service, if any.
     pub service: Option<String>,
-    /// Labels that opsctl uses (`opsctl.*`, `autoheal`, `com.docker.compose.*`); other labels are not kept.
+    /// Labels that opsctl uses (`opsctl.*`, `autoheal`, `com.docker.compose.*`, `com.docker.swarm.*`); other labels are not kept.
     pub labels: BTreeMap<String, String>,
 }
 

@@ -28,7 +28,8 @@ pub enum KeyKind {
     Restarter,
     /// The same systemd unit (full name).
     Unit,
-    /// A systemd unit that others require (full name).
+    /// An object that others need: a container (full id) or a systemd unit (full name). The cause has it as its own key, the effect among its
+    /// needs ([`super::Finding::needs`]).
     Requirement,
     /// The same database server, broker or cache (its target's id).
     Server,
@@ -143,7 +144,7 @@ pub fn links(runbooks: &[Runbook]) -> Vec<Link> {
     for code in codes.iter().filter(|c| is_fault(c)) {
         for dependency in code.dependencies() {
             for (cause, effect) in causes.get(&(dependency.role, dependency.key)).into_iter().flatten() {
-                if cause.id != code.id && !declared.contains(&(cause.id, code.id, effect.key)) {
+                if (cause.id != code.id || effect.key == KeyKind::Requirement) && !declared.contains(&(cause.id, code.id, effect.key)) {
                     links.push(Link::of_roles(cause, effect, code, dependency));
                 }
             }

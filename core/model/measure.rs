@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Side};
-use super::target::Target;
+use super::object::Object;
 
 /// Unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,7 +67,7 @@ impl Eq for Measure {}
 impl Measure {
     /// A number without limits.
     #[must_use]
-    pub fn new(target: &Target, name: &str, unit: Unit, value: f64) -> Self {
+    pub fn new(target: &Object, name: &str, unit: Unit, value: f64) -> Self {
         let max = (unit == Unit::Percent).then_some(100.0);
         let (subject, name) = (target.to_string(), name.to_owned());
         Self { subject, name, unit, value, warn: None, crit: None, falling: false, max }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{change::Change, course::History, finding::Finding, fix::Risk, link::Cause, measure::Measure, table::Table};
+use super::{change::Change, course::History, fix::Risk, link::Cause, measure::Measure, reported::Reported, table::Table};
 
 /// Version of the JSON format of the report; incremented when a field changes its meaning or is removed.
 pub const REPORT_SCHEMA_VERSION: u32 = 1;
@@ -29,7 +29,7 @@ pub struct Report {
     /// Every check that ran.
     pub checks: Vec<CheckRow>,
     /// All findings, worst first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Reported>,
     /// Root causes and the findings they explain.
     pub causes: Vec<Cause>,
     /// Available fixes, and refused fixes with the reason.

@@ -16,6 +16,18 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// A text shortened to `max` characters in its middle: the reason of a wrapped error is at its end.
+#[must_use]
+pub fn ends(text: &str, max: usize) -> String {
+    let length = text.chars().count();
+    if length <= max {
+        return text.to_owned();
+    }
+    let head = max / 3;
+    let tail: String = text.chars().skip(length - (max - head - 3)).collect();
+    format!("{} … {tail}", text.chars().take(head).collect::<String>())
+}
+
 /// Quotes a word for a POSIX shell.
 #[must_use]
 pub fn shell_word(word: &str) -> String {

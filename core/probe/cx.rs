@@ -4,18 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::Redactor;
 use super::docker::{Container, Docker, Network};
-use super::servers::Servers;
 use super::systemd::Systemd;
-use super::tls::Tls;
-use crate::model::{ContainerRef, EngineState, Inventory, Sample, SystemdState, Target};
-use crate::probe::endpoint::{Endpoint, FirstAnswers};
+use super::{Redactor, Shared};
+use crate::model::{ContainerRef, EngineState, Inventory, Object, Sample, SystemdState};
 use crate::probe::kernel::activity::SystemSampler;
 use crate::probe::kernel::filesystem::Filesystems;
 use crate::probe::kernel::kmsg::KernelLog;
-use crate::probe::names::Resolvers;
-use crate::probe::needs;
 use crate::probe::network::firewall::Firewall;
 use crate::probe::proc::table::{ProcessTable, SharedProcessTable};
 
@@ -27,24 +22,14 @@ pub struct ProbeCx {
     pub docker: Option<Arc<Docker>>,
     /// systemd, if it responded at discovery.
     pub systemd: Option<Arc<Systemd>>,
-    /// Databases, caches and brokers, with one connection to each.
-    pub servers: Servers,
-    /// The trust store for certificates, and the limit of concurrent handshakes.
-    pub tls: Tls,
-    /// The configured endpoints, with the expected responses.
-    pub endpoints: Vec<Endpoint>,
-    /// Their first responses.
-    pub first_answers: FirstAnswers,
+    /// State of the readers that use this context: servers, endpoints, name servers, certificates, dependencies.
+    pub shared: Shared,
     /// The rules of the packet filter, read once.
     pub rules: super::Memo<(), Result<Arc<Firewall>, super::ProbeError>>,
     /// The filesystem of a path, and its usage.
     pub filesystems: Filesystems,
     /// The processes of this host, scanned once.
     pub process_table: SharedProcessTable,
-    /// Responses of the name servers of this host.
-    pub resolvers: Resolvers,
-    /// The dependency graph, with the reachability of each dependency.
-    pub needs: needs::DependencyCache,
     /// Samples of the system at the start of the run and after the window.
     pub watch: SystemSampler,
     /// The kernel log, read once.
@@ -90,7 +75,7 @@ const MAX_CONCURRENT_INSPECTS: usize = 16;
 impl ProbeCx {
     /// A running container, for checks that do not apply to others. Health and listeners of a container that is paused, stopped
     /// or restarting are outdated.
-    pub async fn running(&self, target: &Target) -> Result<Arc<Container>, super::ProbeError> {
+    pub async fn running(&self, target: &Object) -> Result<Arc<Container>, super::ProbeError> {
         let container = self.docker()?.inspect(&target.id).await?;
         if container.is_up() { Ok(container) } else { Err(super::ProbeError::Skip("the container is not running".to_owned())) }
     }

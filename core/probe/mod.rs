@@ -12,10 +12,10 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 
-pub(in crate::probe) mod host_port;
 pub mod io;
 pub mod kernel;
 pub mod lag;
+pub mod logs;
 mod memo;
 pub mod names;
 pub mod needs;
@@ -28,6 +28,7 @@ pub mod product;
 pub mod proxies;
 mod redact;
 pub mod servers;
+mod shared;
 pub mod systemd;
 pub mod tls;
 
@@ -37,3 +38,4 @@ pub use io::environment;
 pub use io::{Io, blocking};
 pub use memo::Memo;
 pub use redact::{REDACTED, Redactor};
+pub use shared::Shared;

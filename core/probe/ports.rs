@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::Inventory;
+use crate::model::address::without_brackets;
 use crate::probe::network::listeners::{Owner, listeners_of};
 use crate::probe::proc::home::Home;
 use crate::probe::{Io, ProbeCx, blocking, network};
@@ -31,7 +32,7 @@ impl ProbeCx {
 
     /// [`Self::units_of_port`] if `host` is this host as seen from a process on it.
     pub async fn units_of(&self, host: &str, port: u16) -> Vec<String> {
-        let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let ip: Option<IpAddr> = without_brackets(host).parse().ok();
         let is_loopback = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
         let is_own = match ip {
             Some(ip) if !is_loopback => network::view(None, Vec::new()).await.is_ok_and(|view| view.has(ip)),

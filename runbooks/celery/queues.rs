@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Product,
-    Refusal, Risk, Role, Severity, Subject, Target, Unit, UnitRef,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Object, Plan,
+    Product, Refusal, Risk, Role, Severity, Unit, UnitRef,
     quantity::{count_of, duration},
 };
 use opsctl_core::probe::proc::home::Home;
@@ -108,12 +108,12 @@ impl Check for Queues {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         let brokers = inventory.servers.iter().filter(|s| matches!(s.product, Product::Redis | Product::Rabbitmq));
-        brokers.map(|s| Target { kind: Kind::Celery, name: s.name.clone(), id: s.id.clone() }).collect()
+        brokers.map(|s| Object::new(Kind::Celery, s.name.clone(), s.id.clone())).collect()
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let workers: Vec<Process> = processes(cx).await?.into_iter().filter(|p| p.role.works()).collect();
         let containers = Names::of(workers.iter().map(|w| &w.home), &cx.inventory);
@@ -290,11 +290,11 @@ impl Evidence {
         if stuck.is_empty() { workers } else { stuck }
     }
 
-    fn subject(&self, broker: &BrokerAddress, queue: &Queue) -> Subject {
+    fn subject(&self, broker: &BrokerAddress, queue: &Queue) -> Object {
         let server = self.server.get().map(opsctl_core::model::ServerRef::identity).unwrap_or_default();
         let workers: Vec<String> = self.culprits(broker).iter().map(|w| format!("{}:{}", w.pid, w.start_ticks)).collect();
         let identity = format!("{server}/{}/{}@{}", broker.name, queue.name, workers.join(","));
-        Subject { kind: Kind::Queue, name: queue.name.clone(), identity }
+        Object::new(Kind::Queue, queue.name.clone(), identity)
     }
 
     fn finding(
@@ -321,7 +321,7 @@ impl Evidence {
 }
 
 impl Queues {
-    async fn on_rabbitmq(&self, cx: &ProbeCx, target: &Target, mut e: Evidence, needed: bool) -> Result<Evidence, ProbeError> {
+    async fn on_rabbitmq(&self, cx: &ProbeCx, target: &Object, mut e: Evidence, needed: bool) -> Result<Evidence, ProbeError> {
         let session = match cx.rabbitmq(target).await? {
             Ok(session) => session,
             Err(why) if !needed => return Err(why.skip("rabbitmq.up")),
@@ -330,7 +330,7 @@ impl Queues {
                 return Ok(e);
             }
         };
-        match session.facts(cx.servers.known(target)?, cx).await {
+        match session.facts(cx.servers().known(target)?, cx).await {
             Ok(facts) => e.places = rabbitmq::brokers(&facts),
             Err(_) if !needed => return Err(ProbeError::Skip("its queues cannot be read: see rabbitmq.node".to_owned())),
             Err(_) => e.silent = Some("does not report its queues: see rabbitmq.node".to_owned()),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::address::Address;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Object, Severity,
     quantity::{ago, count, duration},
 };
 use opsctl_core::probe::kernel::kmsg::OomKill;
@@ -86,7 +87,7 @@ impl Check for Workers {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let processes = processes(cx).await?;
         let stopped: Vec<_> = cx
             .inventory
@@ -157,12 +158,12 @@ impl Evidence {
     }
 
     /// The container or unit of the process; the process itself if it runs directly on the host.
-    fn subject(&self, p: &Process) -> Subject {
+    fn subject(&self, p: &Process) -> Object {
         let identity = format!("{}@{}", p.pid, p.start_ticks);
         match (&p.home, self.containers.name(&p.home)) {
-            (Home::Container(_), Some(name)) => Subject { kind: Kind::Container, name, identity },
-            (Home::Unit(unit), _) => Subject { kind: Kind::Unit, name: unit.clone(), identity },
-            _ => Subject { kind: Kind::Process, name: p.pid.to_string(), identity },
+            (Home::Container(_), Some(name)) => Object { kind: Kind::Container, name, id: identity },
+            (Home::Unit(unit), _) => Object::new(Kind::Unit, unit.clone(), identity),
+            _ => Object::new(Kind::Process, p.pid.to_string(), identity),
         }
     }
 }
@@ -186,7 +187,7 @@ fn stopped_beats(e: &Evidence, now: Timestamp) -> Vec<Finding> {
     let finding = |b: &StoppedBeat| {
         let when = b.finished_at.filter(|t| t.as_second() > 0).map_or_else(String::new, |t| format!(", {}", ago(now, t)));
         let message = format!("beat is not running: its container {} is {}{when}; scheduled tasks are not sent", b.name, b.state);
-        let subject = Subject { kind: Kind::Container, name: b.name.clone(), identity: b.id.clone() };
+        let subject = Object::new(Kind::Container, b.name.clone(), b.id.clone());
         Finding::new(&BEAT, Severity::Crit, subject, message)
             .since(b.finished_at)
             .key(KeyKind::Container, &b.id)
@@ -218,9 +219,9 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
 }
 
 /// The host of `redis://cache:6379/1`.
-fn host_of(broker: &str) -> Option<&str> {
-    let authority = broker.split_once("://")?.1.split('/').next()?;
-    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host)).filter(|host| !host.is_empty())
+pub(super) fn host_of(broker: &str) -> Option<&str> {
+    let address = Address::parse(broker);
+    Some(address.host()).filter(|host| address.scheme.is_some() && !host.is_empty())
 }
 
 fn share_a_broker(a: &Process, b: &Process) -> bool {
@@ -286,13 +287,7 @@ mod tests {
     fn broker_host_of_url() {
         assert_eq!(host_of("redis://cache:6379/1"), Some("cache"));
         assert_eq!(host_of("amqp://broker//"), Some("broker"));
+        assert_eq!((host_of("redis://[fd00::2]:6379/1"), host_of("redis://[fd00::2]/1")), (Some("fd00::2"), Some("fd00::2")));
         assert_eq!((host_of("memory://"), host_of("nonsense")), (None, None));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_broker_urls_do_not_panic(text in ".*") {
-            let _ = (host_of(&text), host_of(&format!("redis://{text}")));
-        }
     }
 }

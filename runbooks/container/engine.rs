@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, EngineRef, EngineState, Finding, FixSpec, Impact, Inventory, Judged, Judgement,
-    KeyKind, Kind, Plan, Refusal, Risk, Role, Severity, Subject, Target, quantity,
+    KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, quantity,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -73,12 +73,12 @@ impl Check for Engine {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         let name = inventory.engine.as_ref().map_or("docker", |e| &e.name);
-        vec![Target::named(Kind::Engine, name)]
+        vec![Object::named(Kind::Engine, name)]
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         // discovery has already queried it; a second request to a hung engine would cost another three seconds
         let engine = cx.inventory.engine.clone().ok_or_else(|| {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
@@ -95,7 +95,7 @@ impl Check for Engine {
 
     fn judge(&self, _judged: &Judged<'_>, evidence: &Evidence) -> Judgement {
         let e = &evidence.engine;
-        let subject = Subject { kind: Kind::Engine, name: e.name.clone(), identity: e.endpoint.clone() };
+        let subject = Object::new(Kind::Engine, e.name.clone(), e.endpoint.clone());
         let finding = |code: &'static Code, severity, message: String| {
             Finding::new(code, severity, subject.clone(), message)
                 .cite("endpoint", format!("{} ({})", e.endpoint, e.found_by))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Object, Severity};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -32,15 +32,15 @@ impl Check for Expected {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         if self.settings.expect.is_empty() {
             return Vec::new();
         }
         let name = inventory.engine.as_ref().map_or("docker", |e| &e.name);
-        vec![Target::named(Kind::Engine, name)]
+        vec![Object::named(Kind::Engine, name)]
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         cx.docker()?;
         let exists = |name: &str| cx.inventory.containers.iter().any(|c| c.name == name);
         Ok(Evidence { missing: self.settings.expect.iter().filter(|n| !exists(n)).cloned().collect() })
@@ -51,7 +51,7 @@ impl Check for Expected {
             .missing
             .iter()
             .map(|name| {
-                let subject = Subject { kind: Kind::Container, name: name.clone(), identity: name.clone() };
+                let subject = Object::named(Kind::Container, name.clone());
                 Finding::new(
                     &DOWN,
                     Severity::Crit,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Severity};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub(super) struct Image;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Evidence {
-    subject: Subject,
+    subject: Object,
     reference: String,
     running: String,
     tagged: Option<String>,
@@ -46,11 +46,11 @@ impl Check for Image {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = docker.inspect(&target.id).await?;
         // a container created from an id or digest is pinned on purpose

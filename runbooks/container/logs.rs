@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, FileIdentity, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
-    Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, FileIdentity, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal,
+    Risk, Severity, quantity,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::kernel::filesystem::FsUsage;
@@ -94,11 +94,11 @@ impl Check for Logs {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|_| true)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         if container.log.driver == "json-file" && !container.log.path.is_empty() {

@@ -2,16 +2,19 @@
 
 mod decode;
 mod engine;
+mod errors;
 mod expected;
 mod image;
 mod logs;
 mod network;
+mod obstacle;
 mod oom;
 mod resources;
 mod restart;
 mod start;
 mod state;
 mod storage;
+mod unstarted;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
@@ -110,6 +113,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(state::State { settings: settings.clone() }),
             Box::new(resources::Resources { settings: settings.clone() }),
             Box::new(logs::Logs { settings }),
+            Box::new(errors::Errors),
             Box::new(storage::Storage),
             Box::new(network::Network),
             Box::new(image::Image),

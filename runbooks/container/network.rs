@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
-    has_own_network,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity, has_own_network,
 };
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::DependencySource;
@@ -35,7 +34,7 @@ pub(super) struct Network;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Evidence {
     id: String,
-    subject: Subject,
+    subject: Object,
     mode: String,
     networks: Vec<String>,
     /// Clients that connect to it by name, share no network with it, and cannot resolve the name.
@@ -60,11 +59,11 @@ impl Check for Network {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
         let mut e = Evidence {
             id: container.id.clone(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Role, Severity, Target, Unit,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Object, Role, Severity, Unit,
     quantity,
 };
 use opsctl_core::probe::docker::Container;
@@ -98,11 +98,11 @@ impl Check for Resources {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = cx.running(target).await?;
         let pid = i64::from(container.process()?);

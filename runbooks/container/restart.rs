@@ -6,7 +6,8 @@ use opsctl_core::model::{Finding, KeyKind, Severity, quantity};
 use super::Settings;
 use super::decode::exit_code;
 use super::oom;
-use super::state::{Evidence, RESTART_LOOP, STOP_LOOP};
+use super::state::{Evidence, RESTART_LOOP, STOP_LOOP, reason_of};
+use crate::shared::log_reason::with_reason;
 
 /// Age of a start from which the restart counter is history (judgement: 10 min).
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
@@ -21,8 +22,8 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     let grew = e.later.as_ref().is_some_and(|l| l.restart_count > c.restart_count);
     let young = c.state.started_at.is_some_and(|t| now.duration_since(t) < RECENT);
     let by_engine = c.restart_count > 0;
-    // the count stays when the policy is removed, and the container is not restarted any more
-    let goes_on = c.state.restarting || c.state.running || c.restart_policy.name != "no";
+    // a container that has exited is not restarted any more: it was given up, or stopped
+    let goes_on = c.state.restarting || c.state.running;
     // the first start is none; `docker restart` and autoheal set RestartCount back to 0, but every start is an event
     let restarts_by_hand = i64::try_from(recent_starts(e, now).saturating_sub(1)).unwrap_or(0);
     if !goes_on {
@@ -53,7 +54,7 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
         let since = c.state.started_at.map(|t| format!(" and has been up for {}", quantity::duration(now.duration_since(t))));
         format!("{name} was restarted {restarts} times in the past{}", since.unwrap_or_default())
     } else if by_engine || c.state.restarting {
-        format!("{name} exits and is restarted repeatedly: {restarts} restarts, last {last}")
+        with_reason(format!("{name} exits and is restarted repeatedly: {restarts} restarts, last {last}"), &reason_of(e))
     } else {
         format!(
             "{name} was restarted {restarts_by_hand} times in the last 10 min by something other than its restart policy, last {last}"
@@ -61,7 +62,6 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     };
     let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject_of_all_runs(), message)
         .key(KeyKind::Container, &c.id)
-        .cite("log before exit", e.log.join("\n"))
         .cite("last run", last_run(e))
         .cite("restart policy", &c.restart_policy.name);
     if !by_engine && !c.state.restarting {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, quantity};
+use opsctl_core::model::address::last_port;
+use opsctl_core::model::log::Reason;
+use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, ends, quantity};
 
-use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP};
+use super::obstacle::Obstacle;
+use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP, is_one_off, reason_of};
 use crate::shared::processes::of_host;
 
 /// The reason in the engine's error text.
@@ -33,8 +36,37 @@ fn reason(e: &Evidence) -> String {
     } else if has("network") && has("not found") {
         "its network was removed".to_owned()
     } else {
-        error.chars().take(160).collect()
+        ends(innermost(error), 240)
     }
+}
+
+/// The part of a wrapped error that gives the reason: without the names of the layers that passed it on.
+fn innermost(error: &str) -> &str {
+    const LAYERS: &[&str] = &[
+        "failed to create task for container",
+        "failed to create shim task",
+        "failed to create shim",
+        "failed to start shim",
+        "OCI runtime create failed",
+        "OCI runtime start failed",
+        "runc create failed",
+        "crun create failed",
+        "unable to start container process",
+        "container_linux.go",
+        "starting container process caused",
+        "error during container init",
+        "driver failed programming external connectivity on endpoint",
+        "failed to set up container networking",
+        "Error response from daemon",
+    ];
+    let mut rest = error.trim();
+    while let Some((layer, inner)) = rest.split_once(": ") {
+        if !LAYERS.iter().any(|l| layer.starts_with(l)) {
+            break;
+        }
+        rest = inner;
+    }
+    rest.strip_suffix(": unknown").unwrap_or(rest)
 }
 
 /// The engine could not write the files of a container.
@@ -55,7 +87,7 @@ pub(super) fn port_in_use(error: &str) -> Option<u16> {
     if !error.contains("port is already allocated") && !error.contains("address already in use") {
         return None;
     }
-    error.split([' ', '/']).filter_map(|word| word.trim_end_matches(':').rsplit_once(':')?.1.parse().ok()).find(|port| *port > 0)
+    error.split([' ', '/']).filter_map(|word| last_port(word.trim_end_matches(':'))).find(|port| *port > 0)
 }
 
 pub(super) fn judge(e: &Evidence) -> Option<Finding> {
@@ -70,7 +102,7 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
         .cite("engine", &c.state.error)
         .cite("exit code", c.state.exit_code.to_string())
         .cite_opt("port used by", e.port_owner.clone())
-        .fix(START.id);
+        .fix_if(!is_one_off(c), START.id);
     if cannot_write(&c.state.error) {
         if let Some(filesystem) = &e.engine_filesystem {
             finding = finding.key(KeyKind::Filesystem, filesystem);
@@ -109,11 +141,7 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
                 let owner = e.port_owner.as_deref().unwrap_or("another process");
                 return Err(Refusal::Precondition(format!("port {port} is in use by {owner}")));
             }
-            if finding.code == START_FAILED.id && port_in_use(&c.state.error).is_none() {
-                return Err(Refusal::Precondition(
-                    "the start would fail again: remove the cause in the engine's error first".to_owned(),
-                ));
-            }
+            still_prevented(finding, e)?;
             if !e.image_present {
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
             }
@@ -156,6 +184,26 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
     }
 }
 
+/// Refuses a start that would fail with the reason of the last one.
+fn still_prevented(finding: &Finding, e: &Evidence) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::Precondition(why));
+    if finding.code == START_FAILED.id && port_in_use(&e.container.state.error).is_none() {
+        return match &e.obstacle {
+            Some(Obstacle::Gone(_)) => Ok(()),
+            Some(Obstacle::Present(why)) => refuse(format!("the start would fail again: {why}")),
+            Some(Obstacle::Permanent) | None => {
+                refuse("the start would fail again: remove the cause in the engine's error first".to_owned())
+            }
+        };
+    }
+    match reason_of(e).reason().filter(Reason::is_permanent) {
+        Some(reason) if e.container.state.exit_code != 0 => {
+            refuse(format!("the start would fail again: {}; {}", reason.clause(), reason.hint()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Twice the limit, if the increase is at most nine tenths of the available memory (judgement: `MemAvailable` - 10 %).
 fn more_memory(e: &Evidence) -> Result<(i64, i64), Refusal> {
     let old = e.container.memory;
@@ -190,6 +238,10 @@ mod tests {
         assert_eq!(port_in_use(proxy), Some(18099));
         let new = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
         assert_eq!(port_in_use(new), Some(8080));
+        let v6 = "Bind for ::1:8080 failed: port is already allocated";
+        assert_eq!(port_in_use(v6), Some(8080));
+        assert_eq!(port_in_use(&v6.replace("::1:", ":::")), Some(8080));
+        assert_eq!(port_in_use(&v6.replace("::1:", "[::1]:")), Some(8080));
         assert_eq!(port_in_use("OCI runtime create failed: exec: \"x:1\""), None);
     }
 }

@@ -3,20 +3,25 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::log::{LogLine, of_failure};
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
-    Refusal, Risk, Role, Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
+    Product, Refusal, Risk, Role, Severity, quantity,
 };
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::cgroup::Cgroups;
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::kernel::kmsg::OomKill;
+use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::obstacle::{self, Obstacle};
+use super::unstarted::{self, Dependency};
 use super::{Settings, decode, oom, restart, start};
-use crate::shared::dependencies::{NEEDED_TO_START, NO_ROOM};
+use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
+use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
 use crate::shared::servers::{READ_TIMEOUT, full_filesystems};
 
@@ -25,24 +30,33 @@ pub(super) const DOWN: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the container should run and does not (crit); it was stopped by hand despite a restart policy, or failed without one (warn); it was stopped by hand without a restart policy, or failed more than 24 h ago (info)",
     hint: "read the last log lines before starting the container",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container is down")],
-    depends_on: &[NO_ROOM, NEEDED_TO_START],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Container, "container is down"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "container is down"),
+    ],
+    depends_on: &[NO_ROOM, NEEDED_TO_START, NEEDED],
 };
 pub(super) const START_FAILED: Code = Code {
     id: "container.start-failed",
     severities: &[Severity::Crit],
     when: "the engine could not start the container: port in use, command or bind source missing, no space",
     hint: "remove the cause in the engine's error; the engine does not retry the start",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container could not be started")],
-    depends_on: &[NO_ROOM],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Container, "container could not be started"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "container could not be started"),
+    ],
+    depends_on: &[NO_ROOM, NEEDED],
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "container.restart-loop",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "the container is between two starts, or was restarted {restarts_crit} times with the last start under 10 min ago (crit); {restarts_warn} times (warn); the loop is over (info)",
     hint: "the reason is in the log of the previous run; another restart does not help",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container restarts repeatedly")],
-    depends_on: &[NO_ROOM, NEEDED_TO_START],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Container, "container restarts repeatedly"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "container restarts repeatedly"),
+    ],
+    depends_on: &[NO_ROOM, NEEDED_TO_START, NEEDED],
 };
 pub(super) const OOM_KILLED: Code = Code {
     id: "container.oom-killed",
@@ -57,7 +71,10 @@ pub(super) const PAUSED: Code = Code {
     severities: &[Severity::Warn],
     when: "the container is paused (docker pause); its health status is stale meanwhile",
     hint: "find the reason for the pause, then unpause the container",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container is paused")],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Container, "container is paused"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "container is paused"),
+    ],
     ..Code::BASE
 };
 
@@ -103,8 +120,15 @@ pub(super) struct Evidence {
     pub(super) events: Vec<Event>,
     /// A second sample; only if the first was suspicious.
     pub(super) later: Option<Later>,
-    /// Last log lines of the run that ended.
+    /// Last log lines of the run that ended, in recordings of 0.1.0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) log: Vec<String>,
+    /// The reason of its end in its log, or in the engine's error.
+    pub(super) reason: LogEvidence,
+    /// The obstacle in the engine's error, checked again now.
+    pub(super) obstacle: Option<Obstacle>,
+    /// A dependency of a container that was never started.
+    pub(super) waits_for: Option<Dependency>,
     /// Containers that depend on it.
     pub(super) dependants: Vec<String>,
     /// A job: another container waits for it to complete.
@@ -138,11 +162,11 @@ impl Check for State {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|_| true)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let container = docker.inspect(&target.id).await?;
         let host_memory = cx.watch.memory().await.ok().and_then(|m| Some((m.available?, m.total)));
@@ -168,8 +192,8 @@ impl Check for State {
         let failing = !container.is_up() || container.restart_count > 0 || restart::recent_starts(&e, clock::now()) > 1;
         if failing {
             // the reason of a loop is in the log of the previous run, not of the one that has just started
-            let until = if container.is_up() { container.state.started_at.map(Timestamp::as_second) } else { None };
-            e.log = docker.log_tail(&target.id, 5, until).await.unwrap_or_default();
+            let until = if container.is_up() { container.state.started_at } else { None };
+            e.reason = cx.log_of_run(&container, until).await;
             e.needs = needs_of(cx, docker, &container.id).await;
         }
         // the engine reports a container that waits for its restart as running
@@ -195,6 +219,10 @@ impl Check for State {
         findings.extend(looping);
         findings.extend(paused(e));
         let failed = e.container.state.exit_code != 0 && stopped_by(e).is_none();
+        let own = |f: &Finding| f.code == RESTART_LOOP.id || f.code == DOWN.id || f.code == START_FAILED.id;
+        let logs = reason_of(e);
+        let logged = |f: Finding| if own(&f) && (failed || f.code != DOWN.id) { with_log(f, &logs) } else { f };
+        findings = findings.into_iter().map(logged).collect();
         let tied = |f: Finding| if failed || f.code == RESTART_LOOP.id { tied_to_needs(f, &e.needs) } else { f };
         findings = findings.into_iter().map(tied).collect();
         findings =
@@ -246,6 +274,13 @@ impl State {
         if cx.inventory.container(&container.id).and_then(|c| c.product) == Some(Product::Postgres) {
             e.no_room = full_filesystems(cx, docker, container).await;
         }
+        if container.state.status == "created" && error.is_empty() {
+            e.waits_for = unstarted::dependency(cx, container).await;
+        }
+        if !error.is_empty() {
+            e.reason = cx.log_of_message(error).await;
+            e.obstacle = obstacle::of(cx, docker, container).await;
+        }
         e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
         let ports: Vec<u16> = start::port_in_use(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
         for port in ports {
@@ -274,13 +309,27 @@ async fn port_owner(cx: &ProbeCx, port: u16, not: &str) -> Option<String> {
 }
 
 fn is_job(all: &[ContainerRef], c: &Container) -> bool {
-    if c.labels.get("com.docker.compose.oneoff").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+    if is_one_off(c) {
         return true;
     }
     let Some((project, service)) = c.compose() else { return false };
     all.iter()
         .filter(|o| o.project.as_deref() == Some(project))
         .any(|o| depends_on(o).any(|(s, condition)| s == service && condition == "service_completed_successfully"))
+}
+
+/// A container of `docker compose run`, or of a CI or test system: another start would run its job again.
+pub(super) fn is_one_off(c: &Container) -> bool {
+    c.labels.get("com.docker.compose.oneoff").is_some_and(|v| v.eq_ignore_ascii_case("true")) || c.is_ci_job()
+}
+
+/// The reason of the end of the last run; that of recordings of 0.1.0 from its last lines.
+pub(super) fn reason_of(e: &Evidence) -> LogEvidence {
+    if !e.reason.entries.is_empty() || e.log.is_empty() {
+        return e.reason.clone();
+    }
+    let lines: Vec<LogLine> = e.log.iter().map(|text| LogLine { at: None, text: text.clone() }).collect();
+    LogEvidence { entries: of_failure(&lines), ..e.reason.clone() }
 }
 
 /// The origin of its stop, if known: `(how, proved)`.
@@ -312,7 +361,9 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
     let when = age.map(|a| format!(" {} ago", quantity::duration(a))).unwrap_or_default();
     let code = decode::exit_code(c.state.exit_code);
     let day = SignedDuration::from_hours(24);
+    let one_off = is_one_off(c);
     let (severity, message, certain) = match c.state.status.as_str() {
+        "created" => return unstarted::judge(e, now),
         "dead" | "removing" if age.is_none_or(|a| a > SignedDuration::from_secs(60)) => {
             (Severity::Warn, format!("{name} is {} and cannot be removed", c.state.status), true)
         }
@@ -324,6 +375,7 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
                 Some((how, proved)) if keeps_up => (Severity::Warn, format!("{name} was {how}{when}, {code}"), proved),
                 Some((how, proved)) => (Severity::Info, format!("{name} was {how}{when}, {code}"), proved),
                 None if c.state.exit_code == 0 && (!keeps_up || e.is_job) => return None,
+                None if one_off => (Severity::Info, format!("{name}, a one-off job, failed{when}, {code}"), true),
                 None if keeps_up => {
                     let policy = &c.restart_policy.name;
                     (Severity::Crit, format!("{name} went down{when}, {code}, although its restart policy is {policy}"), true)
@@ -342,19 +394,19 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
         }
         _ => return None,
     };
+    let message = if stopped_by(e).is_none() && c.state.exit_code != 0 { with_reason(message, &reason_of(e)) } else { message };
     let mut finding = Finding::new(&DOWN, severity, c.subject(), message)
         .since(c.state.finished_at)
         .key(KeyKind::Container, &c.id)
         .cite("restart policy", &c.restart_policy.name)
-        .cite("needed by", e.dependants.join(", "))
-        .cite("last log lines", e.log.join("\n"));
+        .cite("needed by", e.dependants.join(", "));
     if !certain {
         finding = finding.likely();
     }
     if let Some(host_kill) = e.oom.iter().find(|k| k.limited_by.is_none()) {
         finding = finding.cite("kernel log", format!("{} the host was out of memory: {}", host_kill.at, host_kill.line));
     }
-    if c.state.status == "exited" && severity > Severity::Info {
+    if c.state.status == "exited" && severity > Severity::Info && !one_off {
         finding = finding.fix(START.id);
     }
     Some(finding)

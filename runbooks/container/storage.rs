@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity,
 };
 use opsctl_core::probe::docker::{Container, Mount};
 use opsctl_core::probe::io::Root;
@@ -85,11 +85,11 @@ impl Check for Storage {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|_| true)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
         if !runs(&container) && !fails(&container) {
             return Err(ProbeError::Skip("not running, as intended".to_owned()));

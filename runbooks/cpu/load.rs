@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Object, Severity, quantity};
 use opsctl_core::probe::kernel::CpuTime;
 use opsctl_core::probe::kernel::tasks::Stuck;
 use opsctl_core::probe::proc::home::Home;
@@ -65,7 +65,7 @@ impl Check for Load {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
         let stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| waits_on_purpose(s)).cloned().collect();
         let containers = Names::of(stuck.iter().map(|s| &s.home), &cx.inventory);
@@ -111,7 +111,7 @@ impl Load {
                 format!("{} in {}{waits}", e.containers.process(&t.comm, t.pid, &t.home), t.wchan)
             })
             .collect();
-        let mut finding = of_host(Finding::new(&STUCK, Severity::Warn, Subject::host(), message)).cite("tasks", named.join(", "));
+        let mut finding = of_host(Finding::new(&STUCK, Severity::Warn, Object::host(), message)).cite("tasks", named.join(", "));
         if let Some(hint) = hint {
             finding = finding.hint(hint);
         }
@@ -143,7 +143,7 @@ impl Load {
             quantity::count(e.cpus, "processor")
         );
         let severity = if over || niced { Severity::Info } else { Severity::Warn };
-        Some(of_host(Finding::new(&LOAD, severity, Subject::host(), message)))
+        Some(of_host(Finding::new(&LOAD, severity, Object::host(), message)))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
-    Subject, Target, quantity::percent,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk, Role,
+    Severity, quantity::percent,
 };
 use opsctl_core::probe::kernel::CpuTime;
 use opsctl_core::probe::kernel::activity::Activity;
@@ -115,7 +115,7 @@ impl Check for Usage {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let activity = (*cx.watch.activity().await?).clone();
         let homes = activity.busiest.iter().map(|c| &c.home).chain(activity.homes.iter().map(|h| &h.home));
         let containers = Names::of(homes, &cx.inventory);
@@ -213,7 +213,7 @@ impl Usage {
             None => format!("the load of 5 min is {:.1}", e.activity.later.load[1]),
         };
         let message = format!("the {cpus} processors are {} busy, limit {}, and {waited}", percent(busy), percent(limit));
-        let mut finding = of_host(Finding::new(&SATURATED, severity, Subject::host(), message))
+        let mut finding = of_host(Finding::new(&SATURATED, severity, Object::host(), message))
             .cite("busiest processes", e.containers.by_cpu(&e.activity.busiest))
             .cite("busiest containers and units", homes(e))
             .cite_opt("repeats in its log", e.repeated.as_ref().map(|(line, n)| format!("{n} of the last 200 lines: {line}")))
@@ -237,7 +237,7 @@ impl Usage {
         let steal_percent = stolen(&passed(e)).min(again);
         let (severity, limit) = self.settings.steal().exceeded(steal_percent)?;
         let message = format!("the hypervisor takes {} of the processor time, limit {}", percent(steal_percent), percent(limit));
-        Some(of_host(Finding::new(&STEAL, severity, Subject::host(), message)))
+        Some(of_host(Finding::new(&STEAL, severity, Object::host(), message)))
     }
 
     fn iowait(&self, e: &Evidence) -> Option<Finding> {
@@ -261,7 +261,7 @@ impl Usage {
             return None;
         };
         let stuck: Vec<String> = e.activity.stuck.iter().map(|t| format!("{} (pid {}) in {}", t.comm, t.pid, t.wchan)).collect();
-        Some(of_host(Finding::new(&IOWAIT, severity, Subject::host(), message)).cite("tasks that wait now", stuck.join(", ")))
+        Some(of_host(Finding::new(&IOWAIT, severity, Object::host(), message)).cite("tasks that wait now", stuck.join(", ")))
     }
 }
 
@@ -291,13 +291,13 @@ fn single_core(e: &Evidence) -> Option<Finding> {
             percent(time.percent(time.softirq)),
             percent(IRQ_PERCENT)
         );
-        Finding::new(&IRQ, Severity::Info, Subject::host(), message)
+        Finding::new(&IRQ, Severity::Info, Object::host(), message)
     })
 }
 
 fn psi_off(e: &Evidence) -> Option<Finding> {
     e.activity.later.pressure.cpu.is_none().then(|| {
         let message = "the kernel does not measure pressure: waiting tasks are estimated from the load average";
-        Finding::new(&PSI_OFF, Severity::Info, Subject::host(), message)
+        Finding::new(&PSI_OFF, Severity::Info, Object::host(), message)
     })
 }

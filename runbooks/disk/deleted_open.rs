@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, MountRef, Plan, Refusal, Risk, Severity,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, KeyKind, MountRef, Object, Plan, Refusal, Risk,
+    Severity, quantity,
 };
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::{DeletedFile, Space};
@@ -62,7 +62,7 @@ impl Check for DeletedOpen {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let files = filesystem::deleted_but_open().await?;
         let mut filesystems = Vec::new();
         for mount in &cx.inventory.mounts {

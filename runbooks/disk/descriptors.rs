@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Kind, Role, Severity, Subject, Target, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Kind, Object, Role, Severity, quantity,
 };
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::DescriptorUser;
@@ -52,7 +52,7 @@ impl Check for Descriptors {
         &SPEC
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let ((used, limit), processes) = filesystem::descriptors(self.settings.process_descriptors_warn_percent).await?;
         Ok(Evidence { used, most: limit, processes })
     }
@@ -70,7 +70,7 @@ impl Check for Descriptors {
                 quantity::percent(all),
                 quantity::percent(limit)
             );
-            findings.push(of_host(Finding::new(&FDS, severity, Subject::host(), message)));
+            findings.push(of_host(Finding::new(&FDS, severity, Object::host(), message)));
         }
         for p in &e.processes {
             let used = share(p.open, p.limit);
@@ -85,7 +85,7 @@ impl Check for Descriptors {
                     quantity::percent(used),
                     quantity::percent(limit)
                 );
-                let subject = Subject { kind: Kind::Process, name: name.clone(), identity: p.pid.to_string() };
+                let subject = Object::new(Kind::Process, name.clone(), p.pid.to_string());
                 let finding =
                     at_home(Finding::new(&FDS, severity, subject, message), &p.home).cite_opt("belongs to", p.user.clone());
                 findings.push(match &p.home {

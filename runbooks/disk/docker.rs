@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
-    Subject, Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Object, Plan, Refusal, Risk,
+    Severity, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::io::clock;
@@ -71,11 +71,11 @@ impl Check for DockerReclaimable {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.engine_targets()
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let root = docker.data_root().await?;
         let filesystem = cx.filesystems.of(Path::new(&root)).await?;
@@ -108,7 +108,7 @@ impl Check for DockerReclaimable {
         if total == 0 {
             return Judgement::default();
         }
-        let subject = Subject { kind: Kind::Engine, name: e.engine.clone(), identity: e.endpoint.clone() };
+        let subject = Object::new(Kind::Engine, e.engine.clone(), e.endpoint.clone());
         let message = format!("{} has {} of unused data on {}", e.engine, quantity::bytes(total), e.filesystem.mountpoint);
         let mut finding =
             Finding::new(&RECLAIMABLE, Severity::Info, subject, message).key(KeyKind::Filesystem, &e.filesystem.dev);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Role, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Object, Role, Severity,
     Unit, quantity,
 };
 use opsctl_core::probe::kernel::filesystem;
@@ -54,11 +54,11 @@ impl Check for Inodes {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         mounts(inventory)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let space = match filesystem::space(&mount.mountpoint).await {
             Err(ProbeError::Timeout { .. }) => return Err(ProbeError::Skip("it does not respond; see disk.space".to_owned())),

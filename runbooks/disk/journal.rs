@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Plan, Refusal, Risk, Severity,
-    Subject, Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Object, Plan, Refusal, Risk,
+    Severity, quantity,
 };
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::FsUsage;
@@ -56,11 +56,11 @@ impl Check for Journal {
         &SPEC
     }
 
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::named(Kind::Host, "host")]
+    fn targets(&self, _inventory: &Inventory) -> Vec<Object> {
+        vec![Object::named(Kind::Host, "host")]
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         if !blocking::run("a directory", JOURNAL_DIR, READ_TIMEOUT, |io| io.is_dir(JOURNAL_DIR)).await? {
             return Err(ProbeError::Skip("no persistent systemd journal on this host".to_owned()));
         }
@@ -72,7 +72,7 @@ impl Check for Journal {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let share = e.bytes as f64 * 100.0 / e.filesystem.size.max(1) as f64;
         if e.bytes > self.settings.journal_info_bytes || (share > 10.0 && e.bytes > VACUUM_SIZE) {
-            let subject = Subject { kind: Kind::Host, name: "host".to_owned(), identity: JOURNAL_DIR.to_owned() };
+            let subject = Object::new(Kind::Host, "host", JOURNAL_DIR.to_owned());
             let message = format!(
                 "the journal takes {}, {} of {}",
                 quantity::bytes(e.bytes),

@@ -14,7 +14,7 @@ mod readonly;
 mod space;
 mod tmpfs;
 
-use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Runbook, Subject, Target};
+use opsctl_core::model::{Inventory, KeyKind, Kind, Link, MountRef, Object, Runbook};
 
 use crate::shared::settings::settings;
 
@@ -88,18 +88,18 @@ const LINKS: &[Link] = &[
 ];
 
 /// The filesystems of this host, as targets.
-fn mounts(inventory: &Inventory) -> Vec<Target> {
-    inventory.mounts.iter().map(|m| Target { kind: Kind::Mount, name: m.mountpoint.clone(), id: m.dev.clone() }).collect()
+fn mounts(inventory: &Inventory) -> Vec<Object> {
+    inventory.mounts.iter().map(|m| Object::new(Kind::Mount, m.mountpoint.clone(), m.dev.clone())).collect()
 }
 
 /// The mount of a target.
-fn mount_of<'a>(inventory: &'a Inventory, target: &Target) -> Option<&'a MountRef> {
+fn mount_of<'a>(inventory: &'a Inventory, target: &Object) -> Option<&'a MountRef> {
     inventory.mounts.iter().find(|m| m.dev == target.id && m.mountpoint == target.name)
 }
 
 /// A filesystem by device and mountpoint.
-fn subject(mount: &MountRef) -> Subject {
-    Subject { kind: Kind::Mount, name: mount.mountpoint.clone(), identity: format!("{}@{}", mount.dev, mount.mountpoint) }
+fn subject(mount: &MountRef) -> Object {
+    Object::new(Kind::Mount, mount.mountpoint.clone(), format!("{}@{}", mount.dev, mount.mountpoint))
 }
 
 /// The runbook with these settings.

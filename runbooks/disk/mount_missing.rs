@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Object, Severity};
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::FstabEntry;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -53,7 +53,7 @@ impl Check for MountMissing {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let fstab = filesystem::fstab().await?;
         let mounted = if fstab.is_empty() {
             Vec::new()
@@ -71,8 +71,7 @@ impl Check for MountMissing {
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         e.missing()
             .map(|f| {
-                let subject =
-                    Subject { kind: Kind::Mount, name: f.mountpoint.clone(), identity: format!("fstab@{}", f.mountpoint) };
+                let subject = Object::new(Kind::Mount, f.mountpoint.clone(), format!("fstab@{}", f.mountpoint));
                 let message = format!("{} is in fstab but not mounted: writes go to the disk below it", f.mountpoint);
                 let line = format!("{} {} {} {}", f.source, f.mountpoint, f.fstype, f.options.join(","));
                 let finding = Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, MountRef, Role, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, MountRef, Object, Role, Severity,
 };
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::FstabEntry;
@@ -47,11 +47,11 @@ impl Check for ReadOnly {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         mounts(inventory)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let mut e = Evidence { mount: mount.clone(), fstab: None, kernel: None };
         // the two further reads are only needed to distinguish a configured from an unexpected read-only filesystem

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Role, Sample, Severity,
-    Table, Target, Unit, quantity,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Object, Role, Sample,
+    Severity, Table, Unit, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::kernel::filesystem;
@@ -90,11 +90,11 @@ impl Check for SpaceCheck {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         mounts(inventory)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let mount = mount_of(&cx.inventory, target).ok_or_else(|| ProbeError::Skip(format!("{} is not mounted", target.name)))?;
         let space = match filesystem::space(&mount.mountpoint).await {
             Ok(space) => Some(space),
@@ -102,7 +102,7 @@ impl Check for SpaceCheck {
             Err(ProbeError::Timeout { .. }) => None,
             Err(e) => return Err(e),
         };
-        let before = cx.history.oldest(&subject(mount).identity, "used_bytes", MAX_RATE_SPAN_S);
+        let before = cx.history.oldest(&subject(mount).id, "used_bytes", MAX_RATE_SPAN_S);
         let usage_requested = cx.options.usage;
         let mut e = Evidence {
             mount: mount.clone(),
@@ -144,7 +144,7 @@ impl Check for SpaceCheck {
         if space.size == 0 {
             return Judgement::skip("it has no size of its own");
         }
-        let identity = subject.identity.clone();
+        let identity = subject.id.clone();
         let mut findings = Vec::new();
         let fill_rate = fill_rate(judged, e, &space);
         if let Some((severity, limit)) = self.full(&space) {

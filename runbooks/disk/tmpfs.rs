@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, KeyKind, Object, Severity, quantity};
 use opsctl_core::probe::kernel::filesystem::{Tmpfs, tmpfs_of};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub(super) struct TmpfsCheck {
 /// A tmpfs of a container that is nearly full.
 #[derive(Debug, Serialize, Deserialize)]
 struct Filling {
-    container: Subject,
+    container: Object,
     id: String,
     tmpfs: Tmpfs,
 }
@@ -48,11 +48,11 @@ impl Check for TmpfsCheck {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.engine_targets()
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         cx.docker()?;
         let containers = cx.inspected(cx.inventory.running()).await;
         let read = join_all(containers.iter().map(|c| async {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
+    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity,
     has_own_network,
 };
 use opsctl_core::probe::docker::NAME_SERVER;
@@ -46,7 +46,7 @@ pub(super) struct Container {
 #[serde(default)]
 pub(super) struct Evidence {
     id: String,
-    subject: Option<Subject>,
+    subject: Option<Object>,
     networks: Vec<String>,
     file: ResolvFile,
     /// Its servers are configured for it (`--dns`) or for all containers (`dns` in daemon.json).
@@ -96,14 +96,14 @@ impl Check for Container {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let pid = container.process()?;
-        let file = cx.resolvers.file_of(pid).await?;
+        let file = cx.resolvers().file_of(pid).await?;
         let (same_as, stands_for) = queries::same(cx, &container).await;
         let read = move |io: &Io| listeners::udp_sockets_of(io, i64::from(pid)).unwrap_or_default();
         let sockets = blocking::run("listening sockets", &format!("/proc/{pid}/net/udp"), READ_TIMEOUT, read).await?;
@@ -127,7 +127,7 @@ impl Check for Container {
         let (internal, external, host) = tokio::join!(
             Box::pin(queries::inside(pid, &container, &file.conf, limits)),
             Box::pin(queries::outside(pid, &file.conf, &self.settings.names, limits)),
-            Box::pin(cx.resolvers.host(&self.settings.names, limits)),
+            Box::pin(cx.resolvers().host(&self.settings.names, limits)),
         );
         (e.internal, e.external) = (internal?, external?);
         e.host = host.ok().map(|h| queries::this_host(&h, &container));
@@ -164,7 +164,7 @@ impl Check for Container {
     }
 }
 
-fn found(e: &Evidence, subject: &Subject, severity: Severity, message: String) -> Finding {
+fn found(e: &Evidence, subject: &Object, severity: Severity, message: String) -> Finding {
     Finding::new(&CONTAINER, severity, subject.clone(), message)
         .key(KeyKind::Container, &e.id)
         .key(KeyKind::Names, &e.id)
@@ -174,7 +174,7 @@ fn found(e: &Evidence, subject: &Subject, severity: Severity, message: String) -
 }
 
 /// Failure of Docker's embedded name server for a name that it knows itself.
-fn embedded(e: &Evidence, subject: &Subject) -> Option<Finding> {
+fn embedded(e: &Evidence, subject: &Object) -> Option<Finding> {
     let query = e.internal.as_ref().filter(|a| a.code().is_none())?;
     let why = if e.embedded_socket {
         "it listens, but its NAT rules are missing in the container's packet filter"
@@ -206,7 +206,7 @@ fn is_good(server: &Answers) -> bool {
 }
 
 /// Failures for external names.
-fn outside(e: &Evidence, subject: &Subject) -> Option<Finding> {
+fn outside(e: &Evidence, subject: &Object) -> Option<Finding> {
     let first = e.external.first().filter(|s| !is_good(s))?;
     let host = e.host.clone().unwrap_or_default();
     let host_is_good = host.servers.iter().any(is_good);
@@ -284,7 +284,7 @@ fn only_loopback(host: &ThisHost) -> bool {
 }
 
 /// Google's servers, used without being configured.
-fn fallback(e: &Evidence, subject: &Subject) -> Option<Finding> {
+fn fallback(e: &Evidence, subject: &Object) -> Option<Finding> {
     let host = e.host.as_ref()?;
     let reached = reached_servers(e);
     (e.chosen.is_none() && is_fallback(&reached) && only_loopback(host)).then(|| {
@@ -300,7 +300,7 @@ fn fallback(e: &Evidence, subject: &Subject) -> Option<Finding> {
 }
 
 /// Search domains that resolve names to foreign addresses.
-fn search_leaks(e: &Evidence, subject: &Subject) -> Vec<Finding> {
+fn search_leaks(e: &Evidence, subject: &Object) -> Vec<Finding> {
     let of_host: &[String] = e.host.as_ref().map_or(&[], |h| &h.search);
     let finding = |message: String| Finding::new(&LEAK, Severity::Warn, subject.clone(), message).key(KeyKind::Container, &e.id);
     let wild = |domain: &String| e.wildcards.iter().any(|w| w.domain == *domain);

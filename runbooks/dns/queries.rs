@@ -51,7 +51,7 @@ pub(super) async fn chosen(cx: &ProbeCx, container: &Container) -> Option<String
     if !container.dns.is_empty() {
         return Some(format!("--dns {}", container.dns.join(" ")));
     }
-    let all = cx.resolvers.engine(cx.docker.as_deref(), cx.systemd.as_deref()).await;
+    let all = cx.resolvers().engine(cx.docker.as_deref(), cx.systemd.as_deref()).await;
     (!all.is_empty()).then(|| format!("dns in daemon.json: {}", all.join(" ")))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Severity};
 use opsctl_core::probe::io::command;
 use opsctl_core::probe::io::command::Argv;
 use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, hosts_line};
@@ -73,8 +73,8 @@ impl Check for Resolvers {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let host = (*cx.resolvers.host(&self.settings.names, self.settings.query_limits()).await?).clone();
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
+        let host = (*cx.resolvers().host(&self.settings.names, self.settings.query_limits()).await?).clone();
         let name = host.servers.first().and_then(known_name).map(str::to_owned);
         let libc = match name {
             Some(name) => resolve_with_libc(name).await,
@@ -126,7 +126,7 @@ async fn resolve_with_libc(name: String) -> Option<Libc> {
 }
 
 fn found(severity: Severity, message: String) -> Finding {
-    Finding::new(&RESOLVE, severity, Subject::host(), message).key(KeyKind::Names, "host")
+    Finding::new(&RESOLVE, severity, Object::host(), message).key(KeyKind::Names, "host")
 }
 
 fn list(servers: &[&Answers]) -> String {
@@ -267,6 +267,6 @@ impl Resolvers {
             .map(|(s, ms)| format!("{} takes {ms} ms", s.server))
             .collect();
         let message = format!("name server {} to respond, limit {} ms", slow.join(", "), self.settings.latency_ms);
-        (!slow.is_empty()).then(|| of_host(Finding::new(&LATENCY, Severity::Warn, Subject::host(), message)))
+        (!slow.is_empty()).then(|| of_host(Finding::new(&LATENCY, Severity::Warn, Object::host(), message)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Finding, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Finding, Judged, Judgement, Object, Severity};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -40,9 +40,9 @@ impl Check for Search {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let limits = self.settings.query_limits();
-        let host = cx.resolvers.host(&self.settings.names, limits).await?;
+        let host = cx.resolvers().host(&self.settings.names, limits).await?;
         let mut e = Evidence { search: host.file.conf.search.clone(), ..Evidence::default() };
         if !e.search.is_empty() {
             match host.servers.iter().find(|s| status_of(s) == ServerStatus::Good) {
@@ -66,7 +66,7 @@ impl Check for Search {
                 "every name has an address in the search domain {} ({to}): mistyped and nonexistent names resolve to it",
                 w.domain
             );
-            of_host(Finding::new(&LEAK, Severity::Warn, Subject::host(), message))
+            of_host(Finding::new(&LEAK, Severity::Warn, Object::host(), message))
         };
         e.wildcards.iter().map(one).collect::<Vec<_>>().into()
     }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk,
-    Role, Severity, Subject, Target,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal,
+    Risk, Role, Severity,
 };
 use opsctl_core::probe::names::{FileState, MAXNS, NameServer, PATH, ResolvFile, hosts_line, resolv_conf_of};
 use opsctl_core::probe::network::listeners;
@@ -100,7 +100,7 @@ impl Check for Stub {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let file = resolv_conf_of(None).await?;
         if file.state == FileState::Denied && file.hidden_mode.is_none() {
             return Err(ProbeError::Denied {
@@ -120,7 +120,7 @@ impl Check for Stub {
         }
         if !without_listener.is_empty() {
             // a NAT rule may redirect the queries, as in a container
-            let host = cx.resolvers.host(&self.settings.names, self.settings.query_limits()).await?;
+            let host = cx.resolvers().host(&self.settings.names, self.settings.query_limits()).await?;
             let silent = |s: &NameServer| host.servers.iter().any(|a| a.server == *s && status_of(a) == ServerStatus::Silent);
             e.dead = without_listener.into_iter().filter(silent).collect();
             e.local = e.dead.is_empty();
@@ -184,7 +184,7 @@ fn others(inventory: &Inventory) -> Vec<(String, String)> {
 }
 
 fn found(severity: Severity, message: String) -> Finding {
-    Finding::new(&STUB, severity, Subject::host(), message)
+    Finding::new(&STUB, severity, Object::host(), message)
 }
 
 /// A resolv.conf that is not world-readable.
@@ -290,7 +290,7 @@ mod tests {
         };
         let dead = dead.iter().map(|s| s.parse().unwrap()).collect();
         let e = Evidence { dead, resolved: resolved.map(of), ..Evidence::default() };
-        let target = Target::host();
+        let target = Object::host();
         let finding = found(Severity::Crit, "dead".to_owned());
         let stub = Stub { settings: Settings::default() };
         stub.plan(RESTART.id, &finding, &Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH }, &e)

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use opsctl_core::model::address::without_brackets;
 use regex::Regex;
 
 /// A parsed health test.
@@ -150,7 +151,7 @@ fn parse_request(text: &str) -> Option<TestRequest> {
         let default = if scheme == "https" { 443 } else { 80 };
         let port = c.name("port").map_or(Some(default), |p| p.as_str().parse().ok())?;
         let path = c.name("path").map_or("/", |p| p.as_str());
-        return Some(TestRequest { scheme, host: c["host"].trim_matches(['[', ']']).to_owned(), port, path: path.to_owned() });
+        return Some(TestRequest { scheme, host: without_brackets(&c["host"]).to_owned(), port, path: path.to_owned() });
     }
     if let Some(c) = DEV_TCP.captures(text) {
         let path = c.name("path").map(|p| p.as_str().split('?').next().unwrap_or("/").to_owned());
@@ -210,13 +211,5 @@ mod tests {
         assert_eq!(c.lacking(&["curl".into()]), None);
         assert_eq!(c.lacking(&["curl".into(), "wget".into()]), Some("curl"));
         assert_eq!(c.lacking(&["/bin/sh".into()]), Some("/bin/sh"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = parse(&["CMD-SHELL", &text]).lacking(&[]);
-            let _ = parse(&["CMD", "sh", "-c", &text]);
-        }
     }
 }

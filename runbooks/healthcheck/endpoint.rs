@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use opsctl_core::model::address::{Address, join};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Role,
-    Severity, Subject, Target,
+    Check, CheckSpec, Code, DependsOn, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Product, Role,
+    Severity,
 };
 use opsctl_core::probe::endpoint;
 use opsctl_core::probe::endpoint::{Endpoint, EndpointResult};
@@ -92,14 +93,14 @@ impl Check for Endpoints {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        let target = |e: &EndpointRef| Target { kind: Kind::Endpoint, name: e.url.clone(), id: e.id.clone() };
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
+        let target = |e: &EndpointRef| Object::new(Kind::Endpoint, e.url.clone(), e.id.clone());
         inventory.endpoints.iter().map(target).collect()
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let known = cx
-            .endpoints
+            .endpoints()
             .iter()
             .find(|e| e.id == target.id)
             .ok_or_else(|| ProbeError::Skip("no longer in the configuration".to_owned()))?;
@@ -145,7 +146,7 @@ impl Check for Endpoints {
         let proves = e.endpoint.as_ref().and_then(|r| r.proves.clone());
         let wrong: Vec<&EndpointResult> = e.tries.iter().filter(|t| !t.is_right()).collect();
         let finding = |code, severity, message: String| {
-            let subject = Subject { kind: Kind::Endpoint, name: url.clone(), identity: judged.target.id.clone() };
+            let subject = Object::new(Kind::Endpoint, url.clone(), judged.target.id.clone());
             let mut f = Finding::new(code, severity, subject, message);
             if let Some(at) = authority(url) {
                 f = f.key(KeyKind::Address, at);
@@ -221,7 +222,7 @@ impl Endpoints {
 
     /// Results of the other endpoints by `proves`.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
-        let others = cx.endpoints.iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_queried());
+        let others = cx.endpoints().iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_queried());
         let results =
             join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e).await) })).await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
@@ -249,7 +250,7 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
         }
     }
     for s in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
-        let target = Target { kind: Kind::Nginx, name: s.name.clone(), id: s.id.clone() };
+        let target = s.object();
         let Ok(nginx) = cx.nginx(&target) else { continue };
         let named = nginx.config.sites.iter().any(|site| site.names.contains(&e.host));
         let listens = local && s.container.is_none() && nginx.config.listens.iter().any(|l| l.port == e.port);
@@ -269,15 +270,9 @@ async fn behind(cx: &ProbeCx, e: &Endpoint) -> (Vec<String>, Option<String>) {
 
 /// `host:port` of a URL, with the default port of its scheme if it has none.
 fn authority(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once(':')?;
-    let host = rest.trim_start_matches('/').split('/').next()?;
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
-    match scheme {
-        _ if has_port => Some(host.to_owned()),
-        "https" => Some(format!("{host}:443")),
-        "http" => Some(format!("{host}:80")),
-        _ => None,
-    }
+    let address = Address::parse(url);
+    address.scheme?;
+    Some(join(address.host(), address.port_or_known_default()?))
 }
 
 fn took(outcome: &EndpointResult) -> Option<u64> {
@@ -343,6 +338,7 @@ mod tests {
             ("b1:8080".into(), "[::1]:80".into(), "db:5432".into())
         );
         assert_eq!((at("tcp://db"), at("nonsense")), (String::new(), String::new()));
+        assert_eq!((at("https://[fd00::2]:8443/x"), at("postgres://db")), ("[fd00::2]:8443".into(), "db:5432".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Role, Severity, Target,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal, Role, Severity,
 };
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::io::http;
@@ -125,11 +125,11 @@ impl Check for Http {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let command = container.health_test.as_ref().map(|t| Command::parse(&t.test)).unwrap_or_default();
         let Some(request) = command.request.filter(|a| a.scheme == "http") else {

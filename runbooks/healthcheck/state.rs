@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Severity,
-    Target, quantity,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk,
+    Severity, quantity,
 };
 use opsctl_core::probe::docker::image_files;
 use opsctl_core::probe::docker::image_files::ImageFiles;
@@ -140,11 +140,11 @@ impl Check for State {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         if let Some(test) = container.health_test.as_ref().filter(|_| !passes(&container)) {

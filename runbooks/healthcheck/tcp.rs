@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Severity};
 use opsctl_core::probe::docker::{Container, PortMap};
 use opsctl_core::probe::network::listeners;
 use opsctl_core::probe::network::listeners::Listener;
@@ -49,11 +49,11 @@ impl Check for Tcp {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.container_targets(|c| c.state == "running")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         if container.ports.is_empty() {
             return Err(ProbeError::Skip("no published TCP port".to_owned()));

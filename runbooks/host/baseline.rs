@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Judged, Judgement, Kind, Plan, Refusal, Risk, Severity,
-    Subject, SystemdState, Target,
+    Action, Check, CheckSpec, Code, EngineState, Finding, FixSpec, Judged, Judgement, Kind, Object, Plan, Refusal, Risk,
+    Severity, SystemdState,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::setup::{Mtus, OwnName, Tree, Unallocated};
@@ -80,7 +80,7 @@ impl Check for Baseline {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let read = |io: &Io| {
             let tree = Tree::default();
             Evidence {
@@ -143,11 +143,11 @@ impl Check for Baseline {
 }
 
 fn info(message: impl Into<String>) -> Finding {
-    Finding::new(&BASELINE, Severity::Info, Subject::host(), message)
+    Finding::new(&BASELINE, Severity::Info, Object::host(), message)
 }
 
 fn warn(message: impl Into<String>) -> Finding {
-    Finding::new(&BASELINE, Severity::Warn, Subject::host(), message)
+    Finding::new(&BASELINE, Severity::Warn, Object::host(), message)
 }
 
 /// The engine is not started at boot, so after a reboot no container runs.
@@ -156,7 +156,7 @@ fn engine(e: &Evidence) -> Option<Finding> {
     let started = e.engine_units.values().any(|state| matches!(state.as_str(), "enabled" | "enabled-runtime"));
     (!started && e.running > 0).then(|| {
         let message = format!("docker.service is {service}: after a reboot no container is started");
-        let subject = Subject { kind: Kind::Unit, name: "docker.service".to_owned(), identity: "docker.service".to_owned() };
+        let subject = Object::named(Kind::Unit, "docker.service");
         let finding = Finding::new(&BASELINE, Severity::Warn, subject, message);
         if service == "masked" { finding } else { finding.fix(ENABLE_UNIT.id) }
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Object, Severity,
     quantity::{ago, duration, some_of},
 };
 use opsctl_core::probe::kernel::boot;
@@ -48,7 +48,7 @@ impl Check for BootCheck {
         &SPEC
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Boot, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Boot, ProbeError> {
         // /boot may be a mount that hangs
         blocking::run("kernels", "/boot", Duration::from_secs(2), boot::read).await
     }
@@ -70,7 +70,7 @@ fn modules_removed_finding(e: &Boot) -> Finding {
     let message =
         format!("the modules of the running kernel {} were removed: no further module can be loaded until a reboot", e.running);
     let installed: Vec<&str> = e.installed.iter().map(|k| k.release.as_str()).collect();
-    Finding::new(&REBOOT_REQUIRED, Severity::Crit, Subject::host(), message)
+    Finding::new(&REBOOT_REQUIRED, Severity::Crit, Object::host(), message)
         .cite("kernels in /boot", installed.join(", "))
         .hint("reboot: until then iptables, overlay and other modules cannot be loaded, and containers may not start")
 }
@@ -94,14 +94,14 @@ impl BootCheck {
             }
             (None, None) => return None,
         };
-        Some(Finding::new(&REBOOT_REQUIRED, severity, Subject::host(), message).since(since))
+        Some(Finding::new(&REBOOT_REQUIRED, severity, Object::host(), message).since(since))
     }
 
     fn recent(&self, e: &Boot) -> Option<Finding> {
         let up = SignedDuration::from_secs(e.uptime_s);
         (up < SignedDuration::from_mins(self.settings.recent_boot_min) && !e.in_container).then(|| {
             let message = format!("the machine booted {} ago", duration(up));
-            Finding::new(&REBOOT_RECENT, Severity::Info, Subject::host(), message)
+            Finding::new(&REBOOT_RECENT, Severity::Info, Object::host(), message)
         })
     }
 }

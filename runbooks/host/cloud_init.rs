@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Severity, Subject, Target, quantity::duration,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Object, Severity, quantity::duration};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::cloud_init::{CloudInit, Files, Progress, UNITS};
 use opsctl_core::probe::kernel::host;
@@ -50,7 +48,7 @@ impl Check for CloudInitCheck {
         &SPEC
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let read =
             blocking::run("the boot's status", "/run/cloud-init", Duration::from_secs(1), |io| Files::default().read(io)).await?;
         let Some(cloud_init) = read? else { return Err(ProbeError::Skip("cloud-init is not installed".to_owned())) };
@@ -72,7 +70,7 @@ impl Check for CloudInitCheck {
 impl CloudInitCheck {
     fn finding(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let c = &e.cloud_init;
-        let new = |severity, message: String| Some(Finding::new(&CLOUD_INIT, severity, Subject::host(), message));
+        let new = |severity, message: String| Some(Finding::new(&CLOUD_INIT, severity, Object::host(), message));
         if c.progress == Progress::Disabled {
             return new(Severity::Info, format!("cloud-init is disabled: {}", c.disabled_by));
         }

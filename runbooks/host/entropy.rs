@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Object, Severity};
 use opsctl_core::probe::kernel::boot::version;
 use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
@@ -48,7 +48,7 @@ impl Check for Entropy {
         &SPEC
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let available = blocking::run("entropy", "/proc/sys/kernel/random", Duration::from_secs(1), host::entropy).await?;
         Ok(Evidence { kernel: host::kernel(), available, seeded: host::random_is_seeded() })
     }
@@ -63,6 +63,6 @@ impl Check for Entropy {
         } else {
             return Judgement::default();
         };
-        vec![Finding::new(&ENTROPY_LOW, Severity::Warn, Subject::host(), message)].into()
+        vec![Finding::new(&ENTROPY_LOW, Severity::Warn, Object::host(), message)].into()
     }
 }

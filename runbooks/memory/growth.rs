@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Plan, Refusal, Sample, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Kind, Object, Plan, Refusal, Sample, Severity,
     quantity::{bytes, duration, percent},
 };
 use opsctl_core::probe::docker::Container;
@@ -79,7 +79,7 @@ impl Check for Growth {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
         let (total, boot_id) = (cx.watch.memory().await?.total, host::read_info().await.boot_id);
         let now = clock::now();
@@ -157,10 +157,10 @@ impl Growth {
         let name = e.containers.process(&p.comm, p.process.pid, &p.home);
         let subject = match &s.container {
             Some((container, _)) => container.subject(),
-            None => Subject {
+            None => Object {
                 kind: Kind::Process,
                 name: p.process.pid.to_string(),
-                identity: format!("{}@{}", p.process.pid, p.process.start_ticks),
+                id: format!("{}@{}", p.process.pid, p.process.start_ticks),
             },
         };
         #[allow(

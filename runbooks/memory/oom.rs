@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Sample, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Sample, Severity,
     quantity::{ago, bytes, count},
 };
 use opsctl_core::probe::kernel::host;
@@ -62,7 +62,7 @@ impl Check for Oom {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let boot_id = host::read_info().await.boot_id;
         let mut e = Evidence {
             counter: cx.watch.now().await?.paging.oom_kills,
@@ -112,7 +112,7 @@ fn killed(judged: &Judged<'_>, e: &Evidence, kills: &[&OomKill]) -> Option<Findi
     };
     let rss = last.anon_rss_kib.map(|kib| format!(", RSS {}", bytes(kib.saturating_mul(1024)))).unwrap_or_default();
     let message = format!("the host ran out of memory {}: the kernel killed {}{rss}", ago(judged.taken_at, last.at), name(last));
-    let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Subject::host(), message))
+    let mut finding = of_host(Finding::new(&OOM_KILL, Severity::Crit, Object::host(), message))
         .since(kills.iter().map(|k| k.at).min())
         .cite("kernel log", format!("{:.0} {}", last.at, last.line))
         .cite_opt("triggered by an allocation of", last.invoked_by.as_deref())
@@ -137,6 +137,6 @@ fn dropped_entries(e: &Evidence, in_log: usize) -> Option<Finding> {
             before.at
         );
         // most of them were at the limit of a container and are reported for that container
-        of_host(Finding::new(&OOM_KILL, Severity::Info, Subject::host(), message)).likely()
+        of_host(Finding::new(&OOM_KILL, Severity::Info, Object::host(), message)).likely()
     })
 }

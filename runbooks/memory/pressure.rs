@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Role, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Severity,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::tasks::Consumer;
@@ -72,7 +72,7 @@ impl Check for Pressure {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
         Ok(Evidence {
             pressure: activity.later.pressure.memory,
@@ -109,7 +109,7 @@ impl Pressure {
         } else {
             return None;
         };
-        let finding = Finding::new(&PRESSURE, severity, Subject::host(), message);
+        let finding = Finding::new(&PRESSURE, severity, Object::host(), message);
         Some(finding.cite("largest processes", e.containers.by_memory(&e.largest)))
     }
 
@@ -117,7 +117,7 @@ impl Pressure {
         let total = e.memory.swap_total;
         if total == 0 {
             let message = "there is no swap: when memory runs out the OOM killer runs at once";
-            return Some(Finding::new(&SWAP, Severity::Info, Subject::host(), message));
+            return Some(Finding::new(&SWAP, Severity::Info, Object::host(), message));
         }
         let used = total.saturating_sub(e.memory.swap_free);
         let share = used as f64 * 100.0 / total as f64;
@@ -140,7 +140,7 @@ impl Pressure {
             percent(share),
             percent(limit)
         );
-        let finding = Finding::new(&SWAP, severity, Subject::host(), message);
+        let finding = Finding::new(&SWAP, severity, Object::host(), message);
         Some(
             finding.cite("pages moved in the window", moved.to_string()).cite("tasks waited in the last minute", percent(waited)),
         )
@@ -153,7 +153,7 @@ impl Pressure {
         let limit = self.settings.swap_in_pages;
         (came_back > limit && faults > limit).then(|| {
             let message = format!("{came_back:.0} pages per second are read from swap, limit {limit:.0}");
-            let finding = Finding::new(&THRASH, Severity::Warn, Subject::host(), message);
+            let finding = Finding::new(&THRASH, Severity::Warn, Object::host(), message);
             finding.cite("major page faults", format!("{faults:.0} per second"))
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Measure, Severity, Subject, Target, Unit,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Measure, Object, Severity, Unit,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::Memory;
@@ -81,7 +81,7 @@ impl Check for Usage {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let memory = cx.watch.memory().await?;
         let uncorrected =
             blocking::run("memory errors", "/sys/devices/system/edac", READ_TIMEOUT, host::uncorrected_memory_errors);
@@ -126,7 +126,7 @@ impl Usage {
             percent(limit)
         );
         let large = |n: u64| (n > m.total / 10).then(|| bytes(n));
-        let mut finding = Finding::new(&AVAILABLE, severity, Subject::host(), message)
+        let mut finding = Finding::new(&AVAILABLE, severity, Object::host(), message)
             .cite("largest processes", e.containers.by_memory(&e.largest))
             .cite_opt("tmpfs and shared memory", m.shmem.and_then(large))
             .cite_opt("kernel objects", m.slab_unreclaimable.and_then(large))
@@ -150,7 +150,7 @@ impl Usage {
                 percent(promised),
                 percent(self.settings.committed_crit_percent)
             );
-            Finding::new(&OVERCOMMIT, Severity::Crit, Subject::host(), message)
+            Finding::new(&OVERCOMMIT, Severity::Crit, Object::host(), message)
                 .cite("largest processes", e.containers.by_memory(&e.largest))
         })
     }
@@ -170,7 +170,7 @@ impl Usage {
         (part > limit).then(|| {
             let message =
                 format!("{holder} {} of {} memory, {}, limit {}", bytes(held), bytes(total), percent(part), percent(limit));
-            Finding::new(code, Severity::Warn, Subject::host(), message)
+            Finding::new(code, Severity::Warn, Object::host(), message)
         })
     }
 }
@@ -185,7 +185,7 @@ fn hardware(e: &Evidence) -> Option<Finding> {
     } else {
         format!("the memory controller could not correct {} errors since boot", e.uncorrected)
     };
-    Some(Finding::new(&HARDWARE, Severity::Crit, Subject::host(), message))
+    Some(Finding::new(&HARDWARE, Severity::Crit, Object::host(), message))
 }
 
 fn share(part: u64, whole: u64) -> f64 {

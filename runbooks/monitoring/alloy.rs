@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
 use opsctl_core::probe::proc::files::may_write;
 use opsctl_core::probe::servers::metrics::MetricSample;
@@ -67,11 +67,11 @@ impl Check for Alloy {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         [Product::Alloy, Product::Promtail].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let alloy = target.kind == Product::Alloy.kind();
         let mut e = Evidence {
             standing: ServerState::of(cx, target, if alloy { "/-/ready" } else { "/ready" }).await?,

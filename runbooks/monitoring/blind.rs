@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Product, Severity, Subject, Target,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity};
 use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -35,11 +33,11 @@ pub(super) struct Blind;
 #[serde(default)]
 pub(super) struct Evidence {
     /// The state of every Prometheus and Alertmanager of this host.
-    servers: Vec<(Target, ServerState)>,
+    servers: Vec<(Object, ServerState)>,
     gaps: Vec<String>,
 }
 
-fn watched(inventory: &Inventory) -> Vec<Target> {
+fn watched(inventory: &Inventory) -> Vec<Object> {
     [Product::Prometheus, Product::Alertmanager].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
 }
 
@@ -50,11 +48,11 @@ impl Check for Blind {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        if watched(inventory).is_empty() { Vec::new() } else { vec![Target::host()] }
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
+        if watched(inventory).is_empty() { Vec::new() } else { vec![Object::host()] }
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let mut e = Evidence::default();
         for target in watched(&cx.inventory) {
             match ServerState::of(cx, &target, "/-/ready").await {
@@ -84,7 +82,7 @@ impl Check for Blind {
                 _ => "is out of service",
             };
             let text = format!("{effect}: {} {why}", target.name);
-            findings.push(state.silent(Finding::new(&BLIND, Severity::Crit, Subject::host(), text)));
+            findings.push(state.silent(Finding::new(&BLIND, Severity::Crit, Object::host(), text)));
         }
         Judgement { findings: merged(findings), gaps: e.gaps.clone(), ..Judgement::default() }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use opsctl_core::model::{Sample, Target};
+use opsctl_core::model::{Object, Sample};
 use opsctl_core::probe::servers::metrics::MetricSample;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ impl Counters {
     /// Reads them; series of one name are distinguished by `label`.
     pub(super) async fn read(
         cx: &ProbeCx,
-        target: &Target,
+        target: &Object,
         object: &str,
         names: &[&str],
         label: &str,

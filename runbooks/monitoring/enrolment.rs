@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use opsctl_core::model::address::split_port;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
-    Severity, Subject, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal,
+    Risk, Severity,
 };
 use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::network::listeners;
@@ -76,12 +77,12 @@ impl Check for Enrolled {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         let here = !inventory.server_targets(Product::Prometheus).is_empty();
-        if here && self.settings.host.is_some() { vec![Target::host()] } else { Vec::new() }
+        if here && self.settings.host.is_some() { vec![Object::host()] } else { Vec::new() }
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let host = self.settings.host.clone().unwrap_or_default();
         let (port, path) = exporter(cx).await?;
         let mut e = Evidence { hostname: host::hostname(), ..Evidence::default() };
@@ -214,11 +215,11 @@ impl Enrolled {
     async fn one(
         &self,
         cx: &ProbeCx,
-        target: &Target,
+        target: &Object,
         e: &mut Evidence,
         candidates: &mut Vec<(bool, String)>,
     ) -> Result<(), ProbeError> {
-        let server = &cx.servers.known(target)?.server;
+        let server = &cx.servers().known(target)?.server;
         let Some(process) = server.process else { return Ok(()) };
         let jobs = loaded::jobs(cx, target).await?;
         let mounts = match (&server.container, &cx.docker) {
@@ -270,9 +271,9 @@ async fn exporter(cx: &ProbeCx) -> Result<(Option<u16>, Option<String>), ProbeEr
     }
     let alloy = cx.inventory.servers.iter().find(|s| s.product == Product::Alloy && s.process.is_some());
     let Some(alloy) = alloy else { return Ok((None, None)) };
-    let target = Target { kind: Product::Alloy.kind(), name: alloy.name.clone(), id: alloy.id.clone() };
+    let target = alloy.object();
     let flags = cx.flags(&target).await;
-    let at = flags.value("server.http.listen-addr").and_then(|a| a.rsplit_once(':')?.1.parse().ok());
+    let at = flags.value("server.http.listen-addr").and_then(|address| split_port(address).1);
     let port = at.unwrap_or_else(|| opsctl_core::probe::servers::default_port(Product::Alloy));
     Ok((Some(port), Some(ALLOY_PATH.to_owned())))
 }
@@ -282,7 +283,7 @@ fn shown(entry: &Entry) -> String {
 }
 
 fn finding(text: String) -> Finding {
-    Finding::new(&ENROLMENT, Severity::Warn, Subject::host(), text).key(KeyKind::Host, "enrolment")
+    Finding::new(&ENROLMENT, Severity::Warn, Object::host(), text).key(KeyKind::Host, "enrolment")
 }
 
 #[cfg(test)]
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn unlisted_host_without_enrolment_has_no_finding() {
         let check = Enrolled { settings: Settings::default() };
-        let target = Target::host();
+        let target = Object::host();
         let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
         let e = Evidence { address: Some("a:1".to_owned()), ..Evidence::default() };
         assert_eq!(check.judge(&judged, &e), Judgement::default());

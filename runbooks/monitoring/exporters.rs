@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use opsctl_core::model::address::Address;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity,
 };
 use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -63,11 +64,11 @@ impl Check for Exporters {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
@@ -86,7 +87,8 @@ impl Check for Exporters {
             let needs = cx.needs().await?;
             let own = server.get().and_then(|s| s.container.as_deref()).and_then(|id| needs.neighbours.get(id));
             for s in &mut stale {
-                let host = s.instance.rsplit_once(':').map_or(s.instance.as_str(), |(host, _)| host);
+                // `host:port`, or the URL of the service
+                let host = Address::parse(&s.instance).host();
                 let Some(exporter) = needs.neighbours.resolve(own, host).map(|m| m.container.id.clone()) else { continue };
                 let dependencies = needs.list.iter().filter(|n| {
                     n.consumer.container.as_ref() == Some(&exporter) && matches!(n.how, DependencySource::Environment { .. })

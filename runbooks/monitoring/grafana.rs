@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+    Check, CheckSpec, Code, DependsOn, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -53,11 +53,11 @@ impl Check for Grafana {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Grafana)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         const HEALTH: &str = "/api/health";
         let state = ServerState::of(cx, target, HEALTH).await?;
         let database = match cx.response(target, HEALTH).await? {

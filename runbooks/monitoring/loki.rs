@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role,
-    Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal,
+    Role, Severity, quantity,
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::proc::files::file_of;
@@ -65,11 +65,11 @@ impl Check for Loki {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Loki)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let mut e = Evidence { standing: ServerState::of(cx, target, "/ready").await?, ..Evidence::default() };
         if e.standing.silence.is_silent() {
             return Ok(e);

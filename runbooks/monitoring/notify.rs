@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity};
+use opsctl_core::model::address::{Address, join};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity, quantity};
 use opsctl_core::probe::names;
 use opsctl_core::probe::needs::{ConnectResult, Consumer, ScrapeResult};
 use opsctl_core::probe::servers::prometheus::without_secrets;
@@ -83,11 +84,11 @@ impl Check for Notify {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which has no alerts".to_owned()));
@@ -174,7 +175,7 @@ impl Check for Notify {
         } else if let Some(first) = silent.first() {
             let all = silent.len() == e.receivers.len();
             let severity = if all { Severity::Crit } else { Severity::Warn };
-            let addresses: Vec<String> = silent.iter().map(|r| format!("{}:{}", r.host, r.port)).collect();
+            let addresses: Vec<String> = silent.iter().map(|r| join(&r.host, r.port)).collect();
             let why = first.silent.as_deref().unwrap_or_default();
             let text = format!(
                 "{name} lists {} as active, but it does not answer ({why}): its alerts reach {}",
@@ -246,10 +247,7 @@ async fn check_receiver(
         ConnectResult::Connected => {}
         other => return Ok(Some(other.words())),
     }
-    let path = url.split_once("/api/").and_then(|(before, _)| before.split_once("://")).map(|(_, rest)| rest);
-    let prefix = path.and_then(|rest| rest.find('/').map(|at| rest[at..].to_owned())).unwrap_or_default();
-    let answered =
-        cx.scrape(consumer, at, &format!("{host}:{port}"), &format!("{}/-/healthy", prefix.trim_end_matches('/'))).await?;
+    let answered = cx.scrape(consumer, at, &join(host, port), &format!("{}/-/healthy", prefix(url))).await?;
     Ok(match answered {
         ScrapeResult::Status(status, _) if status >= 500 => Some(format!("status {status}")),
         ScrapeResult::Status(..) => None,
@@ -261,12 +259,37 @@ async fn check_receiver(
 
 /// Host, port, and whether the scheme is HTTPS.
 fn parse_url(url: &str) -> Option<(String, u16, bool)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split('/').next()?;
-    let secured = scheme == "https";
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, if secured { 443 } else { 80 }),
-    };
-    Some((host.trim_matches(['[', ']']).to_owned(), port, secured))
+    let address = Address::parse(url);
+    let secured = address.scheme? == "https";
+    Some((address.host().to_owned(), address.port_or_known_default()?, secured))
+}
+
+/// The path prefix of an Alertmanager, from the URL of its API.
+fn prefix(url: &str) -> &str {
+    Address::parse(url).path().split_once("/api/").map_or("", |(prefix, _)| prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_port_and_scheme_of_an_alertmanager() {
+        for (url, host, port, secured) in [
+            ("http://am:9093/api/v2/alerts", "am", 9093, false),
+            ("https://am.example.org/am/api/v2/alerts", "am.example.org", 443, true),
+            ("http://[fd00::2]/api/v2/alerts", "fd00::2", 80, false),
+            ("http://[fd00::2]:9093/api/v2/alerts", "fd00::2", 9093, false),
+        ] {
+            assert_eq!(parse_url(url), Some((host.to_owned(), port, secured)));
+        }
+        assert_eq!((parse_url("am:9093"), parse_url("http://am:port/")), (None, None));
+    }
+
+    #[test]
+    fn path_prefix_of_an_alertmanager() {
+        assert_eq!(prefix("http://am:9093/api/v2/alerts"), "");
+        assert_eq!(prefix("http://am:9093/monitoring/am/api/v2/alerts"), "/monitoring/am");
+        assert_eq!((prefix("http://api/api/v2/alerts"), prefix("http://am:9093/")), ("", ""));
+    }
 }

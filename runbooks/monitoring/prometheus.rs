@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product,
-    Refusal, Risk, Role, Severity, Target, quantity,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
+    Product, Refusal, Risk, Role, Severity, quantity,
 };
 use opsctl_core::probe::proc::files::{files_of, modified_of};
 use opsctl_core::probe::servers::prometheus::{ConfigCheck, check_config};
@@ -78,11 +78,11 @@ impl Check for Prometheus {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let mut e = Evidence { standing: ServerState::of(cx, target, "/-/ready").await?, ..Evidence::default() };
         let process = e.standing.server.get().and_then(|s| s.process);
         let flags = cx.flags(target).await;

@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Target, quantity,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity, quantity};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -70,11 +68,11 @@ impl Check for Replay {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         [Product::Alloy, Product::Promtail].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let Some(process) = server.get().and_then(|s| s.process) else {
             return Err(ProbeError::Skip("it is not running".to_owned()));
@@ -107,7 +105,7 @@ impl Check for Replay {
             }
         }
         for loki in cx.inventory.servers.iter().filter(|s| s.product == Product::Loki) {
-            let at = Target { kind: Kind::Loki, name: loki.name.clone(), id: loki.id.clone() };
+            let at = loki.object();
             let Ok((counters, _)) = Counters::read(cx, &at, &loki.identity(), &[DISCARDED], "reason").await else { continue };
             let replayed = |reason: &str| {
                 matches!(reason, "too_far_behind" | "rate_limited" | "greater_than_max_sample_age" | "per_stream_rate_limit")

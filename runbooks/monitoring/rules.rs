@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Object, Product, Severity, quantity};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -50,11 +50,11 @@ impl Check for Rules {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which has no rules".to_owned()));

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Plan, Refusal, ServerProcess, Target, quantity};
+use opsctl_core::model::{CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Object, Plan, Refusal, ServerProcess, quantity};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::filesystem::FsUsage;
@@ -42,13 +42,13 @@ const EMBEDDED_DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// The endpoint of the engine if a process uses its embedded DNS server, or `None`.
 pub(super) async fn engine_of_names(cx: &ProbeCx, process: Option<ServerProcess>) -> Option<String> {
     let engine = cx.inventory.engine.as_ref()?;
-    let file = cx.resolvers.file_of(process?.pid).await.ok()?;
+    let file = cx.resolvers().file_of(process?.pid).await.ok()?;
     file.conf.used().iter().any(|s| s.address == EMBEDDED_DNS).then(|| engine.endpoint.clone())
 }
 
 impl ServerState {
     /// Requests `path`.
-    pub(super) async fn of(cx: &ProbeCx, target: &Target, path: &str) -> Result<Self, ProbeError> {
+    pub(super) async fn of(cx: &ProbeCx, target: &Object, path: &str) -> Result<Self, ProbeError> {
         let server = Server::of(cx, target)?;
         let mut state = Self { started_at: server.get().and_then(|s| s.process).and_then(started), ..Self::default() };
         match cx.response(target, path).await? {
@@ -127,7 +127,7 @@ impl ServerState {
 }
 
 /// Time of the start or the last configuration load of a Prometheus: its lists are incomplete for some seconds after it.
-pub(super) async fn fresh_since(cx: &ProbeCx, target: &Target, process: Option<ServerProcess>) -> Option<Timestamp> {
+pub(super) async fn fresh_since(cx: &ProbeCx, target: &Object, process: Option<ServerProcess>) -> Option<Timestamp> {
     let json = cx.json(target, "/api/v1/status/runtimeinfo").await.ok();
     let loaded = json.and_then(|j| j.pointer("/data/lastConfigTime")?.as_str()?.parse().ok());
     process.and_then(started).max(loaded)

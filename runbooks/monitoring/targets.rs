@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::address::join;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
 use opsctl_core::probe::proc::files::files_of;
 use opsctl_core::probe::servers::prometheus::{Health, ScrapeTarget};
@@ -113,11 +114,11 @@ impl Check for Targets {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if cx.flags(target).await.is_agent() {
             return Err(ProbeError::Skip("it is an agent, which does not report its targets".to_owned()));
@@ -241,7 +242,7 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
     let (all, down) = e.pools.get(pool).copied().unwrap_or_default();
     let severity = if down >= all { Severity::Crit } else { Severity::Warn };
     let (why, hint) = reason(&lost[0].error);
-    let addresses: Vec<String> = lost.iter().map(|l| format!("{}:{}", l.host, l.port)).collect();
+    let addresses: Vec<String> = lost.iter().map(|l| join(&l.host, l.port)).collect();
     let how_many = if down >= all { format!("all {all}") } else { format!("{down} of {all}") };
     let targets = if all == 1 { "the only target".to_owned() } else { format!("{how_many} targets") };
     let message = format!(
@@ -257,7 +258,7 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
         f = f.cite(&l.url, &l.error);
     }
     for l in lost {
-        f = f.key(KeyKind::Address, format!("{}:{}", l.host, l.port));
+        f = f.key(KeyKind::Address, join(&l.host, l.port));
         if let Some(id) = &l.container {
             f = f.key(KeyKind::Container, id).key(KeyKind::Port, format!("{id}:{}", l.port));
         }
@@ -269,7 +270,7 @@ fn down(judged: &Judged<'_>, e: &Evidence, pool: &str, lost: &[&Lost]) -> Findin
     }
     f = match why {
         "name not resolved" => f.key(KeyKind::Names, e.resolver_owner()),
-        "TLS" => lost.iter().fold(f, |f, l| f.key(KeyKind::Certificate, served_key(&format!("{}:{}", l.host, l.port)))),
+        "TLS" => lost.iter().fold(f, |f, l| f.key(KeyKind::Certificate, served_key(&join(&l.host, l.port)))),
         "timeout" | "no route" => f.key(KeyKind::Host, "host"),
         _ => f,
     };

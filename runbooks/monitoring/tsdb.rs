@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Measure, Product, Severity, Target, Unit, quantity,
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Measure, Object, Product, Severity, Unit, quantity,
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::servers::metrics::sum;
@@ -70,11 +70,11 @@ impl Check for Tsdb {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Prometheus)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let flags = cx.flags(target).await;
         if flags.is_agent() {

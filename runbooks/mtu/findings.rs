@@ -1,6 +1,6 @@
 //! Findings of `mtu.path`: bridges with too large an MTU, dropped full packets, dropped ICMP messages, and ineffective MSS rules.
 
-use opsctl_core::model::{Finding, KeyKind, Kind, Severity, Subject, quantity};
+use opsctl_core::model::{Finding, KeyKind, Kind, Object, Severity, quantity};
 use opsctl_core::probe::network::NetworkRoute;
 use opsctl_core::probe::network::firewall::{Backend, Effect};
 use opsctl_core::probe::network::path::PathResult;
@@ -10,8 +10,8 @@ use super::evidence::{Bridge, Evidence, IcmpRule, MssRule, PathProbe, Stuck};
 use super::path::{BLACKHOLE, CLAMP, EXCEEDS, FIX, ICMP, MISSING, NETWORK};
 
 /// The egress interface.
-fn subject(interface: &str) -> Subject {
-    Subject { kind: Kind::Interface, name: interface.to_owned(), identity: interface.to_owned() }
+fn subject(interface: &str) -> Object {
+    Object::named(Kind::Interface, interface)
 }
 
 /// Whether a rule clamps the MSS of containers' connections, judged by the rule alone.
@@ -32,10 +32,10 @@ pub(super) fn bridges(e: &Evidence) -> Vec<Finding> {
             Finding::new(
                 &EXCEEDS,
                 if fine { Severity::Info } else { Severity::Warn },
-                Subject {
+                Object {
                     kind: Kind::Interface,
                     name: bridge.interface.clone(),
-                    identity: format!("{}@{}", bridge.interface, bridge.index),
+                    id: format!("{}@{}", bridge.interface, bridge.index),
                 },
                 format!(
                     "containers of network {} send packets of up to {} bytes, the MTU of {} is {limit}",
@@ -216,7 +216,7 @@ pub(super) fn filters(e: &Evidence) -> Vec<Finding> {
         let mut f = Finding::new(
             &ICMP,
             Severity::Crit,
-            Subject::host(),
+            Object::host(),
             match rule {
                 Some(r) => format!("this host drops ICMP type 3 code 4 (fragmentation needed): {}", r.rule.text),
                 None => "ICMP type 3 code 4 (fragmentation needed) of this host does not reach the sender".to_owned(),
@@ -250,7 +250,7 @@ fn latent_filter(e: &Evidence) -> Option<Finding> {
     let rule = e.icmp_rules.iter().find(|r| r.hook.as_deref().is_none_or(|h| h != "POSTROUTING"))?;
     let message = format!("this host would drop ICMP type 3 code 4 (fragmentation needed): {}", rule.rule.text);
     Some(
-        Finding::new(&ICMP, severity, Subject::host(), message)
+        Finding::new(&ICMP, severity, Object::host(), message)
             .cite("rule", format!("{} {}, chain {}", rule.rule.backend.program(), rule.rule.table, rule.rule.chain)),
     )
 }

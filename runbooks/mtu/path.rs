@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
-    Table, Target, quantity,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk, Role, Severity,
+    Table, quantity,
 };
 use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::network::counters;
@@ -94,7 +94,7 @@ impl Check for Path {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let sysctls = |io: &Io| Tree::default().sysctls(io, SYSCTLS);
         let planned = Box::pin(peers::plan_probes(cx, self.settings.peers)).await?;
         let mut e = Evidence {
@@ -167,7 +167,7 @@ impl Check for Path {
             && e.sysctls.get("net.ipv4.tcp_mtu_probing").is_some_and(|v| v == "0")
         {
             judgement.findings.push(
-                Finding::new(&PROBING, Severity::Info, Subject::host(), "net.ipv4.tcp_mtu_probing is 0").cite(
+                Finding::new(&PROBING, Severity::Info, Object::host(), "net.ipv4.tcp_mtu_probing is 0").cite(
                     "tcp_mtu_probing",
                     "1 makes a connection try smaller packets after some were lost; off by default (tcp(7))",
                 ),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use opsctl_core::model::address::join;
 use opsctl_core::model::has_own_network;
 use opsctl_core::probe::docker::{Container, Network};
 use opsctl_core::probe::names;
@@ -242,12 +243,12 @@ async fn seen(running: &[Arc<Container>], sources: &[ProbeSource], gaps: &mut Ve
 /// Peers from the command line or the configuration, each with its source container.
 async fn named_peers(cx: &ProbeCx, gaps: &mut Vec<String>) -> Vec<(Peer, Option<String>)> {
     let mut peers: Vec<(Peer, Option<String>)> = Vec::new();
-    for e in &cx.endpoints {
+    for e in cx.endpoints() {
         let pid = match &e.from {
             Some(container) => cx.pid_of(container).await.ok(),
             None => None,
         };
-        let name = format!("{}:{}", e.host, e.port);
+        let name = join(&e.host, e.port);
         let address: SocketAddr = match names::first_address(pid, &e.host, e.port).await {
             Ok(Ok(address)) => address,
             Ok(Err(why)) => {

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Plan, Refusal, Risk, Severity, Subject, SystemdState,
-    Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Judged, Judgement, Object, Plan, Refusal, Risk, Severity, SystemdState,
 };
 use opsctl_core::probe::network::firewall;
 use opsctl_core::probe::network::firewall::{Backend, Effect, Persisted, Rule};
@@ -58,7 +57,7 @@ impl Check for Persistent {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let firewall = cx.firewall().await?;
         let about = |r: &&Rule| matches!(r.effect, Effect::ClampMss | Effect::SetMss(_));
         let rules: Vec<Rule> = firewall.rules.iter().filter(about).cloned().collect();
@@ -81,7 +80,7 @@ impl Check for Persistent {
         let mut finding = Finding::new(
             &PERSISTENT,
             Severity::Warn,
-            Subject::host(),
+            Object::host(),
             "the MSS rule is lost at a reboot: no file restores it".to_owned(),
         )
         .fix(FIX.id);

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Severity};
 use opsctl_core::probe::network::ipv6_forwarding;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -44,11 +42,11 @@ impl Check for Attached {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.engine_targets()
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let all = docker.networks().await?;
         let mut e = Evidence { forwarding: ipv6_forwarding().await, ..Evidence::default() };
@@ -71,7 +69,7 @@ impl Check for Attached {
         if e.forwarding != Some(false) || used.is_empty() {
             return Judgement::default();
         }
-        let subject = Subject { kind: Kind::Engine, name: judged.target.name.clone(), identity: judged.target.id.clone() };
+        let subject = judged.target.clone();
         let message = format!(
             "containers in {} have IPv6 addresses, but this host does not forward IPv6: net.ipv6.conf.all.forwarding is 0",
             used.join(", ")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, ContainerRef, Finding, Judged, Judgement, KeyKind, Kind, Sample, Severity, Subject, Target, quantity,
+    Check, CheckSpec, Code, ContainerRef, Finding, Judged, Judgement, KeyKind, Kind, Object, Sample, Severity, quantity,
 };
 use opsctl_core::probe::network::{self, Queue, counters};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -71,7 +71,7 @@ impl Check for Backlog {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let mut namespaces: Vec<ListenerKey> = vec![(None, None)];
         let mut gaps = Vec::new();
         let own = |c: &&ContainerRef| c.network_mode != "host" && !c.network_mode.starts_with("container:");
@@ -100,8 +100,8 @@ impl Check for Backlog {
         for f in &e.full {
             let q = &f.queue;
             let subject = match &f.container {
-                Some((name, id)) => Subject { kind: Kind::Container, name: name.clone(), identity: id.clone() },
-                None => Subject { kind: Kind::Host, name: "host".to_owned(), identity: format!("{}#{}", q.local, q.inode) },
+                Some((name, id)) => Object::new(Kind::Container, name.clone(), id.clone()),
+                None => Object::new(Kind::Host, "host", format!("{}#{}", q.local, q.inode)),
             };
             let waiting = quantity::count(q.waiting as usize, "connection");
             let message = format!("{waiting} to {} waiting to be accepted, queue length {}", q.local, q.limit);
@@ -122,7 +122,7 @@ impl Check for Backlog {
                     "{rate:.1} connections per second are dropped because accept queues are full, limit {}",
                     self.settings.overflows_warn
                 );
-                judgement.findings.push(Finding::new(&BACKLOG, severity, Subject::host(), message).key(KeyKind::Host, "host"));
+                judgement.findings.push(Finding::new(&BACKLOG, severity, Object::host(), message).key(KeyKind::Host, "host"));
             }
         }
         judgement

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, Plan,
-    Refusal, Risk, Role, Severity, Subject, SystemdState, Target, quantity,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, Object,
+    Plan, Refusal, Risk, Role, Severity, SystemdState, quantity,
 };
 use opsctl_core::probe::docker::{Daemon, EngineSettings, Network, daemon};
 use opsctl_core::probe::network::firewall::{Backend, Chain, Effect, Firewall, Rule};
@@ -73,11 +73,11 @@ impl Check for Chains {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
-        inventory.engine.iter().filter(|e| e.name == "docker").map(|e| Target::named(Kind::Engine, &e.name)).collect()
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
+        inventory.engine.iter().filter(|e| e.name == "docker").map(|e| Object::named(Kind::Engine, &e.name)).collect()
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let endpoint = cx.inventory.engine.as_ref().map(|e| e.endpoint.clone()).unwrap_or_default();
         if !endpoint.starts_with("unix:") {
@@ -134,7 +134,7 @@ impl Check for Chains {
             return Judgement { gaps, ..Judgement::default() };
         }
         let severity = if e.running.is_empty() { Severity::Warn } else { Severity::Crit };
-        let subject = Subject { kind: Kind::Engine, name: "docker".to_owned(), identity: e.endpoint.clone() };
+        let subject = Object::new(Kind::Engine, "docker", e.endpoint.clone());
         let message = format!("Docker's packet filter rules are missing: {}", quantity::some_of(&missing, 1));
         let mut f = Finding::new(&CHAINS, severity, subject, message)
             .key(KeyKind::Engine, &e.endpoint)

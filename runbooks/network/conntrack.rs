@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity, Subject,
-    Target, quantity,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk, Role, Severity,
+    quantity,
 };
 use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
@@ -71,7 +71,7 @@ impl Check for Conntrack {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let read = |io: &Io| {
             let tree = Tree::default();
             (tree.sysctls(io, &[COUNT, MAX]), tree.sysctls_writable(io))
@@ -112,7 +112,7 @@ impl Check for Conntrack {
             }
             None => return judgement,
         };
-        let mut f = Finding::new(&CONNTRACK, severity, Subject::host(), message)
+        let mut f = Finding::new(&CONNTRACK, severity, Object::host(), message)
             .cite("kernel log", e.full.first().map_or_else(String::new, |at| format!("table full, dropping packet, {at:.0}")))
             .key(KeyKind::Host, "host");
         if e.writable && e.max < MAX_LIMIT {

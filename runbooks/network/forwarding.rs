@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role, Severity,
-    Subject, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk, Role,
+    Severity,
 };
 use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::network;
@@ -81,7 +81,7 @@ impl Check for Forwarding {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let mut e = Evidence::default();
         let used = cx.routed_networks().await?.into_iter().filter(|(_, members)| !members.is_empty());
         e.bridges = used.filter_map(|(network, _)| Some((network.name, network.interface?))).collect();
@@ -118,7 +118,7 @@ impl Check for Forwarding {
         let keys = e.sysctls.keys().filter(|k| *k != BRIDGE && off(k));
         for key in keys.filter(|k| *k == FORWARD || !off(FORWARD)) {
             let message = format!("{key} is 0: packets of containers in {} are not forwarded", names.join(", "));
-            let mut f = Finding::new(&IP_FORWARD, Severity::Crit, Subject::host(), message).key(KeyKind::Host, "host");
+            let mut f = Finding::new(&IP_FORWARD, Severity::Crit, Object::host(), message).key(KeyKind::Host, "host");
             for (file, value) in e.files.iter().filter(|(_, v)| v == "0") {
                 f = f.cite(file, format!("{FORWARD} = {value}"));
             }
@@ -126,7 +126,7 @@ impl Check for Forwarding {
         }
         judgement.findings.extend(drops(e));
         if e.sysctls.get(BRIDGE).is_some_and(|v| v == "0") {
-            judgement.findings.push(Finding::new(&BRIDGE_NF, Severity::Info, Subject::host(), format!("{BRIDGE} is 0")));
+            judgement.findings.push(Finding::new(&BRIDGE_NF, Severity::Info, Object::host(), format!("{BRIDGE} is 0")));
         }
         judgement
     }
@@ -218,7 +218,7 @@ fn drops(e: &Evidence) -> Vec<Finding> {
                 Finding::new(
                     &DROP,
                     Severity::Crit,
-                    Subject::host(),
+                    Object::host(),
                     format!("{label} drops outgoing packets of containers in {}, by {by}", hit.join(", ")),
                 )
                 .cite("egress", egress)

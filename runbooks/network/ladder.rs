@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use opsctl_core::model::address::join;
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::{ConnectResult, DependencySource, Health, Listening, ScrapeResult};
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,7 @@ pub(super) struct Stop {
 impl Ladder {
     /// `b1:8080`.
     pub(super) fn endpoint(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        join(&self.host, self.port)
     }
 
     fn name(&self) -> &str {

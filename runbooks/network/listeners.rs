@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Role, Severity, Target, has_own_network,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity, has_own_network,
     quantity,
 };
 use opsctl_core::probe::docker::Container;
@@ -98,12 +98,12 @@ impl Check for Listeners {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         // on the host network the loopback address is sufficient; a shared network namespace is checked with its owner
         inventory.container_targets(|c| c.state == "running" && has_own_network(&c.network_mode))
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.running(target).await?;
         let known = cx.needs().await?;
         let dependencies: Vec<&needs::Dependency> =

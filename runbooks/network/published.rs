@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Product, Severity,
 };
 use opsctl_core::probe::docker::{Container, PortMap};
 use opsctl_core::probe::needs;
@@ -87,7 +87,7 @@ pub(super) struct Evidence {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Publisher {
     id: String,
-    subject: Subject,
+    subject: Object,
     product: Option<Product>,
     started_at: Option<Timestamp>,
     addresses: Vec<IpAddr>,
@@ -103,11 +103,11 @@ impl Check for Published {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.engine_targets()
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let containers = cx.inspected(cx.inventory.running()).await;
         let mut e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
@@ -188,7 +188,7 @@ impl Evidence {
 }
 
 fn stale(proxy: &Proxy) -> Finding {
-    let subject = Subject { kind: Kind::Process, name: proxy.pid.to_string(), identity: format!("{}@{}", proxy.pid, proxy.host) };
+    let subject = Object::new(Kind::Process, proxy.pid.to_string(), format!("{}@{}", proxy.pid, proxy.host));
     let message = format!(
         "docker-proxy {} holds port {} for {}, which belongs to no container: connections are accepted and closed",
         proxy.pid,

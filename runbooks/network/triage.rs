@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Role, Severity, Subject, Target,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Role, Severity,
 };
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::{ConnectResult, Dependency, DependencySource, Health};
@@ -46,7 +46,7 @@ pub(super) struct Triage {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Evidence {
-    subject: Subject,
+    subject: Object,
     /// Full id of its container; empty for a process of this host.
     #[serde(default)]
     id: String,
@@ -67,16 +67,16 @@ impl Check for Triage {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         // the host is the target for its own processes
-        let mut targets = vec![Target::host()];
+        let mut targets = vec![Object::host()];
         targets.extend(inventory.container_targets(|c| c.state == "running"));
         targets
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let (subject, id) = match target.kind {
-            Kind::Host => (Subject::host(), String::new()),
+            Kind::Host => (Object::host(), String::new()),
             _ => (cx.running(target).await?.subject(), target.id.clone()),
         };
         let known = cx.needs().await?;
@@ -115,7 +115,7 @@ impl Check for Triage {
         }
         // a process of the host has its own name
         let subject = match dependencies.first().filter(|_| id.is_empty()) {
-            Some(n) => Subject { kind: Kind::Process, name: n.consumer.name.clone(), identity: n.consumer.pid.to_string() },
+            Some(n) => Object::new(Kind::Process, n.consumer.name.clone(), n.consumer.pid.to_string()),
             None => subject,
         };
         Ok(Evidence { subject, id, ladders, looked_at: dependencies.len(), gaps })

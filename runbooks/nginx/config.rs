@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::address::Address;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Severity,
-    Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal, Role,
+    Severity, quantity,
 };
 use opsctl_core::probe::nginx::SeenFile;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -76,11 +77,11 @@ impl Check for Config {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let nginx = cx.nginx(target)?;
         let mut e = Evidence { loaded_at: nginx.loaded_at(), problems: nginx.problems.clone(), ..Evidence::default() };
@@ -193,7 +194,7 @@ fn message_and_position(complaint: Option<&str>) -> (&str, String) {
 fn unknown_host(line: &str) -> Option<String> {
     let rest = line.split_once("host not found in ")?.1;
     let host = rest.split('"').nth(1)?;
-    Some(host.split(':').next().unwrap_or(host).to_owned())
+    Some(Address::parse(host).host().to_owned())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
 use opsctl_core::probe::nginx::{self, Signal};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -55,11 +55,11 @@ impl Check for Errors {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let nginx = cx.nginx(target)?;
         let Some(known) = server.get() else { return Ok(Evidence::default()) };

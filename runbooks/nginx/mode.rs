@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Object, Product, Severity, quantity};
 use opsctl_core::probe::nginx;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -41,11 +41,11 @@ impl Check for Mode {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         Ok(Evidence { modes: cx.nginx(target)?.in_maintenance().await?, server })
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
 use opsctl_core::probe::nginx::Worker;
 use opsctl_core::probe::servers::SessionError;
@@ -64,11 +64,11 @@ impl Check for Processes {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         if server.get().is_some_and(|s| s.process.is_none()) {
             let silence = Silence::about(cx, &server, SessionError::NotRunning).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Object, Product, Severity, quantity};
 use opsctl_core::probe::network::listeners::{Listener, listeners_of};
 use opsctl_core::probe::nginx::{Descriptors, Listen, descriptors, serves, waiting_to_be_accepted};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
@@ -64,11 +64,11 @@ impl Check for Sockets {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let nginx = cx.nginx(target)?;
         let denied = || ProbeError::Denied {

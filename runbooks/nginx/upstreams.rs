@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Role, Sample,
-    Severity, Target, quantity,
+    Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal, Role,
+    Sample, Severity, quantity,
 };
 use opsctl_core::probe::docker::{Container, NAME_SERVER};
 use opsctl_core::probe::names::{Lookup, look_up};
@@ -143,11 +143,11 @@ impl Check for Upstreams {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Nginx)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let nginx = cx.nginx(target)?;
         let Some(known) = server.get() else { return Ok(Evidence::default()) };

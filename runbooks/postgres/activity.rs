@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal,
-    Risk, Role, Severity, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product,
+    Refusal, Risk, Role, Severity,
     quantity::{count, seconds},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -149,11 +149,11 @@ impl Check for Activity {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let mut gaps = Vec::new();
         let mut sessions: Vec<Backend> = rows(&session, "sessions", SESSIONS, &mut gaps).await;
@@ -535,7 +535,7 @@ mod tests {
         let e = Evidence { sessions: vec![root, backend(2, "active", Some(vec![1]))], ..Evidence::default() };
         let apps = apps.iter().map(|a| (*a).to_owned()).collect();
         let check = Activity { settings: Settings { terminate_apps: apps, ..Settings::default() } };
-        let target = Target::named(Kind::Postgres, "db");
+        let target = Object::named(Kind::Postgres, "db");
         let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
         let judgement = check.judge(&judged, &e);
         let about = |f: &&Finding| f.keys.iter().any(|k| k.kind == KeyKind::Backend && k.value.starts_with("1@"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target,
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity,
     quantity::{bytes, percent},
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
@@ -64,11 +64,11 @@ impl Check for Disk {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let Some(process) = server.get().and_then(|s| s.process) else {
             return Err(ProbeError::Skip("it is not running on this host: see postgres.up".to_owned()));

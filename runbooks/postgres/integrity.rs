@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Sample, Severity, Target, grown,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Sample, Severity, grown,
     quantity::{count, count_of, percent},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -123,11 +123,11 @@ impl Check for Integrity {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let before = cx.history.oldest(&server.object(target), "deadlocks", 3600);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity,
     quantity::{percent, seconds},
 };
 use opsctl_core::probe::servers::SessionError;
@@ -67,11 +67,11 @@ impl Check for Pgbouncer {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Pgbouncer)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let session = match cx.postgres(target).await? {
             Ok(session) => session,

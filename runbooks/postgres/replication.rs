@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target, quantity::seconds,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Severity, quantity::seconds,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -84,11 +84,11 @@ impl Check for Replication {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
         e.state = row(&session, "the state of replication", STATE, &mut e.gaps).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Product, Severity, Target, quantity::ago,
+    Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity, quantity::ago,
 };
 use opsctl_core::probe::kernel::kmsg::OomKill;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -73,11 +73,11 @@ impl Check for Restarts {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
         e.starts = row(&session, "the start times of its processes", STARTS, &mut e.gaps).await;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use opsctl_core::model::Target;
+use opsctl_core::model::Object;
 use opsctl_core::probe::servers::postgres::{PostgresError, Session};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::de::DeserializeOwned;
 
 /// The session; without one the check is skipped.
-pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session>, ProbeError> {
+pub(super) async fn session(cx: &ProbeCx, target: &Object) -> Result<Arc<Session>, ProbeError> {
     cx.postgres(target).await?.map_err(|why| why.skip("postgres.up"))
 }
 
@@ -73,12 +73,5 @@ mod tests {
             "UPDATE t SET a = '…', b = '…' WHERE c = 3"
         );
         assert_eq!(without_literals("SELECT 'cut off"), "SELECT '…'");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_statements_do_not_panic(text in ".*") {
-            let _ = without_literals(&text);
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Severity, Target,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Severity,
     quantity::{count_of, percent},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -109,11 +109,11 @@ impl Check for Vacuum {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let mut e = Evidence { server: Server::of(cx, target)?, database: session.database.clone(), ..Evidence::default() };
         e.ages = rows(&session, "ages of databases", AGES, &mut e.gaps).await;

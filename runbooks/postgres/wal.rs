@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal, Risk,
-    Sample, Severity, Target, grown, quantity::bytes,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal,
+    Risk, Sample, Severity, grown, quantity::bytes,
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -130,11 +130,11 @@ impl Check for Wal {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Postgres)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let mut e = Evidence { before: cx.history.oldest(&server.object(target), "archive_failed", 3600), ..Evidence::default() };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Product, Severity, Target, quantity::ago};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Object, Product, Severity, quantity::ago};
 use opsctl_core::probe::proc::files::{file_tail, open_files};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -49,11 +49,11 @@ impl Check for Log {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Rabbitmq)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let Some(process) = server.get().and_then(|s| s.process) else {
             return Err(ProbeError::Skip("its log is not on this machine".to_owned()));

@@ -9,7 +9,7 @@ mod up;
 
 use std::sync::Arc;
 
-use opsctl_core::model::{KeyKind, Link, Runbook, Target};
+use opsctl_core::model::{KeyKind, Link, Object, Runbook};
 use opsctl_core::probe::servers::rabbitmq::{Facts, FactsError};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 
@@ -32,9 +32,9 @@ const LINKS: &[Link] = &[
 ];
 
 /// The state that the node reports; without a session the check is skipped.
-async fn facts(cx: &ProbeCx, target: &Target) -> Result<Result<Arc<Facts>, FactsError>, ProbeError> {
+async fn facts(cx: &ProbeCx, target: &Object) -> Result<Result<Arc<Facts>, FactsError>, ProbeError> {
     let session = cx.rabbitmq(target).await?.map_err(|why| why.skip("rabbitmq.up"))?;
-    Ok(session.facts(cx.servers.known(target)?, cx).await)
+    Ok(session.facts(cx.servers().known(target)?, cx).await)
 }
 
 /// Builds the runbook from its settings.

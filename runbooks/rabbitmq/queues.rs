@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Product, Severity, Subject, Target,
-    quantity::count_of,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Product, Severity, quantity::count_of,
 };
 use opsctl_core::probe::servers::rabbitmq::{Facts, Queue};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -47,11 +46,11 @@ impl Check for Queues {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Rabbitmq)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let facts =
             facts(cx, target).await?.map_err(|_| ProbeError::Skip("its queues cannot be read: see rabbitmq.node".to_owned()))?;
         let queues = facts.queues.iter().filter(|q| self.severity(q).is_some()).cloned().collect();
@@ -66,8 +65,7 @@ impl Check for Queues {
         let server = e.server.get().map(|s| s.id.clone()).unwrap_or_default();
         let finding = |q: &Queue| {
             let (severity, why) = self.severity(q)?;
-            let subject =
-                Subject { kind: Kind::Queue, name: q.name.clone(), identity: format!("{server}/{}/{}", q.vhost, q.name) };
+            let subject = Object::new(Kind::Queue, q.name.clone(), format!("{server}/{}/{}", q.vhost, q.name));
             let vhost = if q.vhost == "/" { String::new() } else { format!(" in {}", q.vhost) };
             let finding = Finding::new(&QUEUE, severity, subject, format!("{}{vhost}: {why}", q.name))
                 .key(KeyKind::Server, server.clone())

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use opsctl_core::model::address::split_port;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Sample, Severity, Target,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Sample, Severity,
     grown,
     quantity::{count_of, percent},
 };
@@ -55,11 +56,11 @@ impl Check for Clients {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, &["connected_clients", "maxclients", "rejected_connections"]).await?;
@@ -116,7 +117,7 @@ impl Clients {
 fn holders(list: &str) -> Vec<(String, u64)> {
     let mut by_holder: BTreeMap<String, u64> = BTreeMap::new();
     for client in list.lines().map(super::client) {
-        let address = client.get("addr").map_or("", |a| a.rsplit_once(':').map_or(*a, |(host, _)| host));
+        let address = client.get("addr").map_or("", |a| split_port(a).0);
         let name = client.get("name").filter(|n| !n.is_empty()).map_or(String::new(), |n| format!(" ({n})"));
         *by_holder.entry(format!("{address}{name}")).or_default() += 1;
     }
@@ -134,5 +135,11 @@ mod tests {
     fn connections_are_counted_by_host_and_name() {
         let list = "id=3 addr=10.0.0.2:4711 laddr=x name=app cmd=get\nid=4 addr=10.0.0.2:4712 name=app cmd=get\nid=5 addr=10.0.0.3:1 name= cmd=ping\n";
         assert_eq!(holders(list), [("10.0.0.2 (app)".to_owned(), 2), ("10.0.0.3".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn connections_of_ipv6_hosts_and_unix_sockets() {
+        let list = "id=3 addr=[fd00::2]:4711 name=\nid=4 addr=[fd00::2]:4712 name=\nid=5 addr=/run/redis.sock:0 name=\n";
+        assert_eq!(holders(list), [("fd00::2".to_owned(), 2), ("/run/redis.sock".to_owned(), 1)]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Product, Sample, Severity, Target, quantity::duration,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Sample, Severity, quantity::duration,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -74,11 +74,11 @@ impl Check for Exposure {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, &["uptime_in_seconds", "tcp_port", "aof_enabled", "redis_mode"]).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use opsctl_core::model::Target;
+use opsctl_core::model::Object;
 use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub(super) async fn keys_of(session: &Session) -> Result<u64, ProbeError> {
 }
 
 /// The session; without one the check is skipped.
-pub(super) async fn session(cx: &ProbeCx, target: &Target) -> Result<Arc<Session>, ProbeError> {
+pub(super) async fn session(cx: &ProbeCx, target: &Object) -> Result<Arc<Session>, ProbeError> {
     cx.redis(target).await?.map_err(|why| why.skip("redis.up"))
 }
 

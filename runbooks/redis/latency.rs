@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Product, Role, Sample, Severity, Target, grown,
+    Check, CheckSpec, Code, DependsOn, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Sample, Severity, grown,
     quantity::count_of,
 };
 use opsctl_core::probe::servers::redis::{Any, Session, SlowEntry};
@@ -62,11 +62,11 @@ impl Check for Latency {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, &["latest_fork_usec", "aof_delayed_fsync"]).await?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Plan, Product,
-    Refusal, Risk, Role, Sample, Severity, Target, Unit, grown,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Measure, Object, Plan,
+    Product, Refusal, Risk, Role, Sample, Severity, Unit, grown,
     quantity::{bytes, count_of, percent},
 };
 use opsctl_core::probe::kernel::cgroup::Cgroups;
@@ -116,11 +116,11 @@ impl Check for Memory {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, KEYS).await?;

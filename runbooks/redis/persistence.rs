@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Plan, Product, Refusal,
-    Risk, Role, Severity, Target,
+    Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product,
+    Refusal, Risk, Role, Severity,
     quantity::{bytes, duration, seconds},
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
@@ -97,11 +97,11 @@ impl Check for Persistence {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let session = session(cx, target).await?;
         let server = Server::of(cx, target)?;
         let info = Info::of(&session, KEYS).await?;

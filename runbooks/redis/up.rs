@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Product, Role, Severity, Target, quantity,
+    Check, CheckSpec, Code, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,11 @@ impl Check for Up {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.server_targets(Product::Redis)
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
         let session = match cx.redis(target).await? {
             Ok(session) => session,

@@ -44,6 +44,9 @@ pub(crate) const STARVED: &[DependsOn] =
 /// The databases, caches and brokers without which an application does not start.
 pub(crate) const NEEDED_TO_START: &[DependsOn] = &[DependsOn::likely(Role::Down, KeyKind::Server, "its")];
 
+/// The containers and units that the object needs, from its log or its configuration.
+pub(crate) const NEEDED: &[DependsOn] = &[DependsOn::likely(Role::Down, KeyKind::Requirement, "a needed object: its")];
+
 /// The databases, caches and brokers that the application names in its environment.
 pub(crate) const NEEDED_SERVERS: &[DependsOn] = &[
     DependsOn::likely(Role::Down, KeyKind::Server, "the application's"),

@@ -3,6 +3,7 @@
 pub(crate) mod broker_keys;
 pub(crate) mod dependencies;
 pub(crate) mod log_lines;
+pub(crate) mod log_reason;
 pub(crate) mod needed_servers;
 pub(crate) mod nginx_context;
 pub(crate) mod processes;

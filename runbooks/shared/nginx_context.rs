@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef, Target};
+use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::network::listeners::environment_names;
 use opsctl_core::probe::nginx::Nginx;
@@ -140,7 +140,7 @@ async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Upstr
     for backend in nginx.config.backends.iter().filter(|b| b.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())) {
         let owner = cx.owner_of_tcp_port(backend.port).await;
         let units = cx.units_behind(owner.as_ref(), backend.port).await;
-        let addresses = vec![format!("{}:{}", backend.host, backend.port)];
+        let addresses = vec![backend.label()];
         let Some(owner) = owner else {
             found.push(Upstream { addresses, units, ..Upstream::default() });
             continue;
@@ -152,8 +152,8 @@ async fn processes(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> Vec<Upstr
                     Product::Postgres => (5432, &["PGHOST", "PGSERVICE"]),
                     product => (default_port(product), &[]),
                 };
-                let target = Target { kind: s.product.kind(), name: s.name.clone(), id: s.id.clone() };
-                let port = cx.servers.known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
+                let target = s.object();
+                let port = cx.servers().known(&target).ok().and_then(|k| tcp_port(&k.sockets)).unwrap_or(port);
                 (s.id.clone(), port, variables)
             })
             .collect();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Refusal, Risk, Target};
+use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Object, Plan, Refusal, Risk};
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::nginx::{ConfigTest, Nginx, test, test_command};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ impl Reload {
     }
 
     /// The plan of a reload, or the reason for refusing it.
-    pub(crate) fn plan(&self, check: &CheckSpec, finding: &Finding, target: &Target) -> Result<Plan, Refusal> {
+    pub(crate) fn plan(&self, check: &CheckSpec, finding: &Finding, target: &Object) -> Result<Plan, Refusal> {
         if let Some(why) = &self.tested.not_run {
             return Err(Refusal::Precondition(format!("`nginx -t` could not be run: {why}")));
         }

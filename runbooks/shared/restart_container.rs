@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Plan, Product, Refusal, Risk, Target};
+use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Object, Plan, Product, Refusal, Risk};
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::nginx;
@@ -27,7 +27,7 @@ impl RestartContext {
         let dependants = opsctl_core::probe::docker::dependants(&cx.inventory.containers, c);
         let nginx = |s: &&opsctl_core::model::ServerRef| s.product == Product::Nginx && s.container.as_deref() == Some(&c.id);
         let Some(server) = cx.inventory.servers.iter().find(nginx) else { return Self { dependants, stays_down: None } };
-        let target = Target { kind: Product::Nginx.kind(), name: server.name.clone(), id: server.id.clone() };
+        let target = server.object();
         let stays_down = match cx.nginx(&target) {
             Ok(nginx) => {
                 let tested = nginx::test(cx, server, &nginx).await;
@@ -48,7 +48,7 @@ pub(crate) fn plan(
     context: &RestartContext,
     check: &CheckSpec,
     finding: &Finding,
-    target: &Target,
+    target: &Object,
 ) -> Result<Plan, Refusal> {
     if let Some(why) = &context.stays_down {
         return Err(Refusal::Precondition(format!("nginx would not start again in it: {why}")));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Code, Finding, Judgement, KeyKind, ServerRef, Severity, Subject, Target, printable, quantity};
+use opsctl_core::model::{Code, Finding, Judgement, KeyKind, Object, ServerRef, Severity, printable, quantity};
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::proc::process::state_of;
@@ -21,8 +21,8 @@ const MAX_STOPPED_AGE: SignedDuration = SignedDuration::from_hours(24);
 pub(crate) struct Server(Option<ServerRef>);
 
 impl Server {
-    pub(crate) fn of(cx: &ProbeCx, target: &Target) -> Result<Self, ProbeError> {
-        Ok(Self(Some(cx.servers.known(target)?.server.clone())))
+    pub(crate) fn of(cx: &ProbeCx, target: &Object) -> Result<Self, ProbeError> {
+        Ok(Self(Some(cx.servers().known(target)?.server.clone())))
     }
 
     pub(crate) fn get(&self) -> Option<&ServerRef> {
@@ -30,9 +30,9 @@ impl Server {
     }
 
     /// The subject of findings about this server.
-    pub(crate) fn subject(&self, target: &Target) -> Subject {
+    pub(crate) fn subject(&self, target: &Object) -> Object {
         let identity = self.0.as_ref().map_or_else(|| target.id.clone(), ServerRef::identity);
-        Subject { kind: target.kind, name: target.name.clone(), identity }
+        Object::new(target.kind, target.name.clone(), identity)
     }
 
     /// A finding about this server, tied to its container or unit and to its other findings.
@@ -40,7 +40,7 @@ impl Server {
         &self,
         code: &'static Code,
         severity: Severity,
-        target: &Target,
+        target: &Object,
         message: impl Into<String>,
     ) -> Finding {
         self.tied(Finding::new(code, severity, self.subject(target), message))
@@ -61,8 +61,8 @@ impl Server {
     }
 
     /// The object of samples from earlier runs. Its counters start over when the server restarts, so each run has its own.
-    pub(crate) fn object(&self, target: &Target) -> String {
-        self.subject(target).identity
+    pub(crate) fn object(&self, target: &Object) -> String {
+        self.subject(target).id
     }
 }
 
@@ -130,7 +130,7 @@ impl Silence {
         &self,
         code: &'static Code,
         server: &Server,
-        target: &Target,
+        target: &Object,
         now: Timestamp,
         word: &str,
         secret: &str,
@@ -182,7 +182,7 @@ impl Silence {
         vec![finding.cite_opt("its process", state)].into()
     }
 
-    fn not_running(&self, code: &'static Code, server: &Server, target: &Target, now: Timestamp) -> Judgement {
+    fn not_running(&self, code: &'static Code, server: &Server, target: &Object, now: Timestamp) -> Judgement {
         let name = &target.name;
         let finding = |message: String| server.finding(code, Severity::Crit, target, message);
         let Some(c) = &self.container else {

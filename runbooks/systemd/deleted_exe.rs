@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, Target,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Severity};
 use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::proc::process;
 use opsctl_core::probe::proc::process::Replaced;
@@ -48,12 +46,12 @@ impl Check for DeletedExe {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         // without running services the check has no target
-        if running(inventory).is_empty() { Vec::new() } else { vec![Target::host()] }
+        if running(inventory).is_empty() { Vec::new() } else { vec![Object::host()] }
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let systemd = cx.systemd()?;
         let mut pids = Vec::new();
         for name in running(&cx.inventory) {
@@ -84,7 +82,7 @@ impl Check for DeletedExe {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let finding = |(unit, replaced): &(String, Replaced)| {
-            let subject = Subject { kind: Kind::Unit, name: unit.clone(), identity: unit.clone() };
+            let subject = Object::named(Kind::Unit, unit.clone());
             let message = match replaced {
                 Replaced::Program(path) => format!("{unit} runs {path}, which was replaced or removed"),
                 Replaced::Library(path) => format!("{unit} uses the library {path}, which was replaced or removed"),

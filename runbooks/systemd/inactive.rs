@@ -1,6 +1,6 @@
 //! A service that is enabled but inactive, although no unit failed. `systemctl --failed` does not list it.
 
-use opsctl_core::model::{Finding, Judged, KeyKind, Severity, quantity::ago};
+use opsctl_core::model::{Finding, Judged, Severity, quantity::ago};
 
 use super::decode::EXITED;
 use super::unit::{ENABLED_INACTIVE, Evidence, START, about, with_journal};
@@ -45,7 +45,7 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         .cite("wanted by", wanted_by.join(", "))
         .fix(START.id);
     for (name, _) in broken {
-        finding = finding.key(KeyKind::Requirement, name);
+        finding = finding.needs(name);
     }
     Some(with_journal(finding, e))
 }

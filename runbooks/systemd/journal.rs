@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity, Subject, SystemdState, Target,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Severity, SystemdState,
     quantity::count_of,
 };
 use opsctl_core::probe::systemd::{self, JournalLine, Since};
@@ -43,12 +43,12 @@ impl Check for Journal {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         let answers = inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
-        if answers { vec![Target::host()] } else { Vec::new() }
+        if answers { vec![Object::host()] } else { Vec::new() }
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         // SD_MESSAGE_JOURNAL_DROPPED of systemd/sd-messages.h
         let matches = ["MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e"];
         Ok(Evidence { lines: systemd::journal(&matches, Since::Minutes(24 * 60), 200).await? })
@@ -60,7 +60,7 @@ impl Check for Journal {
             *dropped.entry(unit).or_default() += n;
         }
         let finding = |(unit, n): (&str, u64)| {
-            let subject = Subject { kind: Kind::Unit, name: unit.to_owned(), identity: unit.to_owned() };
+            let subject = Object::named(Kind::Unit, unit);
             let message = format!("the journal suppressed {} lines of {unit} in the last 24 h", count_of(n));
             Finding::new(&DROPPED, Severity::Info, subject, message).key(KeyKind::Unit, unit)
         };

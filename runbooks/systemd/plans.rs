@@ -89,7 +89,7 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use jiff::Timestamp;
-    use opsctl_core::model::{Kind, Severity, Target};
+    use opsctl_core::model::{Kind, Object, Severity};
     use opsctl_core::probe::systemd::{Service, Unit};
 
     use super::super::unit::{FAILED, SPEC, about};
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn restart(e: &Evidence) -> Result<Plan, Refusal> {
-        let target = Target::named(Kind::Unit, &e.unit.name);
+        let target = Object::named(Kind::Unit, &e.unit.name);
         let finding = about(&e.unit, &FAILED, Severity::Warn, "failed".into());
         plan(RESTART.id, &SPEC, &finding, &Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH }, e)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Judged, Judgement, Severity, Subject, SystemdState, Target,
+    Check, CheckSpec, Code, Finding, Judged, Judgement, Object, Severity, SystemdState,
     quantity::{count, duration},
 };
 use opsctl_core::probe::kernel::host;
@@ -53,7 +53,7 @@ impl Check for State {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         if cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Hung) {
             return Ok(hung().await);
         }
@@ -67,7 +67,7 @@ impl Check for State {
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let new = |severity, message: String| vec![Finding::new(&STATE, severity, Subject::host(), message)];
+        let new = |severity, message: String| vec![Finding::new(&STATE, severity, Object::host(), message)];
         if e.hung {
             let findings = new(Severity::Crit, "systemd does not answer: nothing can be started or stopped".to_owned());
             return findings.into_iter().map(|f| f.cite_opt("PID 1", e.doing.as_deref())).collect::<Vec<_>>().into();

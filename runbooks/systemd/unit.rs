@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Plan, Refusal, Risk,
-    Role, Sample, Severity, Subject, Target, quantity::percent,
+    Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Object, Plan,
+    Refusal, Risk, Role, Sample, Severity, quantity::percent,
 };
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::host;
@@ -149,11 +149,11 @@ impl Check for UnitCheck {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.unit_targets(|u| u.kind() != "timer" || u.active == "failed")
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let systemd = cx.systemd()?;
         let unit = (*systemd.unit(&target.name).await?).clone();
         let listed = systemd.units().await?;
@@ -299,14 +299,14 @@ fn moving(e: &Evidence) -> bool {
 }
 
 /// The subject of a unit's findings: name and invocation.
-pub(super) fn subject(unit: &Unit) -> Subject {
+pub(super) fn subject(unit: &Unit) -> Object {
     let identity = if unit.invocation.is_empty() { unit.name.clone() } else { format!("{}@{}", unit.name, unit.invocation) };
-    Subject { kind: Kind::Unit, name: unit.name.clone(), identity }
+    Object::new(Kind::Unit, unit.name.clone(), identity)
 }
 
 /// A finding about the unit, linked to it by its key.
 pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, message: String) -> Finding {
-    Finding::new(code, severity, subject(unit), message).key(KeyKind::Requirement, &unit.name)
+    Finding::new(code, severity, subject(unit), message)
 }
 
 /// Adds the last log lines, oldest first, as evidence, and links to the filesystem if they report a failed write.

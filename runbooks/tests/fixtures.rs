@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use opsctl_core::model::{EvidenceText, Judged, Target};
+use opsctl_core::model::{EvidenceText, Judged, Object};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 struct Fixture {
     about: String,
     check: String,
-    target: Target,
+    target: Object,
     taken_at: jiff::Timestamp,
     evidence: serde_json::Value,
     #[serde(default)]

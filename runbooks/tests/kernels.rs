@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use opsctl_core::model::{ContainerRef, Inventory, Judged, Target};
+use opsctl_core::model::{ContainerRef, Inventory, Judged, Object};
 use opsctl_core::probe::kernel::Proc;
 use opsctl_core::probe::kernel::activity::SystemSampler;
 use opsctl_core::probe::kernel::kmsg::KernelLog;
@@ -44,14 +44,9 @@ async fn context(directory: &Path, tree: &Tree) -> ProbeCx {
         inventory: Arc::new(Inventory { containers: tree.containers.iter().map(container).collect(), ..Inventory::default() }),
         docker: None,
         systemd: None,
-        servers: opsctl_core::probe::servers::Servers::default(),
-        tls: opsctl_core::probe::tls::Tls::default(),
-        endpoints: Vec::new(),
-        first_answers: opsctl_core::probe::endpoint::FirstAnswers::default(),
+        shared: opsctl_core::probe::Shared::default(),
         rules: opsctl_core::probe::Memo::default(),
         filesystems: opsctl_core::probe::kernel::filesystem::Filesystems::default(),
-        resolvers: opsctl_core::probe::names::Resolvers::default(),
-        needs: opsctl_core::probe::needs::DependencyCache::default(),
         watch: SystemSampler::recorded(Proc::at(directory.join("first")), Proc::at(directory.join("later"))).await,
         process_table: opsctl_core::probe::proc::table::SharedProcessTable::default(),
         kernel_log: KernelLog::default(),
@@ -73,7 +68,7 @@ async fn procfs_of_every_kernel_gives_the_expected_findings() {
         let file = directory.join("tree.json");
         let mut tree: Tree = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let cx = context(&directory, &tree).await;
-        let target = Target::host();
+        let target = Object::host();
         let mut found = Vec::new();
         for check in runbooks.iter().flat_map(|r| &r.checks).filter(|c| CHECKS.contains(&c.spec().id)) {
             let evidence = check.probe(&cx, &target).await.unwrap_or_else(|e| panic!("{}: {e}", directory.display()));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Plan, Refusal, Risk, Role,
-    Sample, Severity, Subject, Target, quantity::duration,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk,
+    Role, Sample, Severity, quantity::duration,
 };
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::kernel_clock;
@@ -108,7 +108,7 @@ impl Check for Clock {
         &SPEC
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let kernel = kernel_clock::read().map_err(|e| ProbeError::io("the state of the clock", "adjtimex(2)", &e))?;
         let boot_id = host::read_info().await.boot_id;
         let read = |io: &Io| (Tree::default().rtc_is_local(io), boot::in_container(io));
@@ -197,7 +197,7 @@ impl Clock {
             format!("{} ms", e.kernel.max_error_us / 1000)
         };
         let severity = if e.in_container { Severity::Info } else { Severity::Warn };
-        let mut finding = Finding::new(&UNSYNCED, severity, Subject::host(), message).cite("maximum error", bound);
+        let mut finding = Finding::new(&UNSYNCED, severity, Object::host(), message).cite("maximum error", bound);
         // a running service that cannot reach its servers must be fixed, not supplemented by another
         if e.daemons.is_empty() && e.timesyncd.is_some() && !e.in_container {
             finding = finding.fix(ENABLE_SYNC.id);
@@ -215,7 +215,7 @@ impl Clock {
                 "the kernel still has to correct the clock by {offset:.0} ms, limit {:.0} ms",
                 self.settings.offset_warn_ms
             );
-            Finding::new(&OFFSET, Severity::Warn, Subject::host(), message)
+            Finding::new(&OFFSET, Severity::Warn, Object::host(), message)
         })
     }
 
@@ -233,17 +233,17 @@ impl Clock {
             before.at,
             self.settings.jump_warn_s
         );
-        Some(Finding::new(&JUMPED, Severity::Warn, Subject::host(), message))
+        Some(Finding::new(&JUMPED, Severity::Warn, Object::host(), message))
     }
 }
 
 fn rtc_local(e: &Evidence) -> Option<Finding> {
-    e.rtc_local.then(|| Finding::new(&RTC_LOCAL, Severity::Info, Subject::host(), "the hardware clock is set to local time"))
+    e.rtc_local.then(|| Finding::new(&RTC_LOCAL, Severity::Info, Object::host(), "the hardware clock is set to local time"))
 }
 
 fn two_daemons(e: &Evidence) -> Option<Finding> {
     (e.daemons.len() > 1).then(|| {
         let message = format!("{} all discipline the clock", e.daemons.join(", "));
-        Finding::new(&TWO_DAEMONS, Severity::Info, Subject::host(), message)
+        Finding::new(&TWO_DAEMONS, Severity::Info, Object::host(), message)
     })
 }

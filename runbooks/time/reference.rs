@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Subject, Target};
+use opsctl_core::model::{Check, CheckSpec, Finding, Inventory, Judged, Judgement, Object};
 use opsctl_core::probe::io::http;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -43,12 +43,12 @@ impl Check for Reference {
         &SPEC
     }
 
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, _inventory: &Inventory) -> Vec<Object> {
         // without references the check has no target
-        if self.settings.references.is_empty() { Vec::new() } else { vec![Target::host()] }
+        if self.settings.references.is_empty() { Vec::new() } else { vec![Object::host()] }
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let query = |url: &String| {
             let url = url.clone();
             async move { (url.clone(), http::clock_offset(&url, REQUEST_TIMEOUT).await) }
@@ -70,7 +70,7 @@ impl Check for Reference {
         let direction = if offset > 0.0 { "behind" } else { "ahead of" };
         let message = format!("the clock is {:.0} s {direction} its references, limit {limit:.0} s", offset.abs());
         let all = offsets.iter().map(|(url, s)| format!("{url} {s:+.1} s")).collect::<Vec<_>>().join(", ");
-        vec![of_host(Finding::new(&OFFSET, severity, Subject::host(), message).cite("references", all))].into()
+        vec![of_host(Finding::new(&OFFSET, severity, Object::host(), message).cite("references", all))].into()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Severity,
-    Subject, Target,
+    CertificateRef, CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object,
+    Severity,
 };
 use opsctl_core::probe::tls::{self, CertificateFile};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -58,11 +58,11 @@ impl Check for Files {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.certificate_targets(|s| matches!(s, CertificateSource::File { .. }))
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let removed = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
         let CertificateSource::File { path, key, pid, .. } = &reference.source else { return Err(removed()) };
@@ -78,7 +78,7 @@ impl Check for Files {
         let leaf = file.chain.leaf();
         let finding = |code: &'static Code, severity, message: String| {
             let identity = leaf.map_or_else(|| judged.target.id.clone(), |c| c.sha256.clone());
-            let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
+            let subject = Object::new(Kind::Certificate, judged.target.name.clone(), identity);
             let f =
                 Finding::new(code, severity, subject, message).key(KeyKind::Certificate, key_of(server.as_deref(), &file.path));
             match server {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement,
-    KeyKind, Kind, Plan, Refusal, Risk, Role, Severity, Subject, Target, quantity,
+    KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, quantity,
 };
 use opsctl_core::probe::tls::{Lineage, Renewers};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -62,21 +62,21 @@ impl Check for Renewal {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.certificate_targets(|s| matches!(s, CertificateSource::Lineage { .. }))
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let removed = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
         let CertificateSource::Lineage { pid, used_by, .. } = &reference.source else { return Err(removed()) };
-        let lineage = cx.tls.lineage(*pid, &reference.name).await?;
+        let lineage = cx.tls().lineage(*pid, &reference.name).await?;
         let users = used_by.iter().filter_map(|id| cx.inventory.server(id)).map(|s| s.name.clone()).collect();
         let filesystem = match lineage.last_run {
             Some((_, Some(_))) if pid.is_none() => cx.filesystems.of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev),
             _ => None,
         };
-        let renewers = (*cx.tls.renewers(&cx.process_table).await?).clone();
+        let renewers = (*cx.tls().renewers(&cx.process_table).await?).clone();
         Ok(Evidence { renewers, reference: Some(reference), lineage: (*lineage).clone(), users, filesystem })
     }
 
@@ -160,7 +160,7 @@ impl Check for Renewal {
 
 fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evidence, message: String) -> Finding {
     let identity = e.lineage.not_after.map_or_else(|| judged.target.id.clone(), |t| format!("{}@{t}", judged.target.id));
-    let subject = Subject { kind: Kind::Certificate, name: judged.target.name.clone(), identity };
+    let subject = Object::new(Kind::Certificate, judged.target.name.clone(), identity);
     Finding::new(code, severity, subject, message).key(KeyKind::Certificate, format!("lineage:{}", judged.target.name))
 }
 

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use opsctl_core::model::address::{join, last_port};
 use opsctl_core::model::{
     CertificateRef, CertificateSource, Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind,
-    Kind, Plan, Refusal, Role, Severity, Subject, Target, quantity,
+    Kind, Object, Plan, Refusal, Role, Severity, quantity,
 };
 use opsctl_core::probe::tls::{self, Certificate, CertificateFile, Chain, HandshakeError, ServedCertificates, lineage_of};
 use opsctl_core::probe::{ProbeCx, ProbeError};
@@ -155,18 +156,18 @@ impl Check for Served {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         inventory.certificate_targets(|s| matches!(s, CertificateSource::Nginx { .. } | CertificateSource::Endpoint { .. }))
     }
 
-    async fn probe(&self, cx: &ProbeCx, target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let removed = || ProbeError::Skip("it no longer exists".to_owned());
         let reference = cx.inventory.certificate(&target.id).ok_or_else(removed)?.clone();
         let authorities = &self.settings.ca_files;
         let mut e = Evidence::default();
         if let CertificateSource::Nginx { server, pid, files, .. } = &reference.source {
             let at = cx.inventory.server(server).ok_or_else(removed)?;
-            let target = Target { kind: Kind::Nginx, name: at.name.clone(), id: at.id.clone() };
+            let target = at.object();
             e.server = Server::of(cx, &target)?;
             let nginx = cx.nginx(&target)?;
             e.looked = tls::served(cx, &reference, authorities).await?;
@@ -290,7 +291,7 @@ struct About<'a> {
 impl About<'_> {
     fn finding(&self, code: &'static Code, severity: Severity, about: Option<&Certificate>, message: String) -> Finding {
         let identity = about.map_or_else(|| self.reference.id.clone(), |c| c.sha256.clone());
-        let subject = Subject { kind: Kind::Certificate, name: self.judged.target.name.clone(), identity };
+        let subject = Object::new(Kind::Certificate, self.judged.target.name.clone(), identity);
         let mut f = Finding::new(code, severity, subject, message).key(KeyKind::Host, "host");
         f = self.e.server.tied(f);
         for at in self.addresses() {
@@ -312,10 +313,10 @@ impl About<'_> {
     /// The `host:port` addresses used by clients.
     fn addresses(&self) -> Vec<String> {
         if let CertificateSource::Endpoint { host, port, .. } = &self.reference.source {
-            return vec![format!("{host}:{port}")];
+            return vec![join(host, *port)];
         }
-        let Some((_, port)) = self.e.looked.address.rsplit_once(':') else { return Vec::new() };
-        self.reference.names.iter().map(|name| format!("{name}:{port}")).collect()
+        let Some(port) = last_port(&self.e.looked.address) else { return Vec::new() };
+        self.reference.names.iter().map(|name| join(name, port)).collect()
     }
 
     /// `example.org and 3 more`, or the address.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Severity, Subject, SystemdState,
-    Target, quantity,
+    CertificateSource, Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Severity, SystemdState,
+    quantity,
 };
 use opsctl_core::probe::systemd::linked;
 use opsctl_core::probe::tls::Renewers;
@@ -69,16 +69,16 @@ impl Check for Timer {
         &SPEC
     }
 
-    fn targets(&self, inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
         let any = inventory.certificates.iter().any(|c| matches!(c.source, CertificateSource::Lineage { .. }));
-        if any { vec![Target::host()] } else { Vec::new() }
+        if any { vec![Object::host()] } else { Vec::new() }
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
-        let mut e = Evidence { renewers: (*cx.tls.renewers(&cx.process_table).await?).clone(), ..Evidence::default() };
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
+        let mut e = Evidence { renewers: (*cx.tls().renewers(&cx.process_table).await?).clone(), ..Evidence::default() };
         for c in &cx.inventory.certificates {
             if let CertificateSource::Lineage { pid, .. } = c.source {
-                let lineage = cx.tls.lineage(pid, &c.name).await?;
+                let lineage = cx.tls().lineage(pid, &c.name).await?;
                 e.last_log = e.last_log.max(lineage.last_log);
                 e.lineages.push((c.name.clone(), lineage.not_after, lineage.lifetime_s));
             }
@@ -129,7 +129,7 @@ impl Check for Timer {
             let old = judged.taken_at.duration_since(last) > silent && judged.taken_at.duration_since(up) > silent;
             if old && e.containers.is_empty() && e.renewers.loops.is_empty() {
                 let message = format!("certbot has not run since {}, expected twice a day", quantity::ago(judged.taken_at, last));
-                return tied(Finding::new(&TIMER, Severity::Warn, Subject::host(), message));
+                return tied(Finding::new(&TIMER, Severity::Warn, Object::host(), message));
             }
             return Judgement::default();
         }
@@ -142,7 +142,7 @@ impl Check for Timer {
         let severity = if due.is_empty() { Severity::Warn } else { Severity::Crit };
         let message =
             format!("no renewal is scheduled for the {} of this host", quantity::count(e.lineages.len(), "certificate"));
-        let mut f = Finding::new(&TIMER, severity, Subject::host(), message);
+        let mut f = Finding::new(&TIMER, severity, Object::host(), message);
         for (name, active, state) in &e.timers {
             f = f.cite(name, format!("{active} {state}").trim());
         }

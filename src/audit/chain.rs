@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::Entry;
 use super::key::PublicKey;
+use crate::state::head::Head;
 
 /// Value of `prev` in the first line.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -68,15 +69,6 @@ fn signed(line: &[u8]) -> Option<Signed<'_>> {
 
 pub(super) fn parse(line: &[u8]) -> Option<Entry> {
     serde_json::from_slice(line).ok()
-}
-
-/// The end of a journal. As every line contains the hash of the previous line, it covers the whole journal up to there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Number of the last entry.
-    pub entries: u64,
-    /// SHA-256 of its line, in hex; zeros without an entry.
-    pub hash: String,
 }
 
 impl Head {

@@ -13,11 +13,11 @@ use opsctl_core::model::JournalHead;
 use opsctl_core::probe::io::clock;
 use rustix::fs::{FlockOperation, flock};
 
-use super::chain::{self, Fault, Head, Position, find};
+use super::chain::{self, Fault, Position, find};
 use super::key::SigningKey;
-use super::{Journal, JournalError, dir, flags};
-use crate::state::STATE_DB;
-use crate::state::head::{self, Gap, Kept, Record};
+use super::{Journal, JournalError, flags};
+use crate::state::head::{self, Gap, Head, Kept, Record};
+use crate::state::{STATE_DB, dir};
 
 /// Result of comparing the journal with the kept head.
 #[derive(Debug, Clone, PartialEq, Eq)]

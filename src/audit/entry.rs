@@ -1,7 +1,7 @@
 //! One line of the journal.
 
 use jiff::Timestamp;
-use opsctl_core::model::{Plan, Subject};
+use opsctl_core::model::{Object, Plan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ pub struct Body {
     pub fix: Option<String>,
     /// The object that the fix changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<Subject>,
+    pub subject: Option<Object>,
     /// Result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
@@ -141,7 +141,7 @@ impl Body {
 
     /// The entry written when the intent or undo `of` has ended.
     #[must_use]
-    pub fn outcome(of: u64, fix: Option<String>, subject: Option<Subject>, ending: Ending, text: impl Into<String>) -> Self {
+    pub fn outcome(of: u64, fix: Option<String>, subject: Option<Object>, ending: Ending, text: impl Into<String>) -> Self {
         Self { of: Some(of), fix, subject, ending: Some(ending), ..Self::new(Kind::Outcome, text) }
     }
 }

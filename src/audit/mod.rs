@@ -11,7 +11,6 @@
 
 mod chain;
 mod check;
-pub mod dir;
 mod entry;
 mod key;
 
@@ -22,19 +21,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Kind as Object, Subject};
+use opsctl_core::model::{Kind as ObjectKind, Object};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::{REDACTED, Redactor};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
-use crate::watchdog;
-pub use chain::{Fault, FaultKind, Head, Position, Signatures, find, signatures, verify};
+pub use crate::state::head::Head;
+pub use chain::{Fault, FaultKind, Position, Signatures, find, signatures, verify};
 pub use check::{Checked, Comparison, Problem};
 pub use entry::{Author, Body, Ending, Entry, Kind};
 pub use key::{PublicKey, SigningKey};
 
-use crate::fix::failpoint;
+use crate::failpoint::failpoint;
+use crate::state::dir;
 use crate::state::head::{self, Gap, Kept};
+use crate::watchdog;
 
 /// File of the journal in the state directory.
 pub const JOURNAL: &str = "journal.jsonl";
@@ -317,7 +318,7 @@ pub struct Applied {
 impl Applied {
     /// Counts the intents of the journal. Entries dated in the future count: a clock that was set back must not reset the rate limit.
     #[must_use]
-    pub fn within_hour(entries: &[Entry], fix: &str, subject: &Subject, now: Timestamp) -> Self {
+    pub fn within_hour(entries: &[Entry], fix: &str, subject: &Object, now: Timestamp) -> Self {
         let since = now.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
         let intents: Vec<&Body> =
             entries.iter().filter(|e| e.body.kind == Kind::Intent && e.at >= since).map(|e| &e.body).collect();
@@ -328,11 +329,9 @@ impl Applied {
 }
 
 /// The same name or the same object. A container keeps its id when it is renamed or restarted; the start is the part behind `@`.
-fn is_same_object(a: &Subject, b: &Subject) -> bool {
-    let lasting = |s: &Subject| match s.kind {
-        Object::Container => s.identity.split('@').next().unwrap_or_default().to_owned(),
-        _ => s.identity.clone(),
-    };
+fn is_same_object(a: &Object, b: &Object) -> bool {
+    // a reused pid is another process
+    let lasting = |o: &Object| if o.kind == ObjectKind::Container { o.lasting_id().to_owned() } else { o.id.clone() };
     a.kind == b.kind && (a.name == b.name || lasting(a) == lasting(b))
 }
 

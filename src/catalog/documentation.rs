@@ -86,12 +86,4 @@ mod tests {
         assert_eq!(doc.alerts(), ["Down", "Slow"]);
         assert_eq!(doc.problems().len(), 1);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|#|\\|| )*") {
-            let doc = Documentation::parse(&text);
-            let _ = (doc.problems(), doc.alerts(), doc.table("Verdicts"));
-        }
-    }
 }

@@ -246,8 +246,10 @@ mod tests {
         for link in &links {
             assert!(known.contains(&link.cause) && known.contains(&link.effect), "{} -> {}", link.cause, link.effect);
         }
-        // an application and the server it needs can fail in the same way, but never are the same container
-        let of_needs = |l: &Link| l.tie == KeyKind::Server && l.effect.starts_with("container.");
+        // an application and the server it needs can fail in the same way, but never are the same object
+        let of_needs = |l: &Link| {
+            l.tie == KeyKind::Requirement || (l.tie == KeyKind::Server && ["container.", "systemd."].iter().any(|r| l.effect.starts_with(r)))
+        };
         // a path longer than the number of codes contains a cycle
         for start in &known {
             let mut reached = vec![*start];

@@ -1,7 +1,6 @@
-//! Changes that preceded a finding. `probe::changes` reads them from the host; this module adds those that opsctl records itself (notes,
-//! fixes, waivers, steps of the clock between runs) and selects the changes cited with each finding.
+//! Changes that opsctl records itself: notes, fixes, waivers, steps of the clock between runs. `probe::changes` reads those of the
+//! host, `correlate` selects those cited with a finding.
 
-mod before;
 mod clock;
 mod fold;
 mod notes;
@@ -9,30 +8,20 @@ mod notes;
 use std::path::Path;
 
 use jiff::Timestamp;
-use opsctl_core::model::{Change, ChangeKind, EVERYTHING};
+use opsctl_core::model::{Change, ChangeKind, Changes, EVERYTHING};
 
 use crate::audit::{Ending, Entry, Journal, Kind};
 use crate::state::Store;
 use crate::waive;
 
-pub use before::{cite, reach};
 pub use clock::sample as clock_sample;
 pub use fold::fold;
 pub use notes::{NOTES, Note, add, load};
 
-/// The changes that opsctl recorded itself, and read errors.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnChanges {
-    /// The changes, in no order.
-    pub changes: Vec<Change>,
-    /// Read errors.
-    pub unknown: Vec<String>,
-}
-
-/// Reads them from the state directory.
+/// Reads them from the state directory, in no order.
 #[must_use]
-pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> OwnChanges {
-    let mut own = OwnChanges::default();
+pub fn own(state_dir: &Path, store: &Store, boot_id: &str, since: Timestamp) -> Changes {
+    let mut own = Changes { since, ..Changes::default() };
     match notes::load(state_dir) {
         Ok(notes) => own.changes.extend(notes.into_iter().map(note)),
         Err(e) => own.unknown.push(e.to_string()),
@@ -85,7 +74,7 @@ fn waived(waiver: &waive::Waiver) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use opsctl_core::model::Subject;
+    use opsctl_core::model::Object;
     use opsctl_core::probe::Redactor;
 
     use super::*;
@@ -96,7 +85,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let journal = Journal::at(&state);
-        let intent = Body { fix: Some("nginx.reload".into()), subject: Some(Subject::host()), ..Body::new(Kind::Intent, "") };
+        let intent = Body { fix: Some("nginx.reload".into()), subject: Some(Object::host()), ..Body::new(Kind::Intent, "") };
         let of = journal.append(intent.clone(), &Redactor::default()).unwrap().seq();
         let ended = Body::outcome(of, intent.fix.clone(), intent.subject.clone(), Ending::Verified, "");
         journal.append(ended, &Redactor::default()).unwrap();

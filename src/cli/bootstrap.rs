@@ -11,14 +11,15 @@ use anyhow::Context as _;
 use opsctl_core::model::{Risk, Severity, printable, quantity};
 use opsctl_core::probe::ProbeOptions;
 
-use super::Global;
 use super::ending::{self, Shown};
+use super::progress::Progress;
 use super::run::{self, ReportArgs};
+use super::{Global, print};
 use crate::config::{self, Config};
 use crate::engine::{Assessment, Offer, Partial, Pending, Run, Selection, Session};
 use crate::fix::{FixOptions, GuardContext};
 use crate::output::{self, Access, FileMode};
-use crate::render::{self, Format, Progress, Style};
+use crate::render::{Format, Style};
 use crate::report::add_journal;
 use crate::watchdog;
 
@@ -71,10 +72,10 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     if let Some(format) = args.emit {
-        render::print(&emit::text(format, args.from.as_deref(), args.sha256.as_deref()))?;
+        watchdog::print(&emit::text(format, args.from.as_deref(), args.sha256.as_deref()))?;
         return Ok(0);
     }
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     let made = Run::since(watchdog::began());
     let shown = Shown::of(&args.report, global);
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.clone()));
@@ -108,8 +109,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         // the report is still printed on standard output
         let _ = writeln!(std::io::stderr().lock(), "opsctl: {e:#}");
     }
-    let (format, outputs) = (args.report.format, &args.report.output);
-    render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
+    print::report(&assessment.report, args.report.format, &args.report.output, config.file_mode, global)?;
     Ok(code)
 }
 
@@ -242,7 +242,7 @@ fn span(d: Duration) -> String {
 
 /// Writes `bootstrap.json` and `bootstrap.log`.
 fn write_files(directory: &Path, assessment: &Assessment, boot_log: &BootLog, mode: FileMode) -> anyhow::Result<()> {
-    crate::audit::dir::ensure(directory).with_context(|| format!("creating {}", directory.display()))?;
+    crate::state::dir::ensure(directory).with_context(|| format!("creating {}", directory.display()))?;
     let table = Format::Table.render(&assessment.report, &Style::plain());
     let log = format!(
         "{} {:.0}\n{}\n\n{table}",
@@ -261,7 +261,7 @@ fn write_files(directory: &Path, assessment: &Assessment, boot_log: &BootLog, mo
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use opsctl_core::model::{CheckRow, Code, Finding, Subject, Target};
+    use opsctl_core::model::{CheckRow, Code, Finding, Object, Reported};
 
     use super::*;
     use crate::engine::Recording;
@@ -273,7 +273,7 @@ mod tests {
         CheckRow {
             check: check.into(),
             runbook: check.split('.').next().unwrap().into(),
-            target: Target::host().to_string(),
+            target: Object::host().to_string(),
             verdict: "crit".into(),
             reason: None,
             duration_ms: 0,
@@ -293,8 +293,8 @@ mod tests {
         }))
         .unwrap();
         let mut assessment = crate::engine::assess(&crate::engine::Judging::default(), &recording);
-        let mut cause = Finding::new(&CAUSE, Severity::Crit, Subject::host(), "broken");
-        let mut effect = Finding::new(&EFFECT, Severity::Crit, Subject::host(), "suffers");
+        let mut cause = Reported::new(Finding::new(&CAUSE, Severity::Crit, Object::host(), "broken"));
+        let mut effect = Reported::new(Finding::new(&EFFECT, Severity::Crit, Object::host(), "suffers"));
         (cause.id, effect.id) = ("f1".into(), "f2".into());
         effect.explained_by = Some("f1".into());
         assessment.report.findings = vec![cause, effect];

@@ -42,7 +42,7 @@ enum ChangesFormat {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
     let (config, _limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     let since = clock::now().checked_sub(args.since)?;
@@ -58,7 +58,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         ChangesFormat::Json => render::json_document(&changes)?,
         ChangesFormat::Markdown => markdown(&shown, args.since),
     };
-    render::print(&text)?;
+    watchdog::print(&text)?;
     Ok(exit::OK)
 }
 

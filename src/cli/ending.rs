@@ -8,12 +8,13 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use opsctl_core::model::Verdict;
 
+use super::print::Output;
 use super::run::{FailOn, ReportArgs};
 use super::{Global, exit};
 use crate::config;
 use crate::engine::{Assessment, Partial};
-use crate::output::{self, FileMode};
-use crate::render::{self, Format, Output, OutputEnvironment, Style};
+use crate::output::{self, Access, FileMode};
+use crate::render::{Format, OutputEnvironment, Style};
 use crate::watchdog::{self, Ending};
 
 /// The deadline of a run before its configuration is loaded.
@@ -60,7 +61,7 @@ impl Shown {
         let stdout = if texts.is_empty() { self.format.render(report, &self.style) } else { texts.concat() };
         let files = self.outputs.iter().filter(|o| !is_stdout(o)).map(|o| {
             let (text, file) = (o.format.render(report, &Style::plain()), o.file.clone());
-            let access = render::access(o.format, &file, FileMode::default());
+            let access = Access::of_report(o.format, &file, FileMode::default());
             let write: Box<dyn FnOnce() + Send> = Box::new(move || drop(output::write(&file, text.into_bytes(), access)));
             write
         });
@@ -109,7 +110,7 @@ fn value(arguments: &[OsString], option: &str) -> Option<String> {
 pub(super) fn not_started(arguments: &[OsString], why: &str) -> u8 {
     let shown = Shown::guessed(arguments);
     let assessment = Assessment::unknown(why.to_owned());
-    let _ = render::print(&shown.output(&assessment).stdout);
+    let _ = watchdog::print(&shown.output(&assessment).stdout);
     shown.fail_on.exit_code(&Verdict::Unknown(why.to_owned()))
 }
 

@@ -9,7 +9,8 @@ use super::exit::{self, UsageError};
 use super::{Global, run};
 use crate::catalog::{Catalog, Documentation, Entry};
 use crate::config::did_you_mean;
-use crate::render::{self, OutputEnvironment, Style, pretty};
+use crate::render::{OutputEnvironment, Style, pretty};
+use crate::watchdog;
 
 /// `opsctl explain`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let text = explain(&catalog, &entry);
     let terminal = io::stdout().is_terminal();
     let style = Style::of(&OutputEnvironment::of_process(), global.color, terminal);
-    render::print(&if terminal { pretty(&text, &style) } else { text })?;
+    watchdog::print(&if terminal { pretty(&text, &style) } else { text })?;
     Ok(exit::OK)
 }
 

@@ -8,12 +8,12 @@ use opsctl_core::probe::endpoint::Endpoint;
 
 use super::ending::DEFAULT_DEADLINE;
 use super::exit::UsageError;
+use super::progress::Progress;
 use super::{Global, run};
 use crate::config::{self, Config, did_you_mean};
 use crate::diagnosis::RunResult;
 use crate::engine::{Assessment, Offer, Run, Selection};
 use crate::fix::{self, Engine, Exit, FixOptions, GuardContext, subject_of};
-use crate::render::Progress;
 use crate::watchdog::{self, Ending};
 
 /// List available fixes, or apply one
@@ -240,7 +240,7 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
 /// Whether `word` is the subject of this offer: its name, `kind:name`, or at least 12 leading digits of its id.
 fn names(offer: &Offer, word: &str) -> bool {
     let subject = subject_of(offer);
-    subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.identity.starts_with(word))
+    subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.id.starts_with(word))
 }
 
 fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::Result<()> {
@@ -271,7 +271,7 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use opsctl_core::model::{Code, Finding, Kind, Plan, Severity, Subject, Target};
+    use opsctl_core::model::{Code, Finding, Kind, Object, Plan, Reported, Severity};
 
     use super::*;
 
@@ -280,13 +280,13 @@ mod tests {
     static STOP: FixSpec = FixSpec { id: "container.stop-loop", risk: Risk::R2, title: "stop the loop" };
 
     fn offer(fix: &str, kind: Kind, name: &str) -> Offer {
-        let subject = Subject { kind, name: name.into(), identity: format!("{name:0>64}@then") };
+        let subject = Object { kind, name: name.into(), id: format!("{name:0>64}@then") };
         let plan = Plan {
             fix: fix.into(),
             risk: Risk::R2,
             subject: subject.clone(),
             check: "container.state".into(),
-            target: Target::named(kind, name),
+            target: Object::named(kind, name),
             code: DOWN.id.into(),
             actions: vec![],
             undo: vec![],
@@ -297,7 +297,7 @@ mod tests {
             stable_for: std::time::Duration::ZERO,
         };
         let finding = Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down"));
-        Offer { fix: fix.into(), finding, plan: Ok(plan), refused: None, risk: Risk::R2 }
+        Offer { fix: fix.into(), finding: Reported::new(finding), plan: Ok(plan), refused: None, risk: Risk::R2 }
     }
 
     fn description(choice: &Choice<'_>) -> String {

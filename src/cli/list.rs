@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Global, exit, run};
 use crate::catalog::Catalog;
-use crate::render;
+use crate::watchdog;
 
 /// `opsctl list`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
             format!("{:#}\n", json!(list))
         }
     };
-    render::print(&text)?;
+    watchdog::print(&text)?;
     Ok(exit::OK)
 }
 

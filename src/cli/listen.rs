@@ -6,7 +6,6 @@ use super::exit::{self, UsageError};
 use super::{Global, ending, run};
 use crate::config::Config;
 use crate::listen::{ListenError, create_token, listen, token_path};
-use crate::render;
 use crate::watchdog;
 
 /// Handle alerts of Alertmanager and Grafana over HTTP, and apply fixes that `[policy] allow` lists
@@ -22,7 +21,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
     let (config, limit) = run::bounded(None, || run::load(global), |config| config.deadline)?;
     // from here on each run has its own limit
@@ -44,7 +43,7 @@ fn init(config: &Config, global: &Global) -> anyhow::Result<u8> {
     if !global.quiet {
         let done = if created { "wrote" } else { "kept" };
         let file = path.display();
-        render::print(&format!("{done} {file}; clients send its content as `Authorization: Bearer TOKEN`\n"))?;
+        watchdog::print(&format!("{done} {file}; clients send its content as `Authorization: Bearer TOKEN`\n"))?;
     }
     Ok(exit::OK)
 }

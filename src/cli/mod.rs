@@ -13,11 +13,14 @@ pub mod generate;
 pub mod list;
 pub mod listen;
 pub mod note;
+pub mod print;
+pub mod progress;
 pub mod record;
 pub mod report;
 pub mod respond;
 pub mod run;
 pub mod targets;
+mod timings;
 pub mod undo;
 pub mod waive;
 
@@ -31,7 +34,7 @@ use opsctl_core::probe::panics;
 
 use crate::config::ConfigError;
 use crate::config::site::Site;
-use crate::render::ColorChoice;
+use crate::render::{ColorChoice, nagios_error};
 use crate::watchdog;
 
 /// Diagnose this host, and fix faults safely
@@ -206,8 +209,16 @@ fn is_plugin(arguments: &[OsString]) -> bool {
 
 /// An error as the output of a plugin.
 fn unknown(error: &str) -> u8 {
-    let _ = crate::render::print(&crate::render::nagios_error(error));
+    let _ = watchdog::print(&nagios_error(error));
     exit::UNKNOWN
+}
+
+/// With `-vv`: debug log on stderr.
+fn init_tracing(verbose: u8) {
+    if verbose >= 2 {
+        // a second call in one process keeps the first subscriber
+        let _ = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::DEBUG).try_init();
+    }
 }
 
 fn dispatch(matches: &ArgMatches, site: &Site) -> anyhow::Result<u8> {

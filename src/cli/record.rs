@@ -8,9 +8,9 @@ use opsctl_core::probe::ProbeOptions;
 mod kinds;
 
 use super::exit::UNKNOWN;
+use super::progress::Progress;
 use super::{Global, run};
 use crate::engine::{Run, Selection};
-use crate::render::Progress;
 use crate::watchdog::{self, Ending, Output};
 
 /// `opsctl record`.

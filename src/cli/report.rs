@@ -8,16 +8,16 @@ use opsctl_core::probe::ProbeOptions;
 use opsctl_core::probe::io::clock;
 
 use super::ending::{self, Shown};
+use super::progress::Progress;
 use super::run::{self, ReportArgs};
-use super::{Global, exit};
+use super::{Global, exit, print};
 use crate::config::{Config, Occasion};
 use crate::deliver::{Mailer, Message};
 use crate::engine::{Run, Selection};
-use crate::fix::{Lock, LockError};
 use crate::output::{self, Access};
-use crate::render::{self, Format, Progress, Style};
+use crate::render::{Format, Style};
 use crate::report::{Period, compare, of_owner};
-use crate::state::Store;
+use crate::state::{Lock, LockError, Store, dir};
 use crate::watchdog;
 
 /// Time limit of all deliveries, after the report was printed. Undelivered reports are left to the next run.
@@ -47,7 +47,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     let made = Run::since(watchdog::began());
     let shown = Shown::of(&args.report, global);
     watchdog::on_overdue(ending::of_report(made.partial.clone(), shown.clone()));
@@ -95,9 +95,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         let filtered = args.owner.as_ref().map(|owner| of_owner(report, owner));
         let shown = filtered.as_ref().unwrap_or(report);
         let (format, outputs) = (args.report.format, &args.report.output);
-        render::show(shown, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
+        print::report(shown, format, outputs, config.file_mode, global)?;
     } else {
-        render::save(report, &args.report.output, config.file_mode)?;
+        print::save(report, &args.report.output, config.file_mode)?;
     }
     drop(limit);
     let _limit = watchdog::for_now("delivering the report", DELIVERY_TIMEOUT, Some(code));
@@ -150,7 +150,7 @@ fn deliver(config: &Config, state_dir: &std::path::Path, args: &Args, report: &R
 }
 
 fn take_lock(state_dir: &std::path::Path) -> Result<Option<Lock>, String> {
-    if crate::audit::dir::ensure(state_dir).is_err() {
+    if dir::ensure(state_dir).is_err() {
         // without a state directory there is no history either, as the report notes
         return Ok(None);
     }

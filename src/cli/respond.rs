@@ -15,11 +15,12 @@ use opsctl_core::probe::ProbeOptions;
 use super::Global;
 use super::ending::{self, DEFAULT_DEADLINE};
 use super::exit::UsageError;
+use super::progress::Progress;
 use super::run::{self, FailOn};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine::{Assessment, Partial, Run, Selection};
-use crate::render::{self, OutputEnvironment, Progress, Style};
+use crate::render::{self, OutputEnvironment, Style};
 use crate::respond::{self, Alert, Response};
 use crate::watchdog::{self, Ending, Output};
 
@@ -56,7 +57,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     watchdog::on_overdue(ending::of_line());
     // typed input has no time limit, a pipe has one
     let typed = args.file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdin());
@@ -79,7 +80,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     response.fixes_switched_off = crate::fix::host_switched_off();
     let code = code(&response, args.fail_on);
     watchdog::exit_code(code);
-    render::print(&text(args.format, &response, style)?)?;
+    watchdog::print(&text(args.format, &response, style)?)?;
     Ok(code)
 }
 

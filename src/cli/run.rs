@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
+use opsctl_core::model::address::split_port;
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_core::probe::{ProbeOptions, lag};
 use tokio::runtime::{Builder, Runtime};
 
-use super::Global;
 use super::ending::{self, DEFAULT_DEADLINE, Shown};
 use super::exit::UsageError;
 use super::fix::Consent;
+use super::print::Output;
+use super::progress::Progress;
+use super::{Global, print};
 use crate::audit::Journal;
 use crate::config::{self, Config, ConfigEnvironment, KnownNames};
 use crate::diagnosis::{RunResult, state_dir};
 use crate::engine::{Assessment, Recording, Run, Selection, Session};
 use crate::fix::interrupted_notes;
-use crate::render::{self, Format, Output, Progress};
+use crate::render::Format;
 use crate::watchdog::{self, memory};
 
 /// Other names of runbooks.
@@ -126,10 +129,9 @@ pub fn exec(runbook: &str, args: &RunbookArgs, global: &Global) -> anyhow::Resul
 
 /// A target that is an address (a URL, or `host:port`), and its name in that runbook.
 fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
-    let port = word
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && !host.starts_with('/') && port.parse::<u16>().is_ok());
-    if !word.contains("://") && !port {
+    let (host, port) = split_port(word);
+    let has_port = port.is_some() && !host.is_empty() && !host.starts_with('/');
+    if !word.contains("://") && !has_port {
         return None;
     }
     match runbook {
@@ -211,7 +213,7 @@ pub(super) fn bounded<C>(
 
 /// Runs (or replays), prints the report in the requested formats, and returns the exit code.
 pub fn report(selection: &Selection, options: ProbeOptions, args: &ReportArgs, global: &Global) -> anyhow::Result<u8> {
-    render::init_tracing(global.verbose);
+    super::init_tracing(global.verbose);
     let run = Run::since(watchdog::began());
     watchdog::on_overdue(ending::of_report(run.partial.clone(), Shown::of(args, global)));
     let (mut config, limit) = bounded(args.deadline, || load(global), |config| config.deadline)?;
@@ -235,8 +237,7 @@ pub fn report(selection: &Selection, options: ProbeOptions, args: &ReportArgs, g
     };
     let code = args.fail_on.exit_code(&assessment.verdict);
     watchdog::exit_code(code);
-    let (format, outputs) = (args.format, &args.output);
-    render::show(&assessment.report, format, outputs, config.file_mode, global.color, global.quiet, global.verbose)?;
+    print::report(&assessment.report, args.format, &args.output, config.file_mode, global)?;
     Ok(code)
 }
 

@@ -8,7 +8,6 @@ use opsctl_core::probe::ProbeOptions;
 use super::list::ListFormat;
 use super::{Global, ending, exit, run};
 use crate::config::Config;
-use crate::render;
 use crate::watchdog;
 
 /// `opsctl targets`.
@@ -31,7 +30,7 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         ListFormat::Table => text(&inventory) + &services(&config),
         ListFormat::Json => format!("{}\n", serde_json::to_string_pretty(&inventory)?),
     };
-    render::print(&text)?;
+    watchdog::print(&text)?;
     Ok(exit::OK)
 }
 

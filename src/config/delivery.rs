@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use opsctl_core::model::address::without_brackets;
 use url::Url;
 
 use super::names::did_you_mean;
 use super::problem::ValidationError;
 use super::raw;
 use super::server::fill;
-use crate::render::Format;
+use crate::output::Format;
 
 /// Occasions of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +217,7 @@ fn mail(raw: &raw::Delivery) -> Result<Destination, ValidationError> {
     let tls = url.scheme() == "smtps";
     Ok(Destination::Mail {
         tls,
-        host: host.trim_matches(['[', ']']).to_owned(),
+        host: without_brackets(host).to_owned(),
         // 465: RFC 8314; 25: the usual port of a local mail server
         port: url.port().unwrap_or(if tls { 465 } else { 25 }),
         to: raw.mail.iter().map(|m| m.get_ref().clone()).collect(),

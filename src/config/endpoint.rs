@@ -1,5 +1,6 @@
 //! `[[endpoint]]`: an address to check, and the expected response.
 
+use opsctl_core::model::address::without_brackets;
 use opsctl_core::probe::endpoint::{Endpoint, Expect};
 use url::Url;
 
@@ -38,7 +39,7 @@ pub(super) fn validate(raw: &raw::Endpoint) -> Result<Endpoint, ValidationError>
     if !url.username().is_empty() || url.password().is_some() {
         return Err(problem("credentials in the URL are not sent; remove them".to_owned()));
     }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let host = without_brackets(url.host_str().unwrap_or_default()).to_owned();
     if host.is_empty() {
         return Err(problem("it has no host".to_owned()));
     }

@@ -17,6 +17,8 @@ mod alert;
 mod delivery;
 mod dirs;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod listen;
 mod names;
 mod parse;
@@ -27,6 +29,7 @@ mod schema;
 mod server;
 pub mod site;
 mod valid;
+pub mod waiver;
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -392,7 +392,7 @@ pub struct Waiver {
     pub reason: String,
     /// Kind.
     #[serde(default)]
-    pub tag: crate::waive::Tag,
+    pub tag: super::waiver::Tag,
     /// Start: a timestamp, or a time of day (UTC) for a recurring waiver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "02:00")]

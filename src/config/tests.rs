@@ -1,7 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use proptest::prelude::*;
-
 use super::*;
 
 fn known() -> KnownNames {
@@ -216,18 +214,6 @@ fn personal_file_is_found() {
     }
 }
 
-proptest! {
-    #[test]
-    fn arbitrary_text_does_not_panic(text in "\\PC{0,80}(\n\\PC{0,80}){0,4}") {
-        let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
-    }
-
-    #[test]
-    fn arbitrary_toml_does_not_panic(text in "(\\[{1,2}(policy|owner|run|runbooks\\.disk|x)\\]{1,2}\n|(allow|skip|match|deadline|x|a\\.b) = (1|\"x\"|\\[\"a\", 1\\]|\\{ a = 1 \\}|true|nan)\n){0,6}") {
-        let _ = read_text(Path::new("c.toml"), text, &known(), &[]).map_err(|e| e.to_string());
-    }
-}
-
 #[test]
 fn lengths_of_days_and_weeks_are_read() {
     use jiff::SignedDuration;
@@ -265,7 +251,7 @@ fn deliveries_alerts_and_waivers_are_validated() {
     assert!(matches!(&c.deliveries[0].destination, Destination::Mail { port: 25, tls: false, .. }));
     assert!(matches!(&c.deliveries[1].destination, Destination::Webhook { shape: WebhookFormat::Slack, .. }));
     assert_eq!(c.deliveries[1].when, [Occasion::Alert, Occasion::Week]);
-    assert!(matches!(&c.deliveries[2].destination, Destination::File { format: crate::render::Format::Html, .. }));
+    assert!(matches!(&c.deliveries[2].destination, Destination::File { format: crate::output::Format::Html, .. }));
     assert!(c.alerts[0].is_for("ShopCheckoutSlow") && c.remind_after.as_hours() == 48 && c.waivers.len() == 1);
     for (text, expected) in [
         ("[[delivery]]\nto = \"mail.example.org\"", "not an address such as"),
@@ -286,5 +272,16 @@ fn deliveries_alerts_and_waivers_are_validated() {
     ] {
         let message = error(text);
         assert!(message.contains(expected), "{text}: {message}");
+    }
+}
+
+#[test]
+fn address_of_the_host_is_a_host_and_a_port() {
+    for address in ["web-1:9100", "10.0.0.1:9100", "[fd00::2]:9100"] {
+        config(&format!("[host]\naddress = \"{address}\""));
+    }
+    for address in ["web-1", ":9100", "web-1:0", "web-1:metrics", "[fd00::2]"] {
+        let message = error(&format!("[host]\naddress = \"{address}\""));
+        assert!(message.contains("not `host:port`"), "{address}: {message}");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opsctl_core::model::address::split_port;
 use opsctl_core::model::{CheckSpec, Inventory};
 use opsctl_core::probe::docker::Endpoint as EngineEndpoint;
 use opsctl_core::probe::endpoint::Endpoint;
@@ -18,8 +19,8 @@ use super::problem::ValidationError;
 use super::raw::{self, Raw};
 use super::server::{self, Server};
 use super::site::{Site, SiteRunbook};
+use super::waiver::{Waiver, Which, Window};
 use crate::output::FileMode;
-use crate::waive::{Waiver, Window};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,7 +292,7 @@ fn collect<T>(checked: impl Iterator<Item = Result<T, ValidationError>>, problem
 
 /// `[[waiver]]`.
 fn waiver(raw: &super::raw::Waiver, known: &KnownNames) -> Result<Waiver, ValidationError> {
-    let which = crate::waive::Which::from(raw.which.get_ref().clone());
+    let which = Which::from(raw.which.get_ref().clone());
     known_code(&which.code, known)
         .map_err(|why| ValidationError::new(raw.which.span(), format!("`match` in [[waiver]]: {why}")))?;
     let window = Window::parse(raw.from.as_deref(), raw.until.get_ref(), &raw.days)
@@ -313,7 +314,7 @@ pub fn known_code(pattern: &str, known: &KnownNames) -> Result<(), String> {
 /// `[host]`; `None` if it is empty.
 fn host(raw: &raw::Host, problems: &mut Vec<ValidationError>) -> Option<Enrolment> {
     if let Some(address) = &raw.address
-        && address.get_ref().rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        && matches!(split_port(address.get_ref()), ("", _) | (_, None | Some(0)))
     {
         problems.push(ValidationError::new(address.span(), "`address` in [host]: not `host:port`"));
     }

@@ -1,9 +1,10 @@
-//! Causes of findings: applies the links of the runbooks to the findings of one run.
+//! Causes of findings: applies the links of the runbooks to the findings of one run, and cites the changes that preceded them.
 //!
 //! A link applies to two findings only if both share the object it names (the same container, the same filesystem): independent
 //! faults are never merged. A finding that began clearly after another is not its cause, and info findings neither explain nor are
 //! explained.
 
+mod before;
 #[cfg(test)]
 mod groups;
 #[cfg(test)]
@@ -15,7 +16,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Cause, Confidence, Finding, Key, KeyKind, Link, Severity};
+use opsctl_core::model::{Cause, Confidence, Finding, Key, KeyKind, Link, Reported, Severity};
+
+pub use before::{cite, reach};
 
 /// Tolerance for a cause that begins after its effect: probes and log timestamps are not exact.
 const SLACK: SignedDuration = SignedDuration::from_mins(2);
@@ -25,7 +28,7 @@ type Parent<'l> = Option<(usize, &'l Link)>;
 
 /// Sets `explained_by` of every finding with a cause, and returns the root causes with their effects: the most severe root first, then
 /// the one with the most effects.
-pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
+pub fn correlate(findings: &mut [Reported], links: &[&Link]) -> Vec<Cause> {
     let (mut parents, _) = parents(findings, links);
     break_cycles(&mut parents);
     for (effect, parent) in parents.iter().enumerate() {
@@ -54,8 +57,8 @@ pub fn correlate(findings: &mut [Finding], links: &[&Link]) -> Vec<Cause> {
 
 /// The best cause of every finding, and the number of compared candidates, which must not grow quadratically with the number of
 /// findings.
-fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, usize) {
-    let counts = |f: &&Finding| f.severity > Severity::Info;
+fn parents<'l>(findings: &[Reported], links: &[&'l Link]) -> (Vec<Parent<'l>>, usize) {
+    let counts = |f: &&Reported| f.severity > Severity::Info;
     let mut of_effect: HashMap<&str, Vec<&'l Link>> = HashMap::new();
     for link in links {
         of_effect.entry(link.effect).or_default().push(link);
@@ -76,7 +79,9 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
         let e = Some(&findings[effect]).filter(counts)?;
         let mut found: Parent<'l> = None;
         for link in of_effect.get(e.code.as_str()).into_iter().flatten() {
-            for key in e.keys.iter().filter(|k| k.kind == link.tie) {
+            // an object does not need itself: only the needs of the effect count
+            let keys = if link.tie == KeyKind::Requirement { &e.needs } else { &e.keys };
+            for key in keys.iter().filter(|k| k.kind == link.tie) {
                 let candidates = with.get(&(link.cause, key)).into_iter().flatten();
                 let fits = |c: &&usize| {
                     compared += 1;
@@ -99,7 +104,7 @@ fn parents<'l>(findings: &[Finding], links: &[&'l Link]) -> (Vec<Parent<'l>>, us
 }
 
 /// Order of causes: by weight, then by severity, then by position in the report.
-fn rank(findings: &[Finding], cause: usize) -> (Reverse<u64>, Reverse<Severity>, usize) {
+fn rank(findings: &[Reported], cause: usize) -> (Reverse<u64>, Reverse<Severity>, usize) {
     (Reverse(findings[cause].weight), Reverse(findings[cause].severity), cause)
 }
 

@@ -1,7 +1,7 @@
 //! Properties that are independent of the links and findings.
 
 use jiff::Timestamp;
-use opsctl_core::model::{Code, Kind, Subject};
+use opsctl_core::model::{Code, Kind, Object};
 use std::borrow::Cow;
 
 use proptest::prelude::*;
@@ -28,56 +28,60 @@ static BC: Link = Link {
     treatable: false,
 };
 
-fn finding(code: &'static Code, id: &str) -> Finding {
-    let subject = Subject { kind: Kind::Container, name: id.into(), identity: id.into() };
-    let mut f = Finding::new(code, Severity::Crit, subject, "");
-    f.id = id.into();
-    f
+fn finding(code: &'static Code, name: &str) -> Finding {
+    let subject = Object::named(Kind::Container, name);
+    Finding::new(code, Severity::Crit, subject, "")
+}
+
+/// These findings as reported, with the names of their subjects as ids.
+fn reported(findings: impl IntoIterator<Item = Finding>) -> Vec<Reported> {
+    findings.into_iter().map(|f| Reported { id: f.subject.name.clone(), ..Reported::new(f) }).collect()
 }
 
 #[test]
 fn chain_has_one_root_and_the_confidence_of_its_weakest_link() {
-    let mut f = [
+    let mut f = reported([
         finding(&C, "f1").key(KeyKind::Filesystem, "8:1"),
         finding(&B, "f2").key(KeyKind::Container, "k").key(KeyKind::Filesystem, "8:1"),
         finding(&A, "f3").key(KeyKind::Container, "k"),
-    ];
+    ]);
     let causes = correlate(&mut f, &[&AB, &BC]);
     assert_eq!(causes.len(), 1);
     assert_eq!((causes[0].root.as_str(), causes[0].explains.join(" ").as_str()), ("f3", "f1 f2"));
     assert_eq!(causes[0].confidence, Confidence::Likely);
-    assert_eq!(f.map(|f| f.explained_by), [Some("f2".into()), Some("f3".into()), None]);
+    let explained_by: Vec<Option<&str>> = f.iter().map(|f| f.explained_by.as_deref()).collect();
+    assert_eq!(explained_by, [Some("f2"), Some("f3"), None]);
 }
 
 #[test]
 fn findings_of_different_objects_are_never_merged() {
-    let mut f = [finding(&A, "f1").key(KeyKind::Container, "one"), finding(&B, "f2").key(KeyKind::Container, "two")];
-    assert!(correlate(&mut f, &[&AB]).is_empty());
+    let f = [finding(&A, "f1").key(KeyKind::Container, "one"), finding(&B, "f2").key(KeyKind::Container, "two")];
+    assert!(correlate(&mut reported(f), &[&AB]).is_empty());
     // equal text of another kind is no tie either
-    let mut f = [finding(&A, "f1").key(KeyKind::Filesystem, "one"), finding(&B, "f2").key(KeyKind::Filesystem, "one")];
-    assert!(correlate(&mut f, &[&AB]).is_empty());
+    let f = [finding(&A, "f1").key(KeyKind::Filesystem, "one"), finding(&B, "f2").key(KeyKind::Filesystem, "one")];
+    assert!(correlate(&mut reported(f), &[&AB]).is_empty());
 }
 
 #[test]
 fn cause_does_not_begin_after_its_effect() {
     let at = |s| Timestamp::from_second(s).ok();
     let pair = |cause, effect| {
-        let mut f = [
+        let f = [
             finding(&A, "f1").key(KeyKind::Container, "k").since(at(cause)),
             finding(&B, "f2").key(KeyKind::Container, "k").since(at(effect)),
         ];
-        correlate(&mut f, &[&AB]).len()
+        correlate(&mut reported(f), &[&AB]).len()
     };
     assert_eq!((pair(1000, 1000), pair(1060, 1000), pair(5000, 1000)), (1, 1, 0));
 }
 
 #[test]
 fn cause_with_the_largest_weight_explains() {
-    let mut f = [
+    let mut f = reported([
         finding(&B, "f1").key(KeyKind::Container, "k"),
         finding(&A, "f2").key(KeyKind::Container, "k").weight(5),
         finding(&A, "f3").key(KeyKind::Container, "k").weight(50),
-    ];
+    ]);
     correlate(&mut f, &[&AB]);
     assert_eq!(f[0].explained_by.as_deref(), Some("f3"));
 }
@@ -87,7 +91,7 @@ fn info_neither_explains_nor_is_explained() {
     let pair = |cause, effect| {
         let mut f = [finding(&A, "f1").key(KeyKind::Container, "k"), finding(&B, "f2").key(KeyKind::Container, "k")];
         (f[0].severity, f[1].severity) = (cause, effect);
-        correlate(&mut f, &[&AB]).len()
+        correlate(&mut reported(f), &[&AB]).len()
     };
     assert_eq!(pair(Severity::Info, Severity::Crit), 0);
     assert_eq!(pair(Severity::Warn, Severity::Info), 0);
@@ -106,7 +110,7 @@ fn roots_are_ordered_by_severity_and_number_of_effects() {
         finding(&B, "f7").key(KeyKind::Container, "three"),
     ];
     f[0].severity = Severity::Warn;
-    let roots: Vec<String> = correlate(&mut f, &[&AB]).into_iter().map(|c| c.root).collect();
+    let roots: Vec<String> = correlate(&mut reported(f), &[&AB]).into_iter().map(|c| c.root).collect();
     assert_eq!(roots, ["f2", "f3", "f1"]);
 }
 
@@ -114,9 +118,9 @@ fn roots_are_ordered_by_severity_and_number_of_effects() {
 fn root_of_a_cycle_is_its_first_finding() {
     static CA: Link = Link::confirmed("x.c", "x.a", KeyKind::Container, "c makes a");
     static BC_SAME: Link = Link::confirmed("x.b", "x.c", KeyKind::Container, "b makes c");
-    let mut f = [finding(&C, "f1"), finding(&B, "f2"), finding(&A, "f3"), finding(&B, "f4")];
-    f = f.map(|f| f.key(KeyKind::Container, "k"));
-    let causes = correlate(&mut f, &[&AB, &BC_SAME, &CA]);
+    let f = [finding(&C, "f1"), finding(&B, "f2"), finding(&A, "f3"), finding(&B, "f4")];
+    let f = f.map(|f| f.key(KeyKind::Container, "k"));
+    let causes = correlate(&mut reported(f), &[&AB, &BC_SAME, &CA]);
     assert_eq!(causes.len(), 1);
     assert_eq!((causes[0].root.as_str(), causes[0].explains.len()), ("f1", 3));
 }
@@ -136,6 +140,7 @@ fn number_of_comparisons_is_linear() {
             all.push(finding(code, &format!("{name}{n}")).key(KeyKind::Container, format!("{n}")).key(KeyKind::Host, "host"));
         }
     }
+    let mut all = reported(all);
     let (_, compared) = parents(&all, &links);
     assert!(compared <= 4 * all.len(), "{compared} candidates for {} findings", all.len());
     // each finding is explained within its own container, although all are tied through the host as well
@@ -162,7 +167,7 @@ proptest! {
             .collect();
         let links: Vec<&Link> = links.iter().collect();
         let severities = [Severity::Info, Severity::Warn, Severity::Crit];
-        let mut findings: Vec<Finding> = made
+        let findings: Vec<Finding> = made
             .iter()
             .enumerate()
             .map(|(n, (code, severity, container, host, since))| {
@@ -174,10 +179,11 @@ proptest! {
                 f.since(since.and_then(|s| Timestamp::from_second(s).ok()))
             })
             .collect();
+        let mut findings = reported(findings);
         let mut again = findings.clone();
         let causes = correlate(&mut findings, &links);
         prop_assert_eq!(&causes, &correlate(&mut again, &links));
-        let explained: Vec<&Finding> = findings.iter().filter(|f| f.explained_by.is_some()).collect();
+        let explained: Vec<&Reported> = findings.iter().filter(|f| f.explained_by.is_some()).collect();
         prop_assert_eq!(explained.len(), causes.iter().map(|c| c.explains.len()).sum::<usize>());
         for cause in &causes {
             prop_assert!(findings.iter().any(|f| f.id == cause.root && f.explained_by.is_none()));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use opsctl_core::model::{EvidenceText, HostInfo, Inventory, Judged, Outcome, Record, Runbook, Target, links};
+use opsctl_core::model::{EvidenceText, HostInfo, Inventory, Judged, Object, Outcome, Record, Runbook, links};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,7 +42,7 @@ impl Case {
     /// The findings of its check.
     fn judge(&self, runbooks: &[Runbook]) -> Vec<Finding> {
         let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == self.check);
-        let target: Target = serde_json::from_value(self.target.clone()).unwrap_or_else(|e| panic!("{}: {e}", self.file));
+        let target: Object = serde_json::from_value(self.target.clone()).unwrap_or_else(|e| panic!("{}: {e}", self.file));
         let judged = Judged { target: &target, taken_at: self.taken_at };
         let judgement = check.map(|c| c.judge(&judged, &self.text()));
         // a case that was rewritten for another object can be invalid
@@ -65,8 +65,10 @@ impl Case {
         for (old, new) in pairs {
             let word = Regex::new(&format!(r"(^|[^0-9A-Za-z]){}($|[^0-9A-Za-z])", regex::escape(&old)));
             let word = word.unwrap_or_else(|e| panic!("{e}"));
-            for part in ["name", "id"] {
-                rename(&mut case.target[part], &word, &old, &new);
+            for part in ["name", "id", "identity"] {
+                if let Some(value) = case.target.get_mut(part) {
+                    rename(value, &word, &old, &new);
+                }
             }
             rename(&mut case.evidence, &word, &old, &new);
         }
@@ -121,11 +123,10 @@ fn others(name: &str) -> Vec<String> {
 
 /// Whether `link` alone ties these two.
 fn ties(link: &Link, cause: &Finding, effect: &Finding) -> bool {
-    let mut both = [cause.clone(), effect.clone()];
+    // the cases were recorded at different times
+    let mut both = [cause, effect].map(|f| Reported::new(f.clone().since(None)));
     for (n, f) in both.iter_mut().enumerate() {
         f.id = format!("f{n}");
-        // the cases were recorded at different times
-        f.since = None;
     }
     !correlate(&mut both, &[link]).is_empty()
 }
@@ -137,18 +138,23 @@ type Found<'a> = (&'a Case, &'a Finding);
 type Tied = Result<(Case, Case), String>;
 
 fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Found<'_>]) -> Tied {
-    let keyed = |found: &[Found<'_>]| found.iter().filter(|(_, f)| f.keys.iter().any(|k| k.kind == link.tie)).count();
-    for (code, found) in [(link.cause, causes), (link.effect, effects)] {
-        match keyed(found) {
+    let of_effect = |f: &Finding| if link.tie == KeyKind::Requirement { f.needs.clone() } else { f.keys.clone() };
+    let of_cause = |f: &Finding| f.keys.clone();
+    let of_tie = |keys: Vec<Key>| keys.into_iter().filter(|k| k.kind == link.tie).map(|k| k.value).collect::<Vec<_>>();
+    let keyed = |found: &[Found<'_>], is_cause: bool| {
+        let keys = |f: &Finding| of_tie(if is_cause { of_cause(f) } else { of_effect(f) });
+        found.iter().filter(|(_, f)| !keys(f).is_empty()).count()
+    };
+    for (code, found, is_cause) in [(link.cause, causes, true), (link.effect, effects, false)] {
+        match keyed(found, is_cause) {
             0 if found.is_empty() => return Err(format!("{code} is in no fixture")),
             0 => return Err(format!("{code} has no {:?} key in any of its {} fixtures", link.tie, found.len())),
             _ => {}
         }
     }
-    let keys = |f: &Finding| f.keys.iter().filter(|k| k.kind == link.tie).map(|k| k.value.clone()).collect::<Vec<_>>();
     let mut too_much = false;
     for (cause, effect) in causes.iter().flat_map(|c| effects.iter().map(move |e| (c, e))) {
-        for (c, e) in keys(cause.1).iter().flat_map(|c| keys(effect.1).into_iter().map(move |e| (c.clone(), e))) {
+        for (c, e) in of_tie(of_cause(cause.1)).iter().flat_map(|c| of_tie(of_effect(effect.1)).into_iter().map(move |e| (c.clone(), e))) {
             let effect_is = |case: &Case| case.judge(runbooks).iter().any(|f| f.code == link.effect && ties(link, cause.1, f));
             let cause_is = |case: &Case| case.judge(runbooks).iter().any(|f| f.code == link.cause && ties(link, f, effect.1));
             // there is only one machine
@@ -226,7 +232,7 @@ fn host_with(cases: &[&Case]) -> Recording {
 }
 
 /// The cause that prevents a fix of this finding: the first one in the chain without a treatable link.
-fn hindrance<'f>(finding: &'f Finding, all: &'f [Finding], links: &[&Link]) -> Option<&'f Finding> {
+fn hindrance<'f>(finding: &'f Reported, all: &'f [Reported], links: &[&Link]) -> Option<&'f Reported> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
     let harmless = links.iter().any(|l| l.treatable && l.cause == cause.code && l.effect == finding.code);
     if harmless { hindrance(cause, all, links) } else { Some(cause) }

@@ -15,8 +15,8 @@ use opsctl_core::probe::environment;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Delivery, Destination, Occasion, fill};
-use crate::output;
-use crate::render::{self, Format, Style};
+use crate::output::{self, Access};
+use crate::render::{Format, Style};
 use crate::report::of_owner;
 
 pub use message::{Message, with_footer};
@@ -83,7 +83,7 @@ impl<'a> Mailer<'a> {
                     Format::Table => with_footer(format.render(report, &Style::plain()), report),
                     format => format.render(report, &Style::plain()),
                 });
-                let access = render::access(*format, path, self.config.file_mode);
+                let access = Access::of_report(*format, path, self.config.file_mode);
                 if let Err(e) = output::write(path, text.into_bytes(), access) {
                     notes.push(format!("writing the report to {}: {e}", path.display()));
                 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::QueuedMessage;
-use crate::audit::dir;
 use crate::config::{Delivery, Destination};
+use crate::state::dir;
 
 /// Directory in the state directory.
 const SPOOL_DIR: &str = "spool";

@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use opsctl_core::model::{
     AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Inventory, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
-    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Risk, Runbook, Sample, Severity, Verdict, named, shell_word,
+    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Reported, Risk, Runbook, Sample, Severity, Verdict, named, shell_word,
 };
 
 use opsctl_core::probe::panics;
 
 use super::{OwnerOf, Recording};
-use crate::changes::cite;
-use crate::correlate::correlate;
+use crate::correlate::{cite, correlate};
 use crate::waive::Waivers;
 
 /// A report with the plans, samples and verdicts of the run.
@@ -46,7 +45,7 @@ pub struct Offer {
     /// Fix id.
     pub fix: String,
     /// The finding.
-    pub finding: Finding,
+    pub finding: Reported,
     /// The plan, or the reason why there is none.
     pub plan: Result<Plan, Refusal>,
     /// The reason why a possible fix is refused now: an open cause elsewhere, maintenance of the object.
@@ -61,6 +60,8 @@ struct JudgedRecord<'a> {
     check: Option<&'a dyn AnyCheck>,
     runbook: String,
     verdict: Verdict,
+    findings: Vec<Reported>,
+    /// The rest of the judgement; its findings are in `findings`.
     judgement: Judgement,
 }
 
@@ -127,15 +128,16 @@ pub(super) fn assess_except(judging: &Judging, recording: &Recording, but: Optio
 
     // findings in report order: worst first, then in the order of the runbooks
     let mut order: Vec<(usize, usize)> =
-        judged.iter().enumerate().flat_map(|(i, j)| (0..j.judgement.findings.len()).map(move |k| (i, k))).collect();
-    order.sort_by_key(|&(i, k)| (std::cmp::Reverse(judged[i].judgement.findings[k].severity), i, k));
+        judged.iter().enumerate().flat_map(|(i, j)| (0..j.findings.len()).map(move |k| (i, k))).collect();
+    order.sort_by_key(|&(i, k)| (std::cmp::Reverse(judged[i].findings[k].severity), i, k));
     for (n, &(i, k)) in order.iter().enumerate() {
-        let finding = &mut judged[i].judgement.findings[k];
-        finding.id = format!("f{}", n + 1);
-        finding.owner = owner_of(&finding.subject.name);
-        finding.keys.push(named(&finding.code, &finding.subject.name));
+        let reported = &mut judged[i].findings[k];
+        reported.id = format!("f{}", n + 1);
+        reported.owner = owner_of(&reported.subject.name);
+        let key = named(&reported.code, &reported.subject.name);
+        reported.finding.keys.push(key);
     }
-    let mut findings: Vec<Finding> = order.iter().map(|&(i, k)| judged[i].judgement.findings[k].clone()).collect();
+    let mut findings: Vec<Reported> = order.iter().map(|&(i, k)| judged[i].findings[k].clone()).collect();
     let links = opsctl_core::model::links(runbooks);
     let links: Vec<&Link> = links.iter().collect();
     let mut notes = waivers.notes(&findings, recording.started_at);
@@ -203,7 +205,8 @@ impl Assessment {
     /// Adds the earlier changes that the recording contains.
     pub(super) fn add_changes(&mut self, recording: &Recording) {
         self.report.notes.extend(recording.changes.iter().filter_map(|c| incomplete_note(&c.unknown)));
-        self.report.changes = cite(&mut self.report.findings, recording);
+        let changes = recording.changes.as_ref().map_or(&[][..], |known| known.changes.as_slice());
+        self.report.changes = cite(&mut self.report.findings, changes, &recording.inventory, recording.started_at);
         self.report.duration_ms = recording.duration_ms;
     }
 }
@@ -228,33 +231,32 @@ fn judge<'a>(runbooks: &'a [Runbook], record: &'a Record, waivers: &Waivers, now
     let runbook = record.check.split('.').next().unwrap_or_default().to_owned();
     let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| c.spec().id == record.check).map(|c| &**c);
     let judged = Judged { target: &record.target, taken_at: record.taken_at };
-    let (verdict, judgement) = match (&record.outcome, check) {
-        (Outcome::Skip(why), _) => (Verdict::Skip(why.clone()), Judgement::default()),
-        (Outcome::Unknown(why), _) => (Verdict::Unknown(why.clone()), Judgement::default()),
-        (Outcome::Evidence(_), None) => {
-            (Verdict::Unknown(format!("this opsctl has no check {}", record.check)), Judgement::default())
-        }
+    let unjudged = |verdict: Verdict| (verdict, Vec::new(), Judgement::default());
+    let (verdict, findings, judgement) = match (&record.outcome, check) {
+        (Outcome::Skip(why), _) => unjudged(Verdict::Skip(why.clone())),
+        (Outcome::Unknown(why), _) => unjudged(Verdict::Unknown(why.clone())),
+        (Outcome::Evidence(_), None) => unjudged(Verdict::Unknown(format!("this opsctl has no check {}", record.check))),
         (Outcome::Evidence(_), Some(_)) if skipped => {
-            (Verdict::Unknown("judging its evidence did not finish by the deadline".to_owned()), Judgement::default())
+            unjudged(Verdict::Unknown("judging its evidence did not finish by the deadline".to_owned()))
         }
         (Outcome::Evidence(evidence), Some(check)) => match panics::caught(|| check.judge(&judged, evidence)) {
             Ok(Ok(mut judgement)) => {
                 let findings = std::mem::take(&mut judgement.findings).into_iter();
-                judgement.findings = findings.map(|f| waivers.mark(f, now)).collect();
-                (verdict_of(&judgement), judgement)
+                let findings: Vec<Reported> = findings.map(|f| waivers.mark(Reported::new(f), now)).collect();
+                (verdict_of(&judgement, &findings), findings, judgement)
             }
-            Ok(Err(e)) => (Verdict::Unknown(e.to_string()), Judgement::default()),
-            Err(e) => (Verdict::Unknown(e.to_string()), Judgement::default()),
+            Ok(Err(e)) => unjudged(Verdict::Unknown(e.to_string())),
+            Err(e) => unjudged(Verdict::Unknown(e.to_string())),
         },
     };
-    JudgedRecord { record, check, runbook, verdict, judgement }
+    JudgedRecord { record, check, runbook, verdict, findings, judgement }
 }
 
-/// The verdict of a judgement.
-fn verdict_of(judgement: &Judgement) -> Verdict {
+/// The verdict of a judgement with these findings.
+fn verdict_of(judgement: &Judgement, findings: &[Reported]) -> Verdict {
     // waived findings count as info
-    let counts = |f: &Finding| if f.waived.is_some() { Severity::Info } else { f.severity };
-    let worst = judgement.findings.iter().map(counts).max();
+    let counts = |f: &Reported| if f.waived.is_some() { Severity::Info } else { f.severity };
+    let worst = findings.iter().map(counts).max();
     match (worst, &judgement.skip) {
         (Some(severity @ (Severity::Crit | Severity::Warn)), _) => severity.into(),
         _ if !judgement.gaps.is_empty() => Verdict::Unknown(judgement.gaps.join("; ")),
@@ -272,7 +274,7 @@ fn row(j: &JudgedRecord<'_>) -> CheckRow {
         verdict: j.verdict.word().to_owned(),
         reason: j.verdict.reason().map(str::to_owned),
         duration_ms: j.record.duration_ms,
-        findings: j.judgement.findings.iter().map(|f| f.id.clone()).collect(),
+        findings: j.findings.iter().map(|f| f.id.clone()).collect(),
     }
 }
 
@@ -290,7 +292,7 @@ fn gap_row(gap: &str) -> CheckRow {
 }
 
 /// Plans every fix of a finding.
-fn offers(j: &JudgedRecord<'_>, finding: &Finding, all: &[Finding], links: &[&Link], recording: &Recording) -> Vec<Offer> {
+fn offers(j: &JudgedRecord<'_>, finding: &Reported, all: &[Reported], links: &[&Link], recording: &Recording) -> Vec<Offer> {
     let (Some(check), Outcome::Evidence(evidence)) = (j.check, &j.record.outcome) else { return Vec::new() };
     let judged = Judged { target: &j.record.target, taken_at: j.record.taken_at };
     finding
@@ -310,7 +312,7 @@ fn offers(j: &JudgedRecord<'_>, finding: &Finding, all: &[Finding], links: &[&Li
 }
 
 /// The refusal of a fix while the cause of its finding is open: it would not help and can do harm.
-fn upstream(finding: &Finding, all: &[Finding], links: &[&Link]) -> Option<String> {
+fn upstream(finding: &Reported, all: &[Reported], links: &[&Link]) -> Option<String> {
     let cause = all.iter().find(|f| Some(&f.id) == finding.explained_by.as_ref())?;
     if links.iter().any(|l| l.treatable && l.cause == cause.code && l.effect == finding.code) {
         // the treatable cause may have a cause of its own that is open
@@ -322,7 +324,7 @@ fn upstream(finding: &Finding, all: &[Finding], links: &[&Link]) -> Option<Strin
 fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
     // maintenance of a container includes the servers in it
     let concerns = |c: &&ContainerRef| {
-        let itself = finding.subject.kind == Kind::Container && finding.subject.identity.starts_with(&c.id);
+        let itself = finding.subject.kind == Kind::Container && finding.subject.id.starts_with(&c.id);
         itself || finding.keys.iter().any(|k| k.kind == KeyKind::Container && k.value == c.id)
     };
     recording.inventory.containers.iter().filter(concerns).find_map(|container| {
@@ -357,9 +359,9 @@ mod tests {
     #[test]
     fn gap_is_unknown_without_findings() {
         let gap = Judgement { gaps: vec!["needs root".into()], ..Judgement::default() };
-        assert_eq!(verdict_of(&gap), Verdict::Unknown("needs root".into()));
-        assert_eq!(verdict_of(&Judgement::skip("no docker")), Verdict::Skip("no docker".into()));
-        assert_eq!(verdict_of(&Judgement::default()), Verdict::Ok);
+        assert_eq!(verdict_of(&gap, &[]), Verdict::Unknown("needs root".into()));
+        assert_eq!(verdict_of(&Judgement::skip("no docker"), &[]), Verdict::Skip("no docker".into()));
+        assert_eq!(verdict_of(&Judgement::default(), &[]), Verdict::Ok);
     }
 
     fn nothing_recorded(inventory: opsctl_core::model::Inventory) -> Recording {
@@ -398,7 +400,7 @@ mod tests {
         };
         let recording =
             nothing_recorded(opsctl_core::model::Inventory { containers: vec![container.clone()], ..Default::default() });
-        let subject = opsctl_core::model::Subject { kind: Kind::Redis, name: "cache".into(), identity: "redis:x".into() };
+        let subject = opsctl_core::model::Object::new(Kind::Redis, "cache", "redis:x");
         let finding = Finding::new(&CODE, Severity::Warn, subject, "");
         assert_eq!(maintenance(&finding, &recording), None);
         let tied = finding.key(KeyKind::Container, &container.id);

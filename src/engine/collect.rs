@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use opsctl_core::model::{Inventory, Kind, Outcome, Record, Target, quantity};
+use opsctl_core::model::{Inventory, Kind, Object, Outcome, Record, quantity};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::{ProbeCx, ProbeError, lag, panics};
 use tokio::task::JoinSet;
 
 use super::assess::{CheckAt, Judging};
-use super::partial::{ExceededLimit, Job, Partial};
+use super::partial::{Job, Partial};
 use super::{Progress, Selection};
+use crate::watchdog::ExceededLimit;
 
 /// Time limit of a probe.
 #[derive(Clone, Copy)]
@@ -43,13 +44,13 @@ impl Jobs {
             }
             match panics::caught(|| check.targets(inventory)) {
                 Ok(targets) => targets.into_iter().filter(|t| selection.targets(t)).for_each(|t| all.push(at, spec.id, t, None)),
-                Err(e) => all.push(at, spec.id, Target::host(), Some(e.to_string())),
+                Err(e) => all.push(at, spec.id, Object::host(), Some(e.to_string())),
             }
         }
         all
     }
 
-    fn push(&mut self, at: CheckAt, check: &'static str, target: Target, unknown: Option<String>) {
+    fn push(&mut self, at: CheckAt, check: &'static str, target: Object, unknown: Option<String>) {
         self.checks.push(at);
         self.records.push(unknown.map(|why| Record {
             check: check.to_owned(),
@@ -143,7 +144,7 @@ async fn marked<T>(polled: &AtomicBool, mut future: Pin<Box<impl Future<Output =
 }
 
 /// One probe of one target; `None` if the check does not exist.
-pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Target, limit: Limit) -> Option<Record> {
+pub(super) async fn one(judging: &Judging, at: CheckAt, cx: &ProbeCx, target: Object, limit: Limit) -> Option<Record> {
     let check = judging.check(at)?;
     let spec = check.spec();
     let started = Instant::now();

@@ -8,7 +8,7 @@ mod recording;
 mod session;
 
 pub use assess::{Assessment, Judging, Offer, Pending, assess};
-pub use partial::{ExceededLimit, Partial, Run, Step};
+pub use partial::{Partial, Run, Step};
 pub use progress::Progress;
 pub use recording::{RECORDING_SCHEMA_VERSION, Recording, RecordingError};
 pub use session::{Managers, OwnChangesSource, OwnerOf, Recheck, Selection, Session, Setup};

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use opsctl_core::model::{HostInfo, Inventory, Outcome, Record, Report, Target, Verdict, quantity};
+use opsctl_core::model::{HostInfo, Inventory, Object, Outcome, Record, Report, Verdict, quantity};
+use opsctl_core::probe::Redactor;
 use opsctl_core::probe::io::clock;
-use opsctl_core::probe::{Redactor, lag};
 
 use super::Recording;
 use super::assess::{Assessment, Judging, assess_except};
+use crate::watchdog::ExceededLimit;
 
 /// No record is being judged.
 const NONE: usize = usize::MAX;
@@ -76,7 +77,7 @@ impl Step {
 /// One check of one target.
 pub(super) struct Job {
     pub(super) check: &'static str,
-    pub(super) target: Target,
+    pub(super) target: Object,
     /// It is running, or is blocked in the kernel.
     pub(super) polled: AtomicBool,
 }
@@ -126,35 +127,6 @@ impl Scrubbed {
             Outcome::Unknown(why) | Outcome::Skip(why) => *why = redactor.scrub(why),
         }
         Self { record: Arc::new(record), generation }
-    }
-}
-
-/// The limit that ends a run early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExceededLimit {
-    /// Its deadline.
-    Deadline(Duration),
-    /// Its memory limit, in bytes.
-    Memory(u64),
-}
-
-impl ExceededLimit {
-    fn words(self) -> String {
-        match self {
-            Self::Deadline(at) => format!("its deadline ({}) has passed", quantity::duration(at.try_into().unwrap_or_default())),
-            Self::Memory(limit) => format!("opsctl reached its memory limit ({})", quantity::bytes(limit)),
-        }
-    }
-
-    /// The reason of a check without a result. If opsctl itself was late, it implies nothing about the target.
-    pub(super) fn reason(self, began: Instant) -> String {
-        match self {
-            Self::Deadline(at) => lag::was_late(began).map_or_else(
-                || format!("did not finish by the deadline ({})", quantity::duration(at.try_into().unwrap_or_default())),
-                lag::too_busy,
-            ),
-            Self::Memory(_) => format!("did not finish: {}", self.words()),
-        }
     }
 }
 

@@ -5,36 +5,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use opsctl_core::model::{Changes, EngineState, Finding, Inventory, Kind, MountRef, Outcome, Product, Runbook, Target, Verdict};
+use opsctl_core::model::{Changes, EngineState, Inventory, Kind, MountRef, Object, Outcome, Product, Reported, Runbook, Verdict};
 use opsctl_core::probe::changes::{self as machine, Reach};
 use opsctl_core::probe::docker::Docker;
-use opsctl_core::probe::endpoint::{Endpoint, FirstAnswers};
+use opsctl_core::probe::endpoint::{Endpoint, Endpoints};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::activity::SystemSampler;
 use opsctl_core::probe::kernel::filesystem::Filesystems;
 use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::kernel::kmsg::KernelLog;
-use opsctl_core::probe::names::Resolvers;
 use opsctl_core::probe::proc::table::SharedProcessTable;
 use opsctl_core::probe::servers::{Servers, postgres, redis};
 use opsctl_core::probe::systemd::Systemd;
-use opsctl_core::probe::tls::Tls;
-use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, lag};
+use opsctl_core::probe::{History, HistoryError, ProbeCx, ProbeOptions, Redactor, Shared, lag};
 
 use super::assess::{Assessment, Judging, Offer, assess, assess_except};
 use super::collect::{Jobs, Limit, collect, one};
-use super::partial::{ExceededLimit, Run, Step};
+use super::partial::{Run, Step};
 use super::{Progress, RECORDING_SCHEMA_VERSION, Recording};
-use crate::changes::{OwnChanges, reach};
 use crate::config::{Server, nearest};
+use crate::correlate::reach;
 use crate::discover::{ConfiguredTargets, Discovered, discover};
 use crate::waive::Waivers;
+use crate::watchdog::ExceededLimit;
 
 /// Returns the owner of a subject, by name.
 pub type OwnerOf = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Returns the changes that opsctl recorded itself since a given time.
-pub type OwnChangesSource = Box<dyn Fn(Timestamp) -> OwnChanges>;
+pub type OwnChangesSource = Box<dyn Fn(Timestamp) -> Changes>;
 
 /// Time limit of reading earlier changes in a run with findings.
 const CHANGES_TIMEOUT: Duration = Duration::from_millis(300);
@@ -90,7 +89,7 @@ impl Selection {
         (self.runbooks.is_empty() || named(&self.runbooks)) && !named(&self.skip)
     }
 
-    pub(super) fn targets(&self, target: &Target) -> bool {
+    pub(super) fn targets(&self, target: &Object) -> bool {
         self.words.is_empty() || matches!(target.kind, Kind::Engine | Kind::Host) || self.words.iter().any(|w| target.matches(w))
     }
 
@@ -112,16 +111,16 @@ impl Selection {
             return None;
         }
         let containers = inventory.container_targets(|_| true);
-        let mounts = inventory.mounts.iter().map(|m| Target::named(Kind::Mount, &m.mountpoint));
+        let mounts = inventory.mounts.iter().map(|m| Object::named(Kind::Mount, &m.mountpoint));
         let units = inventory.unit_targets(|_| true);
         // the Celery target of a broker has the name of the broker
         let kinds = |p: Product| [p.kind(), Kind::Celery];
-        let servers = inventory.servers.iter().flat_map(|s| kinds(s.product).map(|kind| Target::named(kind, &s.name)));
+        let servers = inventory.servers.iter().flat_map(|s| kinds(s.product).map(|kind| Object::named(kind, &s.name)));
         let certificates = inventory.certificate_targets(|_| true);
-        let endpoints = inventory.endpoints.iter().map(|e| Target::named(Kind::Endpoint, &e.url));
+        let endpoints = inventory.endpoints.iter().map(|e| Object::named(Kind::Endpoint, &e.url));
         let servers = servers.chain(certificates).chain(endpoints);
-        let targets: Vec<Target> =
-            containers.into_iter().chain(mounts).chain(units).chain(servers).chain([Target::host()]).collect();
+        let targets: Vec<Object> =
+            containers.into_iter().chain(mounts).chain(units).chain(servers).chain([Object::host()]).collect();
         let word = self.with_mountpoints(inventory).words.into_iter().find(|w| !targets.iter().any(|t| t.matches(w)))?;
         let names =
             inventory.containers.iter().map(|c| c.name.as_str()).chain(inventory.mounts.iter().map(|m| m.mountpoint.as_str()));
@@ -158,7 +157,7 @@ pub struct Managers {
 }
 
 impl Managers {
-    async fn of(cx: &ProbeCx, target: &Target) -> Self {
+    async fn of(cx: &ProbeCx, target: &Object) -> Self {
         // the checks have opened it already, or failed to
         let redis = matches!(target.kind, Kind::Redis | Kind::Celery).then(|| cx.redis(target));
         let postgres = matches!(target.kind, Kind::Postgres | Kind::Pgbouncer).then(|| cx.postgres(target));
@@ -183,7 +182,7 @@ pub struct Recheck {
     /// The check's verdict.
     pub verdict: Verdict,
     /// Findings.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Reported>,
     /// Available fixes.
     pub offers: Vec<Offer>,
     /// Clients used by the re-check, for a subsequent action.
@@ -222,7 +221,7 @@ impl Session {
             waivers: Waivers::default(),
             notes: Vec::new(),
             history: Arc::new(HistoryError),
-            own_changes: Box::new(|_| OwnChanges::default()),
+            own_changes: Box::new(|_| Changes::default()),
             options: ProbeOptions::default(),
             deadline: Duration::ZERO,
         })
@@ -308,7 +307,7 @@ impl Session {
     }
 
     /// Runs one check of one target again, without cached evidence.
-    pub async fn recheck(&self, check: &str, target: &Target) -> Recheck {
+    pub async fn recheck(&self, check: &str, target: &Object) -> Recheck {
         let cx = Arc::new(Box::pin(self.context(ProbeOptions::default(), self.deadline)).await);
         let Some((at, spec)) = self.judging.find(check).and_then(|at| Some((at, self.judging.check(at)?.spec()))) else {
             return Recheck::unknown(format!("there is no check {check}"), &cx);
@@ -358,14 +357,9 @@ impl Session {
             inventory: Arc::new(inventory),
             docker,
             systemd,
-            servers: Servers::new(servers),
-            tls: Tls::default(),
-            endpoints: self.configured.endpoints.clone(),
-            first_answers: FirstAnswers::default(),
+            shared: Shared::default().with(Servers::new(servers)).with(Endpoints::new(self.configured.endpoints.clone())),
             rules: opsctl_core::probe::Memo::default(),
             filesystems: Filesystems::default(),
-            resolvers: Resolvers::default(),
-            needs: opsctl_core::probe::needs::DependencyCache::default(),
             watch,
             kernel_log: KernelLog::default(),
             history: self.history.clone(),

@@ -22,7 +22,8 @@ use opsctl_core::probe::docker::Docker;
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::{Permit, program};
-use crate::audit::dir;
+use crate::failpoint::failpoint;
+use crate::state::dir;
 use host_files::{add_line, remove_file, remove_line, retire_file, set_sysctl, write_file};
 
 mod engine_rules;
@@ -68,7 +69,7 @@ pub(super) async fn apply(permit: &Permit<'_>) -> Result<Vec<String>, Failure> {
             Err(why) => return Err(Failure { done, action: action.to_string(), why }),
         }
         if done == 0 {
-            super::failpoint::failpoint("between-actions");
+            failpoint("between-actions");
         }
     }
     Ok(notes)

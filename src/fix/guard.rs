@@ -4,17 +4,17 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, Plan, Refusal, Risk, Severity, Verdict, printable, quantity};
+use opsctl_core::model::{Plan, Refusal, Reported, Risk, Severity, Verdict, printable, quantity};
 use opsctl_core::probe::io::clock;
 
-use super::failpoint::failpoint;
-use super::lock::{Lock, LockError};
 use super::permit::Permit;
 use super::switch::switched_off;
 use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
 use crate::audit::{Applied, Body, Ending, Journal};
 use crate::config::Policy;
 use crate::engine::{Managers, Offer, Recheck};
+use crate::failpoint::failpoint;
+use crate::state::{Lock, LockError, dir};
 use crate::watchdog;
 
 /// Time limit of one recheck; a check has its own, shorter limits.
@@ -92,9 +92,9 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("before-recheck");
         let mut fresh = self.unchanged(plan).await?;
         self.allowed(plan, offer, &fresh)?;
-        let about = |f: &&Finding| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
+        let about = |f: &&Reported| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
         let reason = fresh.findings.iter().find(about).cloned();
-        self.print(show::plan_text(plan, reason.as_ref()).trim_end());
+        self.print(show::plan_text(plan, reason.as_deref()).trim_end());
         if self.options.dry_run {
             return Err(Stop::new(Exit::Declined, "dry run: nothing was changed"));
         }
@@ -203,8 +203,7 @@ impl<E: Engine> Guard<'_, E> {
     pub(super) fn lock(&mut self) -> Result<Option<Lock>, Stop> {
         if self.lock_file.starts_with(self.state_dir) && !self.options.dry_run {
             // a user's lock is in a directory that the first run creates
-            crate::audit::dir::ensure(self.state_dir)
-                .map_err(|e| Stop::new(Exit::Held, format!("{}: {e}", self.state_dir.display())))?;
+            dir::ensure(self.state_dir).map_err(|e| Stop::new(Exit::Held, format!("{}: {e}", self.state_dir.display())))?;
         }
         match Lock::take(self.lock_file) {
             Ok(lock) => Ok(Some(lock)),
@@ -224,8 +223,8 @@ impl<E: Engine> Guard<'_, E> {
         }
         if let Some(other) = offers().find(|o| same_name(subject_of(o), &plan.subject)) {
             return Err(changed(match &other.plan {
-                Ok(now) if now.subject.identity != plan.subject.identity => {
-                    format!("{} is now {}, it was {}", plan.subject, now.subject.identity, plan.subject.identity)
+                Ok(now) if now.subject.id != plan.subject.id => {
+                    format!("{} is now {}, it was {}", plan.subject, now.subject.id, plan.subject.id)
                 }
                 Ok(_) => format!("another plan fits {} now; show it with `--dry-run`", plan.subject),
                 Err(refusal) => refusal.to_string(),
@@ -310,6 +309,6 @@ impl<E: Engine> Guard<'_, E> {
 
 /// Critical findings of the subject before the fix: they do not count against it, new ones do.
 fn critical_findings(plan: &Plan, fresh: &Recheck) -> Vec<String> {
-    let about = |f: &&Finding| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
+    let about = |f: &&Reported| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
     fresh.findings.iter().filter(about).map(|f| f.code.clone()).collect()
 }

@@ -7,10 +7,8 @@
 mod apply;
 mod confirm;
 mod context;
-mod failpoint;
 mod guard;
 mod interrupted;
-mod lock;
 mod permit;
 mod program;
 mod show;
@@ -21,17 +19,14 @@ mod verify;
 
 use std::future::Future;
 
-use opsctl_core::model::{FixSpec, Runbook, Subject, Target};
+use opsctl_core::model::{FixSpec, Object, Runbook};
 
 use crate::engine::{Offer, Recheck, Session};
-
-pub(crate) use failpoint::failpoint;
 
 pub use confirm::{Confirm, Confirmation, Prompt, Terminal};
 pub use context::GuardContext;
 pub use guard::{FixOptions, Guard};
 pub use interrupted::interrupted_notes;
-pub use lock::{Lock, LockError};
 pub use permit::Permit;
 pub use show::{command, plan_text};
 pub use switch::{NO_FIXES, host_switched_off, switched_off};
@@ -40,18 +35,18 @@ pub use unseen::unseen;
 /// The guard's interface to the engine: one check on one target, with fresh discovery and fresh reads.
 pub trait Engine {
     /// Repeats the check.
-    fn recheck(&self, check: &str, target: &Target) -> impl Future<Output = Recheck>;
+    fn recheck(&self, check: &str, target: &Object) -> impl Future<Output = Recheck>;
 }
 
 impl Engine for Session {
-    fn recheck(&self, check: &str, target: &Target) -> impl Future<Output = Recheck> {
+    fn recheck(&self, check: &str, target: &Object) -> impl Future<Output = Recheck> {
         Self::recheck(self, check, target)
     }
 }
 
 /// Subject of the plan, or of the finding if there is no plan.
 #[must_use]
-pub fn subject_of(offer: &Offer) -> &Subject {
+pub fn subject_of(offer: &Offer) -> &Object {
     offer.plan.as_ref().map_or(&offer.finding.subject, |plan| &plan.subject)
 }
 
@@ -120,7 +115,7 @@ pub fn registry(runbooks: &[Runbook]) -> Vec<&'static FixSpec> {
 }
 
 /// Whether two subjects have the same kind and name; they may still be two objects.
-fn same_name(a: &Subject, b: &Subject) -> bool {
+fn same_name(a: &Object, b: &Object) -> bool {
     a.kind == b.kind && a.name == b.name
 }
 

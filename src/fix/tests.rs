@@ -15,6 +15,7 @@ use scripted::*;
 
 use super::*;
 use crate::audit::{Body, Ending, Kind};
+use crate::state::Lock;
 
 #[test]
 fn a_fix_is_planned_applied_verified_and_journalled() {
@@ -75,7 +76,7 @@ fn held_lock_stops_before_the_recheck() {
 fn changes_since_the_plan_stop_the_fix() {
     let plan = Fixture::new().plan();
     let mut elsewhere = plan.clone();
-    elsewhere.subject.identity = "other@later".into();
+    elsewhere.subject.id = "other@later".into();
     let mut milder = plan.clone();
     milder.downtime = "none".into();
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
@@ -142,7 +143,7 @@ fn rate_limit_holds_a_repeated_fix() {
     f.policy.max_fixes_per_hour = 3;
     // another subject has its own limit
     let mut other = plan.clone();
-    (other.subject.name, other.subject.identity) = ("db".into(), "other@then".into());
+    (other.subject.name, other.subject.id) = ("db".into(), "other@then".into());
     f.engine.returns(failing(&other)).returns(healthy());
     assert_eq!(f.fix(&offer(&other)), Exit::Done);
 }
@@ -243,8 +244,8 @@ fn unknown_verdict_does_not_verify_a_fix() {
     let plan = Fixture::new().plan();
     let other = |code: &str, severity: Severity| {
         let mut now = failing(&plan);
-        now.findings[0].code = code.into();
-        now.findings[0].severity = severity;
+        now.findings[0].finding.code = code.into();
+        now.findings[0].finding.severity = severity;
         now
     };
     let unknown = Recheck { verdict: Verdict::Unknown("docker does not answer".into()), ..healthy() };
@@ -267,7 +268,7 @@ fn existing_other_finding_does_not_count_against_a_fix() {
     let mut f = Fixture::new();
     let plan = f.plan();
     let mut other = offer(&plan).finding;
-    other.code = "demo.other".into();
+    other.finding.code = "demo.other".into();
     let mut before = failing(&plan);
     before.findings.push(other.clone());
     let after = Recheck { verdict: Verdict::Crit, findings: vec![other], ..healthy() };

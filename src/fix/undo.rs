@@ -4,12 +4,12 @@ use opsctl_core::model::{Action, Plan};
 use opsctl_core::probe::REDACTED;
 use opsctl_core::probe::docker::{Container, Docker};
 
-use super::failpoint::failpoint;
 use super::guard::{Guard, JOURNAL_TIMEOUT};
 use super::permit::Permit;
 use super::verify::check_resolved;
 use super::{Engine, Exit, Stop, apply, confirm};
 use crate::audit::{Body, Ending, Entry, Kind};
+use crate::failpoint::failpoint;
 use crate::watchdog;
 
 impl<E: Engine> Guard<'_, E> {
@@ -110,7 +110,7 @@ fn undoable(entries: &[Entry], seq: u64) -> Result<(&Entry, &Plan), Stop> {
 async fn ensure_unchanged(plan: &Plan, docker: Option<&Docker>) -> Result<(), Stop> {
     let changed = |why: String| Stop::new(Exit::Changed, format!("changed since the fix: {why}"));
     for action in &plan.undo {
-        let Some(id) = container_of(action) else { continue };
+        let Some(id) = action.container() else { continue };
         let docker = docker.ok_or_else(|| changed("the container engine does not answer".to_owned()))?;
         let container = docker.inspect_now(id).await.map_err(|e| changed(e.to_string()))?;
         if let Some(why) = plan.actions.iter().find_map(|set| overwritten(set, action, &container)) {
@@ -118,50 +118,6 @@ async fn ensure_unchanged(plan: &Plan, docker: Option<&Docker>) -> Result<(), St
         }
     }
     Ok(())
-}
-
-fn container_of(action: &Action) -> Option<&str> {
-    match action {
-        Action::StartContainer { id }
-        | Action::StopContainer { id, .. }
-        | Action::RestartContainer { id, .. }
-        | Action::PauseContainer { id }
-        | Action::UnpauseContainer { id }
-        | Action::SetRestartPolicy { id, .. }
-        | Action::SetMemory { id, .. } => Some(id),
-        Action::TruncateFile { .. }
-        | Action::TruncateDeletedFd { .. }
-        | Action::PruneBuildCache
-        | Action::PruneDanglingImages
-        | Action::RemoveContainers { .. }
-        | Action::StartUnit { .. }
-        | Action::StopUnit { .. }
-        | Action::RestartUnit { .. }
-        | Action::ResetFailedUnit { .. }
-        | Action::EnableUnit { .. }
-        | Action::DisableUnit { .. }
-        | Action::ReloadUnits
-        | Action::KeepEngineRules { .. }
-        | Action::Renice { .. }
-        | Action::SetSysctl { .. }
-        | Action::AddLine { .. }
-        | Action::RemoveLine { .. }
-        | Action::WriteFile { .. }
-        | Action::RemoveFile { .. }
-        | Action::RetireFile { .. }
-        | Action::AddRule { .. }
-        | Action::RemoveRule { .. }
-        | Action::RedisSave { .. }
-        | Action::RedisSet { .. }
-        | Action::PgTerminateIdle { .. }
-        | Action::PgCancel { .. }
-        | Action::PgDropSlot { .. }
-        | Action::PgSetRole { .. }
-        | Action::ReloadNginx { .. }
-        | Action::ReloadPrometheus { .. }
-        | Action::Run { .. }
-        | Action::RunOwn { .. } => None,
-    }
 }
 
 /// Reason why `undo` would overwrite a value that `set` did not set.

@@ -1,11 +1,11 @@
 //! Unchecked objects: while there are any, opsctl cannot report that there is nothing to do.
 
-use opsctl_core::model::{CheckRow, Finding, Kind, Runbook};
+use opsctl_core::model::{CheckRow, Kind, Reported, Runbook};
 
 /// Reasons why it is unknown whether `fix` is needed, for `subject` if one is named; empty if every object that could need it was
 /// checked. An unknown check is its own reason; an engine or a systemd that does not respond hides its objects.
 #[must_use]
-pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[CheckRow], findings: &[Finding]) -> Vec<String> {
+pub fn unseen(fix: &str, subject: Option<&str>, runbooks: &[Runbook], rows: &[CheckRow], findings: &[Reported]) -> Vec<String> {
     let offering: Vec<&str> = runbooks
         .iter()
         .flat_map(|r| &r.checks)
@@ -47,7 +47,7 @@ fn unknown(row: &CheckRow) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use opsctl_core::model::{Code, Severity, Subject};
+    use opsctl_core::model::{Code, Finding, Object, Severity};
 
     use super::*;
     use crate::config::Loaded;
@@ -66,7 +66,8 @@ mod tests {
             findings: if *verdict == "crit" { vec!["f1".into()] } else { Vec::new() },
         };
         let rows: Vec<CheckRow> = rows.iter().map(row).collect();
-        let silent = Finding { id: "f1".into(), ..Finding::new(&SILENT, Severity::Crit, Subject::host(), "no response") };
+        let silent = Finding::new(&SILENT, Severity::Crit, Object::host(), "no response");
+        let silent = Reported { id: "f1".into(), ..Reported::new(silent) };
         unseen(fix, subject, &crate::site::runbooks(&Loaded::defaults().config), &rows, &[silent])
     }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, Plan, Severity, Verdict};
+use opsctl_core::model::{Plan, Reported, Severity, Verdict};
 use tokio::time::Instant;
 
 use super::guard::Guard;
 use super::{Engine, Exit, same_name, show};
 use crate::engine::Recheck;
+use crate::failpoint::failpoint;
 
 /// Additional time for an object that is still starting.
 const STARTING_TIMEOUT: Duration = Duration::from_secs(120);
@@ -24,7 +25,7 @@ impl<E: Engine> Guard<'_, E> {
         loop {
             let checked_at = Instant::now();
             let fresh = self.recheck(plan, Exit::Unverified).await;
-            super::failpoint::failpoint("verifying");
+            failpoint("verifying");
             match check_resolved(plan, critical_before, &fresh) {
                 Ok(()) => {
                     let since = *resolved_since.get_or_insert(checked_at);
@@ -61,7 +62,7 @@ pub(super) fn check_resolved(plan: &Plan, critical_before: &[String], fresh: &Re
     }
     let about = || fresh.findings.iter().filter(|f| same_name(&f.subject, &plan.subject) || f.code == plan.code);
     // the finding may be historical (an OOM kill at a limit that was raised since): it counts while it still offers this fix
-    let offers_fix = |f: &&Finding| f.code == plan.code && f.fixes.contains(&plan.fix);
+    let offers_fix = |f: &&Reported| f.code == plan.code && f.fixes.contains(&plan.fix);
     if let Some(still) = about().filter(offers_fix).find(|f| same_name(&f.subject, &plan.subject)) {
         return Err(still.message.clone());
     }

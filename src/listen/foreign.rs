@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri, Version, header};
+use opsctl_core::model::address::without_brackets;
 
 /// Whether the sending page belongs to this host (Fetch Metadata, w3.org/TR/fetch-metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -81,7 +82,7 @@ impl Own {
             return false;
         }
         let host = plain(authority.host());
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let address = without_brackets(&host).parse::<IpAddr>();
         match address.map(|address| address.to_canonical()) {
             Ok(address) => {
                 address.is_loopback() || Some(address) == local.map(|l| l.to_canonical()) || self.addresses.contains(&address)

@@ -14,8 +14,8 @@ use opsctl_core::probe::io::clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::audit::dir;
 use crate::respond::Alert;
+use crate::state::dir;
 
 /// Maximum number of alerts answered by one run.
 const MAX_ALERTS_PER_RUN: usize = 200;

@@ -15,8 +15,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::fs::OFlags;
 
 use super::auth::AuthError;
-use crate::audit::dir;
 use crate::config::{Config, ConfigEnvironment};
+use crate::state::dir;
 
 /// File name of the token beside the configuration.
 const TOKEN_FILE: &str = "listen-token";

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use opsctl_core::model::{Cause, Confidence, Finding, Report, Severity, quantity};
+use opsctl_core::model::{Cause, Confidence, Object, Report, Reported, Severity, quantity};
 
 use super::view;
 
@@ -23,7 +23,7 @@ pub(super) struct Diagnosis {
     pub(super) waived: bool,
     /// `container.restart-loop web, db: the kernel kills it …`: each mechanism once, with all its effects.
     pub(super) explains: Vec<String>,
-    /// Other open findings with other causes.
+    /// Open findings about other objects with other causes.
     pub(super) not: Option<String>,
     /// The command to paste.
     pub(super) next: Option<String>,
@@ -34,8 +34,8 @@ pub(super) struct Diagnosis {
 /// A root cause, its finding, and its effects with the mechanism of each.
 struct Rooted<'a> {
     cause: &'a Cause,
-    root: &'a Finding,
-    effects: Vec<(&'a Finding, &'a str)>,
+    root: &'a Reported,
+    effects: Vec<(&'a Reported, &'a str)>,
 }
 
 /// The diagnoses of a report, in the order of its root causes.
@@ -58,8 +58,8 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
             None => alike.push(vec![one]),
         }
     }
-    let is_root = |f: &&Finding| f.explained_by.as_deref().is_none_or(|id| !by_id.contains_key(id));
-    let roots: Vec<&Finding> = view::open(report).filter(is_root).collect();
+    let is_root = |f: &&Reported| f.explained_by.as_deref().is_none_or(|id| !by_id.contains_key(id));
+    let roots: Vec<&Reported> = view::open(report).filter(is_root).collect();
     alike.iter().filter_map(|group| diagnosis(report, group, &roots)).collect()
 }
 
@@ -67,7 +67,7 @@ pub(super) fn diagnoses(report: &Report) -> Vec<Diagnosis> {
 pub(super) fn alone(report: &Report) -> Vec<(Vec<&str>, &str)> {
     let mut found: Vec<(Vec<&str>, &str)> = Vec::new();
     let causes: HashSet<&str> = report.causes.iter().map(|c| c.root.as_str()).collect();
-    let roots = |f: &&Finding| f.explained_by.is_none() && !causes.contains(f.id.as_str());
+    let roots = |f: &&Reported| f.explained_by.is_none() && !causes.contains(f.id.as_str());
     let hints: Vec<&str> = view::causes(report).into_iter().map(|(_, root)| root.hint.as_str()).collect();
     for finding in view::open(report).filter(roots).filter(|f| !f.hint.is_empty() && !hints.contains(&f.hint.as_str())) {
         match found.iter_mut().find(|(_, hint)| *hint == finding.hint) {
@@ -79,13 +79,15 @@ pub(super) fn alone(report: &Report) -> Vec<(Vec<&str>, &str)> {
     found
 }
 
-fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Option<Diagnosis> {
+fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Reported]) -> Option<Diagnosis> {
     let Rooted { cause, root, .. } = group.first()?;
     let others: Vec<&str> = group.iter().skip(1).map(|one| one.root.subject.name.as_str()).collect();
     let same =
         if others.is_empty() { String::new() } else { format!("; the same holds for {}", quantity::some_of(&others, MAX_NAMES)) };
-    let unexplained: Vec<&Finding> = roots.iter().copied().filter(|f| !group.iter().any(|one| one.root.id == f.id)).collect();
-    let offered = |r: &Finding| {
+    // further findings about the same object are in the table, beside this one
+    let is_here = |f: &&Reported| group.iter().any(|one| one.root.id == f.id || same_object(&one.root.subject, &f.subject));
+    let unexplained: Vec<&Reported> = roots.iter().copied().filter(|f| !is_here(f)).collect();
+    let offered = |r: &Reported| {
         let subject = r.subject.to_string();
         let fits = |f: &&opsctl_core::model::FixOffer| f.refused.is_none() && f.subject == subject && r.fixes.contains(&f.id);
         report.fixes.iter().find(fits).map(|f| f.command.clone())
@@ -104,14 +106,22 @@ fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Finding]) -> Optio
     })
 }
 
+/// Whether two subjects are one object: a server is named by its container or its unit.
+fn same_object(a: &Object, b: &Object) -> bool {
+    fn name(object: &Object) -> &str {
+        object.name.strip_suffix(".service").unwrap_or(&object.name)
+    }
+    name(a) == name(b)
+}
+
 /// ` (since 21 Nov 09:58)`, unless the message contains the time.
-fn since(report: &Report, root: &Finding) -> String {
+fn since(report: &Report, root: &Reported) -> String {
     let found = [" ago", "since "].iter().any(|words| root.message.contains(words));
     root.since.filter(|_| !found).map_or_else(String::new, |at| format!(" (since {})", view::moment(report.started_at, at)))
 }
 
 /// Each effect of a cause with its mechanism.
-fn effects<'a>(by_id: &HashMap<&str, &'a Finding>, cause: &'a Cause) -> Vec<(&'a Finding, &'a str)> {
+fn effects<'a>(by_id: &HashMap<&str, &'a Reported>, cause: &'a Cause) -> Vec<(&'a Reported, &'a str)> {
     let pairs = cause.explains.iter().zip(&cause.because);
     let found = pairs.filter_map(|(id, because)| {
         let effect = *by_id.get(id.as_str())?;
@@ -123,7 +133,7 @@ fn effects<'a>(by_id: &HashMap<&str, &'a Finding>, cause: &'a Cause) -> Vec<(&'a
 }
 
 fn explains(group: &[Rooted<'_>]) -> Vec<String> {
-    let mut by_mechanism: Vec<(&str, Vec<&Finding>)> = Vec::new();
+    let mut by_mechanism: Vec<(&str, Vec<&Reported>)> = Vec::new();
     for (effect, because) in group.iter().flat_map(|one| one.effects.iter().copied()) {
         match by_mechanism.iter_mut().find(|(b, _)| *b == because) {
             Some((_, found)) => found.push(effect),
@@ -134,7 +144,7 @@ fn explains(group: &[Rooted<'_>]) -> Vec<String> {
 }
 
 /// `container.down web, db and 3 more, disk.space /var`: every code once.
-fn named(found: &[&Finding]) -> String {
+fn named(found: &[&Reported]) -> String {
     let mut by_code: Vec<(&str, Vec<&str>)> = Vec::new();
     for f in found {
         match by_code.iter_mut().find(|(code, _)| *code == f.code) {
@@ -150,6 +160,8 @@ fn named(found: &[&Finding]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use opsctl_core::model::Kind;
+
     use super::*;
     use crate::render::sample;
 
@@ -189,6 +201,23 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].not.as_deref(), Some("container.oom-killed c1"));
         assert_eq!(found[1].not.as_deref(), Some("container.oom-killed c0, c2"));
+    }
+
+    #[test]
+    fn other_findings_about_the_same_object_are_not_listed() {
+        let mut report = sample::five_red_things();
+        // an nginx in the container of the root cause, and its unit
+        let mut upstream = report.findings[3].clone();
+        (upstream.id, upstream.finding.code) = ("f6".into(), "nginx.upstream-unreachable".into());
+        upstream.finding.subject = Object::new(Kind::Nginx, "worker", "nginx:worker");
+        let mut unit = upstream.clone();
+        (unit.id, unit.finding.code) = ("f7".into(), "systemd.unit-failed".into());
+        unit.finding.subject = Object::named(Kind::Unit, "worker.service");
+        report.findings.extend([upstream, unit]);
+        let found = diagnoses(&report);
+        assert_eq!(found[0].not.as_deref(), Some("disk.space /var, healthcheck.command-missing alloy"));
+        report.findings.retain(|f| !matches!(f.id.as_str(), "f4" | "f5"));
+        assert_eq!(diagnoses(&report)[0].not, None);
     }
 
     #[test]

@@ -65,10 +65,10 @@ pub(crate) fn report(text: &str) -> Report {
     let evil = || text.to_owned();
     let mut report = sample::compared();
     for f in &mut report.findings {
-        (f.message, f.hint, f.owner) = (evil(), evil(), Some(evil()));
-        f.subject.name = evil();
+        (f.finding.message, f.finding.hint, f.owner) = (evil(), evil(), Some(evil()));
+        f.finding.subject.name = evil();
         f.waived = f.waived.as_ref().map(|_| evil());
-        f.evidence = vec![Cited { label: evil(), value: evil() }];
+        f.finding.evidence = vec![Cited { label: evil(), value: evil() }];
     }
     for c in &mut report.checks {
         c.target = evil();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{CheckRow, Confidence, Finding, FindingStatus, FixOffer, Measure, Report, Severity, quantity};
+use opsctl_core::model::{CheckRow, Confidence, FindingStatus, FixOffer, Measure, Report, Reported, Severity, quantity};
 
 use super::markup::{escape, escape_lines};
 use super::plot::{self, Level};
@@ -75,7 +75,8 @@ fn lead(report: &Report) -> String {
     let unknown = view::checks(report, "unknown");
     let mut sentence = Vec::new();
     if open == 0 {
-        sentence.push("Nothing needs attention".to_owned());
+        let scope = view::scope(report).map(|scope| format!(" in {scope}")).unwrap_or_default();
+        sentence.push(format!("Nothing needs attention{scope}"));
     } else {
         let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
         let parts = [(crit, "crit"), (warn, "warn")].into_iter().filter(|(n, _)| *n > 0);
@@ -86,7 +87,7 @@ fn lead(report: &Report) -> String {
             parts.join(", ")
         ));
         let causes = view::causes(report);
-        let open = |id: &&String| view::find(report, id).is_some_and(Finding::is_open);
+        let open = |id: &&String| view::find(report, id).is_some_and(Reported::is_open);
         let explained: usize = causes.iter().map(|(c, _)| c.explains.iter().filter(open).count()).sum();
         if explained > 0 {
             let causes = if causes.len() == 1 {
@@ -155,7 +156,7 @@ fn causes(report: &Report) -> String {
 
 /// Open findings, each below its cause.
 fn findings(report: &Report) -> String {
-    let shown: Vec<&Finding> = view::open(report).collect();
+    let shown: Vec<&Reported> = view::open(report).collect();
     if shown.is_empty() {
         return String::new();
     }
@@ -176,7 +177,7 @@ fn findings(report: &Report) -> String {
     out + "</tbody>\n</table>\n</section>\n"
 }
 
-fn finding(report: &Report, f: &Finding) -> String {
+fn finding(report: &Report, f: &Reported) -> String {
     let mut tags = Vec::new();
     if let Some(status) = view::status(report, f) {
         let class = match report.course.as_ref().and_then(|c| c.of(&f.id)).map(|k| k.standing) {
@@ -287,7 +288,7 @@ fn recovered(report: &Report) -> String {
 }
 
 fn waived(report: &Report) -> String {
-    let item = |(f, waiver): &(&Finding, &str)| {
+    let item = |(f, waiver): &(&Reported, &str)| {
         format!(
             "<li>{} {} <span class=\"soft\"><code>{}</code> · {}</span><br><b>Waived:</b> {}</li>\n",
             badge(&f.severity.to_string()),
@@ -359,7 +360,7 @@ fn plotted(heading: &str, plots: &[String]) -> String {
 
 /// Info findings, collapsed.
 fn worth_knowing(report: &Report) -> String {
-    let infos: Vec<&Finding> = report.findings.iter().filter(|f| f.severity == Severity::Info).collect();
+    let infos: Vec<&Reported> = report.findings.iter().filter(|f| f.severity == Severity::Info).collect();
     if infos.is_empty() {
         return String::new();
     }
@@ -443,12 +444,12 @@ mod tests {
         let mut evil = sample::compared();
         let evil_text = "<script>alert(1)</script>\x1b[2J\u{202E}\"' onload=x &amp; </pre></style>";
         for f in &mut evil.findings {
-            f.message = evil_text.to_owned();
-            f.subject.name = evil_text.to_owned();
+            f.finding.message = evil_text.to_owned();
+            f.finding.subject.name = evil_text.to_owned();
             f.owner = Some(evil_text.to_owned());
-            f.hint = evil_text.to_owned();
+            f.finding.hint = evil_text.to_owned();
             f.waived = f.waived.as_ref().map(|_| evil_text.to_owned());
-            f.evidence =
+            f.finding.evidence =
                 vec![opsctl_core::model::Cited { label: evil_text.to_owned(), value: format!("{evil_text}\n{evil_text}") }];
         }
         for c in &mut evil.checks {

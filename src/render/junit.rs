@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{CheckRow, Finding, Report};
+use opsctl_core::model::{CheckRow, Report, Reported};
 
 use super::markup::{escape, escape_lines};
 use super::view::{self, Outcome};
@@ -100,7 +100,7 @@ fn case(report: &Report, row: &CheckRow) -> String {
 }
 
 /// The lines of a finding in a failed test.
-fn failure_text(report: &Report, finding: &Finding) -> String {
+fn failure_text(report: &Report, finding: &Reported) -> String {
     let mut text = format!("{} {} {}: {}", finding.severity, finding.code, finding.subject, finding.message);
     if let Some(status) = view::status(report, finding) {
         let _ = write!(text, " [{status}]");

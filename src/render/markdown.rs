@@ -18,7 +18,8 @@ pub(super) fn render(report: &Report) -> String {
     let _ = writeln!(out, "## {}: {}\n", code(&report.host.hostname), report.verdict);
     let shown: Vec<_> = view::open(report).collect();
     if shown.is_empty() {
-        let _ = writeln!(out, "{} checks, nothing needs attention.", report.checks.len());
+        let scope = view::scope(report).map(|scope| format!(" in {}", code(&scope))).unwrap_or_default();
+        let _ = writeln!(out, "{} checks, nothing needs attention{scope}.", report.checks.len());
     } else {
         let _ = writeln!(out, "| | code | finding |\n|---|---|---|");
         for f in shown {

@@ -63,7 +63,8 @@ fn headline(report: &Report) -> String {
     } else if let Some(one) = unanswered(report).first() {
         parts.push(format!("could not check {}: {}", one.subjects(), one.why()));
     } else {
-        parts.push("nothing needs attention".to_owned());
+        let scope = view::scope(report).map(|scope| format!(" in {scope}")).unwrap_or_default();
+        parts.push(format!("nothing needs attention{scope}"));
     }
     let (crit, warn) = (view::findings(report, Severity::Crit), view::findings(report, Severity::Warn));
     let unknown = view::checks(report, "unknown");
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_plugin_output() {
         insta::assert_snapshot!(render(&sample::compared()));
-        let ok = "OPSCTL OK - nothing needs attention; 4 checks in 312 ms | 'crit'=0;;;0 'warn'=0;;;0 'unknown'=0;;;0;4 'duration'=0.312s;;;0\n";
+        let ok = "OPSCTL OK - nothing needs attention; 6 checks in 312 ms | 'crit'=0;;;0 'warn'=0;;;0 'unknown'=0;;;0;6 'duration'=0.312s;;;0\n";
         assert_eq!(render(&sample::healthy()), ok);
     }
 
@@ -170,8 +171,8 @@ mod tests {
     fn output_has_one_bar() {
         for mut report in [sample::hostile(), sample::many(200), sample::compared()] {
             if let Some(f) = report.findings.first_mut() {
-                f.message += " a|b";
-                f.hint = "x | y".to_owned();
+                f.finding.message += " a|b";
+                f.finding.hint = "x | y".to_owned();
             }
             let text = render(&report);
             assert_eq!(text.matches('|').count(), 1, "{text}");

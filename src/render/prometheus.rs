@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use opsctl_core::model::{Finding, FindingStatus, Measure, Report, Severity, Unit, printable};
+use opsctl_core::model::{FindingStatus, Measure, Report, Reported, Severity, Unit, printable};
 
 use super::view;
 
@@ -65,7 +65,7 @@ fn open(report: &Report) -> Vec<Sample> {
         Some(FindingStatus::Flapping) => "flapping",
         None => "",
     };
-    let sample = |f: &Finding| {
+    let sample = |f: &Reported| {
         let labels = vec![
             ("code", f.code.clone()),
             ("severity", f.severity.to_string()),
@@ -141,7 +141,7 @@ mod tests {
     fn families_and_series_are_unique() {
         let mut twice = sample::many(200);
         for f in &mut twice.findings {
-            f.subject.name = "same \"name\" \\ \n".to_owned();
+            f.finding.subject.name = "same \"name\" \\ \n".to_owned();
         }
         for report in [sample::hostile(), sample::many(200), sample::compared(), twice] {
             let text = render(&report);

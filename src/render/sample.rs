@@ -3,19 +3,18 @@
 use jiff::Timestamp;
 use opsctl_core::model::{
     Build, Cause, CheckRow, Cited, Code, Confidence, Finding, FindingHistory, FindingStatus, FixOffer, History, HostInfo,
-    JournalHead, Kind, Measure, Recovered, Report, Risk, Severity, Subject, Table, Target, Trend, Unit,
+    JournalHead, Kind, Measure, Object, Recovered, Report, Reported, Risk, Severity, Table, Trend, Unit,
 };
 
 const ANY: Code =
     Code { id: "", severities: &[Severity::Info, Severity::Warn, Severity::Crit], when: "", hint: "", ..Code::BASE };
 
-fn finding(id: &str, code: &str, severity: Severity, name: &str, message: &str) -> Finding {
-    let subject = Subject { kind: Kind::Container, name: name.to_owned(), identity: format!("{name}@1") };
+fn finding(id: &str, code: &str, severity: Severity, name: &str, message: &str) -> Reported {
+    let subject = Object::new(Kind::Container, name.to_owned(), format!("{name}@1"));
     let mut f = Finding::new(&ANY, severity, subject, message);
     code.clone_into(&mut f.code);
-    id.clone_into(&mut f.id);
     f.hint = format!("what to do about {code}");
-    f
+    Reported { id: id.to_owned(), ..Reported::new(f) }
 }
 
 fn row(check: &str, target: &str, verdict: &str, reason: Option<&str>) -> CheckRow {
@@ -30,7 +29,7 @@ fn row(check: &str, target: &str, verdict: &str, reason: Option<&str>) -> CheckR
     }
 }
 
-fn report(findings: Vec<Finding>, checks: Vec<CheckRow>) -> Report {
+fn report(findings: Vec<Reported>, checks: Vec<CheckRow>) -> Report {
     Report {
         schema_version: 1,
         opsctl: Build { version: "0.1.0".into(), commit: "unknown".into() },
@@ -58,7 +57,9 @@ pub(super) fn healthy() -> Report {
         vec![
             row("container.state", "container:web", "ok", None),
             row("container.logs", "container:web", "info", None),
+            row("cpu.load", "host", "ok", None),
             row("disk.space", "mount:/", "ok", None),
+            row("memory.usage", "host", "ok", None),
             row("healthcheck.http", "container:web", "skip", Some("no URL known")),
         ],
     )
@@ -72,10 +73,10 @@ pub(super) fn five_red_things() -> Report {
         "worker",
         "worker was killed by the kernel at its 16 MiB limit, 3 min ago",
     );
-    oom.evidence = ["kernel log", "RSS when killed", "exit", "engine"]
+    oom.finding.evidence = ["kernel log", "RSS when killed", "exit", "engine"]
         .map(|label| Cited { label: label.into(), value: "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)".into() })
         .to_vec();
-    oom.fixes = vec!["container.raise-memory".into()];
+    oom.finding.fixes = vec!["container.raise-memory".into()];
     let mut looping = finding(
         "f2",
         "container.restart-loop",
@@ -84,13 +85,13 @@ pub(super) fn five_red_things() -> Report {
         "worker exits and is restarted repeatedly: 7 restarts, last exit code 137 (SIGKILL)",
     );
     looping.explained_by = Some("f1".into());
-    looping.evidence = vec![Cited { label: "log before exit".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
-    looping.fixes = vec!["container.stop-loop".into()];
+    looping.finding.evidence = vec![Cited { label: "log before exit".into(), value: "one\ntwo\nthree\nfour\nfive".into() }];
+    looping.finding.fixes = vec!["container.stop-loop".into()];
     let mut unhealthy =
         finding("f3", "healthcheck.unhealthy", Severity::Crit, "worker", "worker has failed its health test 12 times in a row");
     unhealthy.explained_by = Some("f2".into());
     let mut space = finding("f4", "disk.space", Severity::Crit, "/var", "/var is 97 % full, limit 95 %");
-    space.subject.kind = Kind::Mount;
+    space.finding.subject.kind = Kind::Mount;
     let mut probe = finding(
         "f5",
         "healthcheck.command-missing",
@@ -98,7 +99,7 @@ pub(super) fn five_red_things() -> Report {
         "alloy",
         "alloy's health test calls wget, which its image does not have",
     );
-    probe.confidence = Confidence::Likely;
+    probe.finding.confidence = Confidence::Likely;
     let mut r = report(
         vec![oom, looping, unhealthy, space, probe],
         vec![
@@ -163,12 +164,12 @@ pub(super) fn compared() -> Report {
     r.started_at = Timestamp::from_second(1_795_255_200).unwrap_or_default();
     let ago = |seconds: i64| r.started_at.checked_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or_default();
     for (f, at) in r.findings.iter_mut().zip([ago(200), ago(200), ago(180)]) {
-        f.since = Some(at);
+        f.finding.since = Some(at);
     }
     r.findings[3].owner = Some("platform team".into());
     let mut renewal =
         finding("f6", "tls.expires-soon", Severity::Warn, "old.example.org", "old.example.org expires in 9 d, limit 14 d");
-    renewal.subject.kind = Kind::Certificate;
+    renewal.finding.subject.kind = Kind::Certificate;
     renewal.waived = Some("until 2026-12-01 00:00 UTC by ada: the name goes away on Monday".into());
     r.findings.push(renewal);
     r.checks.push(row("tls.expiry", "certificate:old.example.org", "ok", None));
@@ -176,7 +177,7 @@ pub(super) fn compared() -> Report {
     for (check, findings) in [(0, &["f1", "f2"][..]), (1, &["f3"]), (2, &["f5"]), (3, &["f4"]), (7, &["f6"])] {
         r.checks[check].findings = findings.iter().map(|f| (*f).to_owned()).collect();
     }
-    let of = |kind, name: &str| Target::named(kind, name);
+    let of = |kind, name: &str| Object::named(kind, name);
     let mut memory = Measure::new(&of(Kind::Container, "worker"), "memory", Unit::Bytes, f64::from(15_u32 << 20));
     memory.max = Some(f64::from(16_u32 << 20));
     let mut connections = Measure::new(&of(Kind::Postgres, "db"), "connections", Unit::Count, 42.0).limits(80.0, 95.0);
@@ -188,8 +189,8 @@ pub(super) fn compared() -> Report {
         memory,
         connections,
         expires.lower_limits(1_209_600.0, 259_200.0),
-        Measure::new(&Target::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
-        Measure::new(&Target::host(), "processes", Unit::Count, 1234.0),
+        Measure::new(&Object::host(), "clock_offset", Unit::Seconds, -0.0125).limits(0.5, 5.0),
+        Measure::new(&Object::host(), "processes", Unit::Count, 1234.0),
     ];
     let known = |id: &str, status, seconds, times| FindingHistory {
         finding: id.into(),
@@ -263,7 +264,7 @@ pub(super) fn well_formed(text: &str) {
 /// Names and output with terminal controls.
 pub(super) fn hostile() -> Report {
     let mut f = finding("f1", "container.down", Severity::Crit, "a\x1b[2J", "\x1b]0;title\x07 down \u{202E}txt");
-    f.evidence = vec![Cited { label: "log".into(), value: "\x1b[31mred\x08\x08\nnext\r\x00".into() }];
+    f.finding.evidence = vec![Cited { label: "log".into(), value: "\x1b[31mred\x08\x08\nnext\r\x00".into() }];
     let mut r = report(vec![f], vec![row("container.state", "container:\x1b[2J", "unknown", Some("\x1b[5m"))]);
     r.verdict = "crit".into();
     r.notes = vec!["\x1b[0m".into()];
@@ -287,8 +288,8 @@ pub(super) fn alike(n: usize) -> Report {
         let name = format!("c{i}");
         let message = format!("{name} was killed by the kernel at its limit");
         let mut killed = finding(&root, "container.oom-killed", Severity::Crit, &name, &message);
-        killed.since = Some(Timestamp::UNIX_EPOCH);
-        killed.hint = format!("raise the limit of {name}");
+        killed.finding.since = Some(Timestamp::UNIX_EPOCH);
+        killed.finding.hint = format!("raise the limit of {name}");
         let mut looping = finding(&effect, "container.restart-loop", Severity::Crit, &name, "it loops");
         looping.explained_by = Some(root.clone());
         findings.extend([killed, looping]);

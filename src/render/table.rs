@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table as Grid, Width, presets};
-use opsctl_core::model::{Confidence, Finding, Report, Severity, Table, printable, quantity};
+use opsctl_core::model::{Confidence, Finding, Report, Reported, Severity, Table, printable, quantity};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style::Style;
@@ -20,7 +20,7 @@ const LINES_SHOWN: usize = 3;
 pub(super) fn render(report: &Report, style: &Style) -> String {
     let paint = Paint { style: *style };
     let min_severity = if style.verbose { Severity::Info } else { Severity::Warn };
-    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.severity >= min_severity && f.waived.is_none()).collect();
+    let shown: Vec<&Reported> = report.findings.iter().filter(|f| f.severity >= min_severity && f.waived.is_none()).collect();
     let mut out = String::new();
     if !shown.is_empty() {
         out += &findings(report, &shown, style);
@@ -119,7 +119,7 @@ fn visible_width(text: &str) -> usize {
 }
 
 /// One row per finding, effects indented below their cause, evidence below each.
-fn findings(report: &Report, shown: &[&Finding], style: &Style) -> String {
+fn findings(report: &Report, shown: &[&Reported], style: &Style) -> String {
     let side_by_side = style.width >= SIDE_BY_SIDE;
     let mut grid = grid(style);
     for (depth, finding) in view::tree(shown) {
@@ -322,7 +322,14 @@ fn all_well(report: &Report, paint: &Paint) -> String {
     if nothing_applied(report) {
         return format!("None of the selected checks apply to {host}.\n\n");
     }
-    let mut out = format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {host}.")));
+    // one runbook proves nothing about the others
+    let mut out = match view::scope(report) {
+        None => format!("{}\n", paint.verdict("ok", &format!("Nothing needs attention on {host}."))),
+        Some(scope) => {
+            let well = paint.verdict("ok", &format!("Nothing needs attention in {}", printable(&scope)));
+            paint.wrap(&format!("{well}; `opsctl diagnose` runs all checks."), 2)
+        }
+    };
     for (runbook, (fine, skipped)) in per_runbook {
         let skipped = if skipped > 0 { format!(" ({skipped} not applicable)") } else { String::new() };
         let _ = writeln!(out, "  {runbook:<12} {} fine{skipped}", quantity::count(fine, "check"));
@@ -441,6 +448,18 @@ mod tests {
     #[test]
     fn all_is_well() {
         insta::assert_snapshot!(render(&sample::healthy(), &at(80)));
+    }
+
+    #[test]
+    fn single_runbook_makes_no_statement_about_the_host() {
+        let mut report = sample::healthy();
+        report.checks.retain(|c| c.runbook == "container");
+        let text = render(&report, &at(120));
+        assert_eq!(
+            text,
+            "Nothing needs attention in the container checks of container web; `opsctl diagnose` runs all checks.\n  container    2 \
+             checks fine\n\n1 ok · 1 info · 2 checks on web-1 in 312 ms\n"
+        );
     }
 
     #[test]

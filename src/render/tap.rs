@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{CheckRow, Finding, Report, printable};
+use opsctl_core::model::{CheckRow, Report, Reported, printable};
 
 use super::view::{self, Outcome};
 
@@ -46,7 +46,7 @@ fn point(report: &Report, row: &CheckRow, n: usize) -> String {
 }
 
 /// The diagnostics of a finding.
-fn finding(report: &Report, finding: &Finding) -> Vec<(&'static str, String)> {
+fn finding(report: &Report, finding: &Reported) -> Vec<(&'static str, String)> {
     let mut fields = about(finding);
     let cause = finding.explained_by.as_deref().and_then(|id| view::find(report, id));
     fields.extend(cause.map(|c| ("caused_by", format!("{} {}", c.code, c.subject))));
@@ -55,7 +55,7 @@ fn finding(report: &Report, finding: &Finding) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn about(finding: &Finding) -> Vec<(&'static str, String)> {
+fn about(finding: &Reported) -> Vec<(&'static str, String)> {
     vec![
         ("code", finding.code.clone()),
         ("severity", finding.severity.to_string()),

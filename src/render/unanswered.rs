@@ -1,8 +1,11 @@
 //! Checks without a result. Hundreds of them with one reason are one line: count, subjects, reason and cause.
+//!
+//! Reasons are merged if they are alike except for names and numbers, if different reads met the same failure, and if one finding,
+//! or the lateness of opsctl itself, explains them.
 
 use std::collections::BTreeMap;
 
-use opsctl_core::model::{CheckRow, Finding, Report, quantity};
+use opsctl_core::model::{CheckRow, Report, Reported, quantity};
 
 use super::view;
 
@@ -14,6 +17,8 @@ const MAX_NAMED: usize = 4;
 
 /// Findings that explain why opsctl got no result, and words of the reasons that they explain; the first open one applies.
 const CAUSES: &[(&str, &[&str])] = &[
+    ("disk.mount-hung", &["blocked in a call"]),
+    ("cpu.d-state", &["blocked in a call"]),
     ("container.engine-hung", &["the engine does not answer", "docker.sock", "podman.sock", "container engine"]),
     ("container.engine-reachable", &["the engine does not answer", "docker.sock", "podman.sock", "container engine"]),
     ("systemd.state", &["systemd"]),
@@ -26,6 +31,12 @@ const CAUSES: &[(&str, &[&str])] = &[
     ("container.engine-hung", &["deadline"]),
 ];
 
+/// Words of a reason: opsctl itself was late (`lag::too_busy`).
+const LATE: &str = "opsctl itself waited";
+
+/// Words of reasons that the lateness of opsctl explains.
+const LATE_TIMEOUTS: &[&str] = &[LATE, "deadline", "timed out", "did not finish within"];
+
 /// Checks without a result for one reason.
 pub(super) struct Unanswered<'a> {
     /// The reason.
@@ -33,7 +44,7 @@ pub(super) struct Unanswered<'a> {
     /// The checks.
     pub(super) rows: Vec<&'a CheckRow>,
     /// The finding that explains the reason.
-    pub(super) cause: Option<&'a Finding>,
+    pub(super) cause: Option<&'a Reported>,
 }
 
 impl Unanswered<'_> {
@@ -42,19 +53,7 @@ impl Unanswered<'_> {
         if self.rows.len() <= MAX_NAMED {
             return self.rows.iter().map(|r| format!("{} {}", r.check, r.target)).collect::<Vec<_>>().join(", ");
         }
-        let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for row in &self.rows {
-            let (kind, name) = row.target.split_once(':').unwrap_or((&row.target, ""));
-            let names = kinds.entry(kind).or_default();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let mut kinds: Vec<(usize, String)> =
-            kinds.into_iter().map(|(kind, names)| (names.len(), of_kind(kind, names.len()))).collect();
-        kinds.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
-        let kinds: Vec<String> = kinds.into_iter().map(|(_, words)| words).collect();
-        format!("{} of {}", quantity::count(self.rows.len(), "check"), quantity::some_of(&kinds, MAX_NAMED))
+        format!("{} of {}", quantity::count(self.rows.len(), "check"), objects(&self.rows))
     }
 
     /// The reason with its cause.
@@ -64,6 +63,23 @@ impl Unanswered<'_> {
             None => self.reason.clone(),
         }
     }
+}
+
+/// The checked objects, counted by kind: `50 containers and this host`.
+pub(super) fn objects(rows: &[&CheckRow]) -> String {
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        let (kind, name) = row.target.split_once(':').unwrap_or((&row.target, ""));
+        let names = kinds.entry(kind).or_default();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut kinds: Vec<(usize, String)> =
+        kinds.into_iter().map(|(kind, names)| (names.len(), of_kind(kind, names.len()))).collect();
+    kinds.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let kinds: Vec<String> = kinds.into_iter().map(|(_, words)| words).collect();
+    quantity::some_of(&kinds, MAX_NAMED)
 }
 
 /// `50 containers`, `3 redis servers`, `this host`.
@@ -86,27 +102,74 @@ pub(super) fn unanswered(report: &Report) -> Vec<Unanswered<'_>> {
 
 /// The reasons of one verdict, each once, with the affected checks.
 pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<Unanswered<'a>> {
-    type Reason<'a> = (&'a str, Vec<&'a CheckRow>);
-    let exact = view::reasons(report, verdict);
-    let mut alike: Vec<(String, Vec<Reason<'_>>)> = Vec::new();
-    for (why, rows) in exact {
-        let key = rows.first().map(|row| words(why, row).join(" ")).unwrap_or_default();
-        match alike.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, same)) => same.push((why, rows)),
-            None => alike.push((key, vec![(why, rows)])),
+    let exact = view::reasons(report, verdict).into_iter();
+    let exact: Vec<Reason<'a>> = exact.map(|(text, rows)| Reason { text: text.to_owned(), rows }).collect();
+    let alike = merged(exact, |r| r.rows.first().map(|row| words(&r.text, row).join(" ")), common);
+    let alike = merged(alike, |r| failure_key(&r.text), common_failure);
+    if verdict != "unknown" {
+        return alike.into_iter().map(|Reason { text, rows }| Unanswered { reason: text, rows, cause: None }).collect();
+    }
+    by_cause(report, alike)
+}
+
+/// A reason and its checks.
+struct Reason<'a> {
+    text: String,
+    rows: Vec<&'a CheckRow>,
+}
+
+/// Merges at least [`MIN_ALIKE`] reasons with the same key into one with their common text.
+fn merged<'a>(
+    reasons: Vec<Reason<'a>>,
+    key: impl Fn(&Reason<'a>) -> Option<String>,
+    text: impl Fn(&[&str]) -> String,
+) -> Vec<Reason<'a>> {
+    let mut groups: Vec<(Option<String>, Vec<Reason<'a>>)> = Vec::new();
+    for reason in reasons {
+        let key = key(&reason);
+        match groups.iter_mut().find(|(k, _)| k.is_some() && *k == key) {
+            Some((_, same)) => same.push(reason),
+            None => groups.push((key, vec![reason])),
         }
     }
     let mut all = Vec::new();
-    for (_, same) in alike {
+    for (_, same) in groups {
         if same.len() < MIN_ALIKE {
-            all.extend(same.into_iter().map(|(why, rows)| (why.to_owned(), rows)));
+            all.extend(same);
         } else {
-            let texts: Vec<&str> = same.iter().map(|(why, _)| *why).collect();
-            let reason = common(&texts);
-            all.push((reason, same.into_iter().flat_map(|(_, rows)| rows).collect()));
+            let text = text(&same.iter().map(|r| r.text.as_str()).collect::<Vec<_>>());
+            all.push(Reason { text, rows: same.into_iter().flat_map(|r| r.rows).collect() });
         }
     }
-    all.into_iter().map(|(reason, rows)| Unanswered { cause: cause(report, &reason), reason, rows }).collect()
+    all
+}
+
+/// Merges the reasons that one finding explains. While opsctl itself was late, its timeouts have no other cause.
+fn by_cause<'a>(report: &'a Report, reasons: Vec<Reason<'a>>) -> Vec<Unanswered<'a>> {
+    let was_late = reasons.iter().any(|r| r.text.contains(LATE));
+    // by the id of the finding; the lateness of opsctl has none
+    let mut all: Vec<(Option<&str>, Option<&'a Reported>, Vec<Reason<'a>>)> = Vec::new();
+    for reason in reasons {
+        let cause = cause(report, &reason.text);
+        let is_late = || was_late && LATE_TIMEOUTS.iter().any(|words| reason.text.contains(words));
+        let key = cause.map(|f| f.id.as_str()).or_else(|| is_late().then_some(""));
+        match all.iter_mut().find(|(k, ..)| k.is_some() && *k == key) {
+            Some((.., same)) => same.push(reason),
+            None => all.push((key, cause, vec![reason])),
+        }
+    }
+    all.into_iter()
+        .map(|(_, cause, mut same)| {
+            // the lateness of opsctl explains the others; otherwise the most frequent reason represents them
+            same.sort_by_key(|r| std::cmp::Reverse((r.text.contains(LATE), r.rows.len())));
+            let first = same.first().map(|r| r.text.clone()).unwrap_or_default();
+            let reason = match same.len().saturating_sub(1) {
+                0 => first,
+                others => format!("{first}, and {}", quantity::count(others, "other reason")),
+            };
+            Unanswered { reason, rows: same.into_iter().flat_map(|r| r.rows).collect(), cause }
+        })
+        .collect()
 }
 
 /// A reason with names, ids and numbers removed.
@@ -114,6 +177,33 @@ fn words<'a>(why: &'a str, row: &CheckRow) -> Vec<&'a str> {
     let name = row.target.split_once(':').map_or("", |(_, name)| name);
     let differs = |word: &str| word.bytes().any(|b| b.is_ascii_digit()) || (!name.is_empty() && word.contains(name));
     why.split(' ').map(|word| if differs(word) { "\u{2026}" } else { word }).collect()
+}
+
+/// The source and the failure in `reading DATA from SOURCE: FAILURE`.
+fn failure(reason: &str) -> Option<(&str, &str)> {
+    let (read, why) = reason.strip_prefix("reading ")?.split_once(": ")?;
+    Some((read.rsplit_once(" from ")?.1, why))
+}
+
+/// A failure without numbers, for the reads that met it: of one source, or of any if the failure is not that of a source.
+fn failure_key(reason: &str) -> Option<String> {
+    let (source, why) = failure(reason)?;
+    let differs = |word: &str| word.bytes().any(|b| b.is_ascii_digit());
+    let key = why.split(' ').map(|word| if differs(word) { "\u{2026}" } else { word }).collect::<Vec<_>>().join(" ");
+    let of_any = ["permission denied", "timed out"].iter().any(|words| why.starts_with(words));
+    Some(if of_any { key } else { format!("{source}: {key}") })
+}
+
+/// The common failure of several reads, with their source if it is the same.
+fn common_failure(texts: &[&str]) -> String {
+    let failures: Vec<(&str, &str)> = texts.iter().filter_map(|text| failure(text)).collect();
+    let why = common(&failures.iter().map(|(_, why)| *why).collect::<Vec<_>>());
+    match failures.split_first() {
+        Some(((source, _), others)) if others.iter().all(|(other, _)| other == source) => {
+            format!("reading \u{2026} from {source}: {why}")
+        }
+        _ => why,
+    }
 }
 
 /// The common words of texts with the same number of words.
@@ -126,7 +216,7 @@ fn common(texts: &[&str]) -> String {
 }
 
 /// The open finding that explains a reason.
-fn cause<'a>(report: &'a Report, reason: &str) -> Option<&'a Finding> {
+fn cause<'a>(report: &'a Report, reason: &str) -> Option<&'a Reported> {
     CAUSES.iter().filter(|(_, phrases)| phrases.iter().any(|words| reason.contains(words))).find_map(|(code, _)| {
         // not the unknown check itself
         view::open(report).find(|f| f.code == *code)
@@ -155,7 +245,7 @@ mod tests {
         report.checks = rows;
         if let Some((code, message)) = finding {
             let mut found = sample::five_red_things().findings.remove(0);
-            (found.code, found.message) = (code.into(), message.into());
+            (found.finding.code, found.finding.message) = (code.into(), message.into());
             report.findings = vec![found];
         }
         unanswered(&report).iter().map(|u| format!("{}: {}", u.subjects(), u.why())).collect()
@@ -188,6 +278,71 @@ mod tests {
               (cause: cpu.saturated: the processors are saturated)"
             ]
         );
+    }
+
+    #[test]
+    fn hung_engine_is_one_line_for_all_reads() {
+        let at = "unix:///var/run/docker.sock";
+        let mut rows: Vec<CheckRow> = (0..60)
+            .flat_map(|n| {
+                let target = format!("container:app-{n}");
+                let down = row("container.state", &target, &format!("reading containers from {at}: the engine does not answer"));
+                let late = row("container.logs", &target, &format!("reading container {n:012x} from {at}: timed out after 3 s"));
+                [down, late]
+            })
+            .collect();
+        let data = ["the networks", "its version", "the events of all containers"];
+        rows.extend(data.map(|d| row("dns.container", "host", &format!("reading {d} from {at}: timed out after 1 s"))));
+        assert_eq!(
+            lines(rows, Some(("container.engine-hung", "docker does not respond"))),
+            [
+                "123 checks of 60 containers and this host: reading \u{2026} from unix:///var/run/docker.sock: timed out after \u{2026} s, \
+                 and 1 other reason (cause: container.engine-hung: docker does not respond)"
+            ]
+        );
+    }
+
+    #[test]
+    fn late_opsctl_is_the_cause_of_its_timeouts() {
+        let busy = "this host was too busy for a reliable result (opsctl itself waited 1.2 s for a processor)";
+        let rows = vec![
+            row("redis.up", "redis:cache", busy),
+            row("tls.served", "certificate:a.example", "timed out after 3 s"),
+            row("nginx.config", "nginx:web", "did not finish by the deadline (10 s)"),
+            row("disk.usage", "mount:/", "reading usage from /: permission denied; needs root"),
+        ];
+        let checks = "redis.up redis:cache, tls.served certificate:a.example, nginx.config nginx:web";
+        let late = format!("{checks}: {busy}, and 2 other reasons");
+        assert_eq!(lines(rows, None), [late.as_str(), "disk.usage mount:/: reading usage from /: permission denied; needs root"]);
+    }
+
+    #[test]
+    fn missing_permission_is_one_line() {
+        let rows = ["the kernel log from /dev/kmsg", "rules from nftables", "limits from /proc/1", "a journal from /var/log"];
+        let rows = rows.map(|data| row("a.b", "host", &format!("reading {data}: permission denied; needs root"))).to_vec();
+        assert_eq!(lines(rows, None), ["a.b host, a.b host, a.b host, a.b host: permission denied; needs root"]);
+    }
+
+    #[test]
+    fn blocked_call_is_explained_by_the_hung_mount() {
+        let rows = (0..5).map(|n| {
+            let why = "did not finish by the deadline (10 s); it is blocked in a call";
+            row("disk.space", &format!("mount:/srv/{n}"), why)
+        });
+        assert_eq!(
+            lines(rows.collect(), Some(("disk.mount-hung", "/srv does not respond"))),
+            [
+                "5 checks of 5 mounts: did not finish by the deadline (10 s); it is blocked in a call (cause: disk.mount-hung: /srv \
+                 does not respond)"
+            ]
+        );
+    }
+
+    #[test]
+    fn failures_of_different_sources_stay_separate() {
+        let rows =
+            ["a", "b", "c", "d"].map(|name| row("a.b", "host", &format!("reading x from /etc/{name}: not found"))).to_vec();
+        assert_eq!(lines(rows, None).len(), 4);
     }
 
     #[test]

@@ -3,34 +3,42 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use opsctl_core::model::{Cause, CheckRow, Finding, FindingStatus, Recovered, Report, Severity, Trend, printable, quantity};
+use opsctl_core::model::{Cause, CheckRow, FindingStatus, Recovered, Report, Reported, Severity, Trend, printable, quantity};
+
+use super::unanswered;
+
+/// Runbooks with checks on every host: a run without one of them is a selection.
+const HOST_RUNBOOKS: &[&str] = &["cpu", "memory"];
+
+/// Maximum number of runbooks or targets listed by name.
+const MAX_NAMED: usize = 4;
 
 /// Open findings: warn and crit without a waiver.
-pub(super) fn open(report: &Report) -> impl Iterator<Item = &Finding> {
+pub(super) fn open(report: &Report) -> impl Iterator<Item = &Reported> {
     report.findings.iter().filter(|f| f.is_open())
 }
 
 /// Findings that would be open without their waiver, and the waiver.
-pub(super) fn waived(report: &Report) -> Vec<(&Finding, &str)> {
+pub(super) fn waived(report: &Report) -> Vec<(&Reported, &str)> {
     let counts = report.findings.iter().filter(|f| f.severity > Severity::Info);
     counts.filter_map(|f| Some((f, f.waived.as_deref()?))).collect()
 }
 
 /// The finding with this id.
-pub(super) fn find<'a>(report: &'a Report, id: &str) -> Option<&'a Finding> {
+pub(super) fn find<'a>(report: &'a Report, id: &str) -> Option<&'a Reported> {
     report.findings.iter().find(|f| f.id == id)
 }
 
 /// All findings by id.
-pub(super) fn by_id(report: &Report) -> HashMap<&str, &Finding> {
+pub(super) fn by_id(report: &Report) -> HashMap<&str, &Reported> {
     report.findings.iter().map(|f| (f.id.as_str(), f)).collect()
 }
 
 /// Causes with their root. A cause with a waived root counts while a finding that it explains is open.
-pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Finding)> {
+pub(super) fn causes(report: &Report) -> Vec<(&Cause, &Reported)> {
     let by_id = by_id(report);
     let open = |id: &String| by_id.get(id.as_str()).is_some_and(|f| f.is_open());
-    let counts = |(cause, root): &(&Cause, &Finding)| root.waived.is_none() || cause.explains.iter().any(open);
+    let counts = |(cause, root): &(&Cause, &Reported)| root.waived.is_none() || cause.explains.iter().any(open);
     report.causes.iter().filter_map(|c| Some((c, *by_id.get(c.root.as_str())?))).filter(counts).collect()
 }
 
@@ -40,9 +48,9 @@ pub(super) fn journal(report: &Report) -> Option<String> {
 }
 
 /// Roots in report order, each followed by its effects.
-pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
-    type Children<'a> = HashMap<&'a str, Vec<&'a Finding>>;
-    fn below<'a>(children: &Children<'a>, parent: &'a Finding, depth: usize, out: &mut Vec<(usize, &'a Finding)>) {
+pub(super) fn tree<'a>(shown: &[&'a Reported]) -> Vec<(usize, &'a Reported)> {
+    type Children<'a> = HashMap<&'a str, Vec<&'a Reported>>;
+    fn below<'a>(children: &Children<'a>, parent: &'a Reported, depth: usize, out: &mut Vec<(usize, &'a Reported)>) {
         out.push((depth, parent));
         // the limit guards against a circular recording
         if depth < 16 {
@@ -69,7 +77,7 @@ pub(super) fn tree<'a>(shown: &[&'a Finding]) -> Vec<(usize, &'a Finding)> {
 }
 
 /// `new`, `still 3 d` or `flapping 4x`; `None` without earlier runs.
-pub(super) fn status(report: &Report, finding: &Finding) -> Option<String> {
+pub(super) fn status(report: &Report, finding: &Reported) -> Option<String> {
     let known = report.course.as_ref()?.of(&finding.id)?;
     Some(match known.standing {
         FindingStatus::New => "new".to_owned(),
@@ -154,12 +162,41 @@ pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<(&'a str, Ve
     by_reason
 }
 
+/// The checks of a run that is no statement about the whole host: `the container checks of container web`. `None` for a run of all
+/// runbooks.
+pub(super) fn scope(report: &Report) -> Option<String> {
+    let mut runbooks: Vec<&str> = Vec::new();
+    for row in report.checks.iter().filter(|c| c.runbook != "discovery") {
+        if !runbooks.contains(&row.runbook.as_str()) {
+            runbooks.push(&row.runbook);
+        }
+    }
+    if runbooks.is_empty() || HOST_RUNBOOKS.iter().all(|id| runbooks.contains(id)) {
+        return None;
+    }
+    // a selection of targets includes the host and the engine
+    let (shared, mut rows): (Vec<&CheckRow>, Vec<&CheckRow>) =
+        report.checks.iter().partition(|c| c.target == "host" || c.target.starts_with("engine:"));
+    if rows.is_empty() {
+        rows = shared;
+    }
+    let mut targets: Vec<String> = Vec::new();
+    for row in &rows {
+        let target = if row.target == "host" { "this host".to_owned() } else { row.target.replacen(':', " ", 1) };
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    let objects = if targets.len() <= MAX_NAMED { quantity::some_of(&targets, MAX_NAMED) } else { unanswered::objects(&rows) };
+    Some(format!("the {} checks of {objects}", quantity::some_of(&runbooks, MAX_NAMED)))
+}
+
 /// Outcome of a check in test formats.
 pub(super) enum Outcome<'a> {
     /// Healthy, or no open finding: waived findings are listed separately.
     Pass,
     /// Open findings, worst first; a foreign report may have none.
-    Fail(Vec<&'a Finding>),
+    Fail(Vec<&'a Reported>),
     /// No result.
     Unknown(&'a str),
     /// Not applicable.
@@ -167,7 +204,7 @@ pub(super) enum Outcome<'a> {
 }
 
 /// The outcome of one check, and its waived findings.
-pub(super) fn outcome<'a>(report: &'a Report, row: &'a CheckRow) -> (Outcome<'a>, Vec<(&'a Finding, &'a str)>) {
+pub(super) fn outcome<'a>(report: &'a Report, row: &'a CheckRow) -> (Outcome<'a>, Vec<(&'a Reported, &'a str)>) {
     let why = row.reason.as_deref().unwrap_or_default();
     let waived: Vec<_> = waived(report).into_iter().filter(|(f, _)| row.findings.contains(&f.id)).collect();
     let outcome = match row.verdict.as_str() {
@@ -194,12 +231,28 @@ mod tests {
         report.findings[0].waived = Some("until tomorrow".into());
         assert_eq!((causes(&report).len(), open(&report).count(), waived(&report).len()), (1, 4, 1));
         // its effects are roots while the cause is not shown
-        let shown: Vec<&Finding> = open(&report).collect();
+        let shown: Vec<&Reported> = open(&report).collect();
         assert_eq!(tree(&shown).iter().map(|(depth, f)| (*depth, f.id.as_str())).next(), Some((0, "f2")));
         for f in &mut report.findings[1..3] {
             f.waived = Some("until tomorrow".into());
         }
         assert_eq!(causes(&report).len(), 0);
+    }
+
+    #[test]
+    fn scope_of_a_selection_names_its_objects() {
+        let mut report = sample::healthy();
+        assert_eq!(scope(&report), None);
+        report.checks.retain(|c| c.runbook == "container");
+        report.checks.push(CheckRow { target: "engine:docker".into(), ..report.checks[0].clone() });
+        assert_eq!(scope(&report).as_deref(), Some("the container checks of container web"));
+        let of = |n: usize| CheckRow { target: format!("container:c{n}"), ..report.checks[0].clone() };
+        let many: Vec<CheckRow> = (0..5).map(of).collect();
+        report.checks.extend(many);
+        assert_eq!(scope(&report).as_deref(), Some("the container checks of 6 containers"));
+        report.checks.retain(|c| c.target == "engine:docker");
+        report.checks[0].target = "host".into();
+        assert_eq!(scope(&report).as_deref(), Some("the container checks of this host"));
     }
 
     #[test]

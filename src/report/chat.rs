@@ -1,7 +1,7 @@
 //! A report in a few lines, for a chat message or the subject of a mail. The markup of bold and code differs between services;
 //! the lines are the same.
 
-use opsctl_core::model::{Finding, FindingStatus, Report, printable, quantity};
+use opsctl_core::model::{FindingStatus, Report, Reported, printable, quantity};
 
 /// Maximum number of lines of one kind; the rest is counted.
 const MAX_LINES: usize = 8;
@@ -26,12 +26,12 @@ pub fn footer(report: &Report) -> Option<String> {
 }
 
 /// Open findings, worst first.
-fn open(report: &Report) -> Vec<&Finding> {
+fn open(report: &Report) -> Vec<&Reported> {
     report.findings.iter().filter(|f| f.is_open()).collect()
 }
 
 /// Open findings without a cause.
-fn roots(report: &Report) -> Vec<&Finding> {
+fn roots(report: &Report) -> Vec<&Reported> {
     open(report).into_iter().filter(|f| f.explained_by.is_none()).collect()
 }
 
@@ -62,7 +62,7 @@ fn verdict_line(report: &Report) -> String {
 pub fn chat(report: &Report) -> Vec<Line> {
     let mut lines = vec![Line::Title(headline(report))];
     let all = open(report);
-    let shown = |f: &&&Finding| f.explained_by.is_none();
+    let shown = |f: &&&Reported| f.explained_by.is_none();
     for finding in all.iter().filter(shown).take(MAX_LINES) {
         lines.push(Line::Text(format!(
             "• {}{} {}: {}",
@@ -97,7 +97,7 @@ pub fn chat(report: &Report) -> Vec<Line> {
     lines
 }
 
-fn status_prefix(report: &Report, finding: &Finding) -> String {
+fn status_prefix(report: &Report, finding: &Reported) -> String {
     let Some(known) = report.course.as_ref().and_then(|c| c.of(&finding.id)) else { return String::new() };
     match known.standing {
         FindingStatus::New => "new: ".to_owned(),

@@ -1,7 +1,7 @@
 //! Comparison of a run with earlier reports.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Finding, FindingHistory, FindingStatus, History, Recovered, Report};
+use opsctl_core::model::{Finding, FindingHistory, FindingStatus, History, Recovered, Report, Reported};
 
 use super::trend::trend;
 use crate::state::{Episode, Store};
@@ -57,12 +57,12 @@ impl Compared {
     /// The open findings of this report that count, by code and subject, and whether each is flapping.
     #[must_use]
     pub fn open(&self, report: &Report) -> Vec<(String, String, bool)> {
-        let flapping = |f: &Finding| self.course.of(&f.id).is_some_and(|k| k.standing == FindingStatus::Flapping);
+        let flapping = |f: &Reported| self.course.of(&f.id).is_some_and(|k| k.standing == FindingStatus::Flapping);
         counting(report).map(|f| (f.code.clone(), f.subject.to_string(), flapping(f))).collect()
     }
 }
 
-fn counting(report: &Report) -> impl Iterator<Item = &Finding> {
+fn counting(report: &Report) -> impl Iterator<Item = &Reported> {
     report.findings.iter().filter(|f| f.is_open())
 }
 
@@ -142,7 +142,7 @@ fn course(report: &Report, episodes: &[Episode], summed_since: Option<Timestamp>
 
 /// Whether the report contains news compared with the last one.
 fn changed(report: &Report, course: &History, episodes: &[Episode], yesterday: Timestamp) -> bool {
-    let news = |finding: &Finding| {
+    let news = |finding: &Reported| {
         let known = course.of(&finding.id);
         let mut same = episodes.iter().filter(|e| is_of(e, finding));
         if known.is_some_and(|k| k.standing == FindingStatus::Flapping) {
@@ -159,7 +159,7 @@ fn changed(report: &Report, course: &History, episodes: &[Episode], yesterday: T
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use opsctl_core::model::Severity;
-    use opsctl_core::model::{Build, CheckRow, Code, HostInfo, Kind, Subject};
+    use opsctl_core::model::{Build, CheckRow, Code, HostInfo, Kind, Object};
 
     use super::*;
     use crate::state::Scope;
@@ -169,12 +169,13 @@ pub(crate) mod tests {
 
     /// A report in which these containers are down.
     pub(crate) fn report(down: &[(&str, Severity)]) -> Report {
-        let findings: Vec<Finding> = down
+        let findings: Vec<Reported> = down
             .iter()
             .enumerate()
             .map(|(i, (name, severity))| {
-                let subject = Subject { kind: Kind::Container, name: (*name).into(), identity: (*name).into() };
-                Finding { id: format!("f{i}"), ..Finding::new(&DOWN, *severity, subject, format!("{name} is down")) }
+                let subject = Object::named(Kind::Container, *name);
+                let finding = Finding::new(&DOWN, *severity, subject, format!("{name} is down"));
+                Reported { id: format!("f{i}"), ..Reported::new(finding) }
             })
             .collect();
         let names = ["web", "db"];
@@ -322,10 +323,10 @@ pub(crate) mod tests {
 
     #[test]
     fn trend_is_computed_from_earlier_runs() {
-        use opsctl_core::model::{Measure, Target, Unit};
+        use opsctl_core::model::{Measure, Object, Unit};
         let past = Past::new();
         let now = opsctl_core::probe::io::clock::now();
-        let measure = |value| Measure::new(&Target::named(Kind::Mount, "/var"), "used", Unit::Percent, value).limits(85.0, 95.0);
+        let measure = |value| Measure::new(&Object::named(Kind::Mount, "/var"), "used", Unit::Percent, value).limits(85.0, 95.0);
         // 1 % every two hours
         let samples = (1..=40).map(|i| {
             let at = now - SignedDuration::from_hours(2 * i);

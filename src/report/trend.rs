@@ -78,7 +78,7 @@ fn seconds_to_limit(points: &[(Timestamp, f64)], limit: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use opsctl_core::model::{Kind, Target, Unit};
+    use opsctl_core::model::{Kind, Object, Unit};
 
     use super::*;
 
@@ -87,7 +87,7 @@ mod tests {
         let n = i64::try_from(values.len()).unwrap();
         let at = |i: usize| now - SignedDuration::from_mins((n - 1 - i64::try_from(i).unwrap()) * step_minutes);
         let past = values.iter().enumerate().map(|(i, v)| (at(i), *v)).collect();
-        let target = Target::named(Kind::Mount, "/var");
+        let target = Object::named(Kind::Mount, "/var");
         let measure = Measure::new(&target, "used", Unit::Percent, *values.last().unwrap()).limits(85.0, 95.0);
         trend(&measure, past, now).map_or_else(|| "nothing".to_owned(), |t| t.says)
     }
@@ -126,7 +126,7 @@ mod tests {
         fn any_numbers_are_accepted(values in proptest::collection::vec(proptest::num::f64::ANY, 0..60)) {
             let now = Timestamp::from_second(1_800_000_000).unwrap();
             let past = values.iter().enumerate().map(|(i, v)| (now - SignedDuration::from_mins(600 - i64::try_from(i).unwrap() * 10), *v)).collect();
-            let m = Measure::new(&Target::host(), "x", Unit::Percent, values.last().copied().unwrap_or(0.0)).limits(1.0, 2.0);
+            let m = Measure::new(&Object::host(), "x", Unit::Percent, values.last().copied().unwrap_or(0.0)).limits(1.0, 2.0);
             let _ = trend(&m, past, now);
         }
     }

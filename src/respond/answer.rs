@@ -1,7 +1,7 @@
 //! The answer to an alert: the findings that concern it, and their causes.
 
 use jiff::Timestamp;
-use opsctl_core::model::{Finding, Report};
+use opsctl_core::model::{Finding, Report, Reported};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -129,15 +129,15 @@ fn answer(
         report.checks.iter().filter(|c| in_runbook(&c.runbook) && named(&c.target)).map(|c| c.target.clone()).collect();
     subjects.sort();
     subjects.dedup();
-    let about = |f: &Finding| subjects.is_empty() || subjects.contains(&f.subject.to_string()) || named(&f.subject.name);
-    let of_runbooks: Vec<&Finding> = report.findings.iter().filter(|f| f.is_open() && in_runbook(&f.runbook)).collect();
-    let mut concerned: Vec<&Finding> = of_runbooks.iter().copied().filter(|f| about(f)).collect();
+    let about = |f: &Reported| subjects.is_empty() || subjects.contains(&f.subject.to_string()) || named(&f.subject.name);
+    let of_runbooks: Vec<&Reported> = report.findings.iter().filter(|f| f.is_open() && in_runbook(&f.runbook)).collect();
+    let mut concerned: Vec<&Reported> = of_runbooks.iter().copied().filter(|f| about(f)).collect();
     if concerned.is_empty() {
         // no finding about the named objects: other findings of those runbooks may be the cause of the alert
         concerned = of_runbooks;
     }
     // their causes, from any runbook
-    let mut findings: Vec<&Finding> = Vec::new();
+    let mut findings: Vec<&Reported> = Vec::new();
     for finding in &concerned {
         let mut chain = vec![*finding];
         while let Some(cause) = chain.last().and_then(|f| cause_of(report, f)).filter(|c| !chain.contains(c)) {
@@ -150,7 +150,7 @@ fn answer(
         }
     }
     findings.sort_by_key(|f| f.explained_by.is_some());
-    let also_open: Vec<&Finding> =
+    let also_open: Vec<&Reported> =
         report.findings.iter().filter(|f| f.is_open() && f.explained_by.is_none() && !findings.contains(f)).collect();
     let unknown: Vec<String> = report
         .checks
@@ -171,7 +171,7 @@ fn answer(
     let first = matched.runbooks.first().cloned().or_else(|| findings.first().map(|f| f.runbook.clone()));
     let by_hand = first
         .and_then(|id| catalog.runbooks().find(|(r, _)| r.id == id).map(|(_, document)| document.section("By hand").to_owned()));
-    let ids = |list: &[&Finding]| list.iter().map(|f| f.id.clone()).collect();
+    let ids = |list: &[&Reported]| list.iter().map(|f| f.id.clone()).collect();
     AlertReport {
         known: matched.known,
         runbooks: matched.runbooks,
@@ -188,7 +188,7 @@ fn answer(
     }
 }
 
-fn cause_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a Finding> {
+fn cause_of<'a>(report: &'a Report, finding: &Reported) -> Option<&'a Reported> {
     let id = finding.explained_by.as_ref()?;
     report.findings.iter().find(|f| f.id == *id)
 }

@@ -205,19 +205,4 @@ mod tests {
         assert_eq!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:00Z").key());
         assert_ne!(alert("2026-11-21T10:00:00Z").key(), alert("2026-11-21T10:00:01Z").key());
     }
-
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_are_accepted(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), text in "\\{.*\\}") {
-            let _ = (parse(&bytes), parse(text.as_bytes()));
-        }
-
-        #[test]
-        fn any_labels_are_accepted(name in ".*", key in ".*", value in ".*") {
-            let text = serde_json::json!([{"labels": {"alertname": name, key: value}}]).to_string();
-            if let Ok(alerts) = parse(text.as_bytes()) {
-                let _ = alerts.iter().map(Alert::key).count();
-            }
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Mapping of an alert to runbooks and objects.
 
+use opsctl_core::model::address::Address;
+
 use crate::catalog::Catalog;
 use crate::config;
 
@@ -72,7 +74,8 @@ pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> 
     for value in labels.filter_map(|label| alert.labels.get(label)) {
         // cAdvisor prefixes names with a slash; an instance is `host:port` or a URL
         let name = value.trim_start_matches('/');
-        let host = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map(|(host, _)| host);
+        let address = Address::parse(name);
+        let host = (address.scheme.is_some() || address.port().is_some()).then(|| address.host());
         for word in [Some(value.as_str()), Some(name), host].into_iter().flatten().filter(|w| !w.is_empty()) {
             if !words.iter().any(|w| w == word) {
                 words.push(word.to_owned());
@@ -140,6 +143,21 @@ mod tests {
             [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
         assert_eq!(runbooks(&opsctl_alert), (true, "disk".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("code", "503")]), (false, String::new()));
+    }
+
+    #[test]
+    fn host_of_an_instance() {
+        for (instance, words) in [
+            ("db-2:9100", &["db-2:9100", "db-2"][..]),
+            ("[fd00::2]:9100", &["[fd00::2]:9100", "fd00::2"]),
+            ("https://shop.example.org/health", &["https://shop.example.org/health", "shop.example.org"]),
+            ("/web", &["/web", "web"]),
+            ("/var/lib", &["/var/lib", "var/lib"]),
+            ("web", &["web"]),
+        ] {
+            let found = route(&alert(&[("alertname", "Whatever"), ("instance", instance)]), &Catalog::new(), &[]);
+            assert_eq!(found.words, words);
+        }
     }
 
     #[test]

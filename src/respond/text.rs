@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use opsctl_core::model::{Finding, Report, printable, quantity};
+use opsctl_core::model::{Report, Reported, printable, quantity};
 
 use super::answer::{AlertReport, Response};
 use crate::deliver::{Message, with_footer};
@@ -81,7 +81,7 @@ fn facts(response: &Response, answer: &AlertReport) -> Vec<String> {
         let day = quantity::minute(past.first_seen);
         lines.push(format!("before: {day}, for {span}: {} {}: {}", past.code, past.subject, past.message));
     }
-    let also: Vec<&Finding> = response.report.findings.iter().filter(|f| answer.also_open.contains(&f.id)).collect();
+    let also: Vec<&Reported> = response.report.findings.iter().filter(|f| answer.also_open.contains(&f.id)).collect();
     for finding in also.iter().take(5) {
         lines.push(format!("also open: {} {}: {}", finding.severity, finding.code, finding.message));
     }

@@ -1,6 +1,6 @@
 //! Evaluation of the evidence of site checks. Pure.
 
-use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Subject, Unit, named, quantity};
+use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Unit, named, quantity};
 use opsctl_core::probe::endpoint::EndpointResult;
 use opsctl_core::probe::io::file::FileInfo;
 use opsctl_core::probe::servers::prometheus::Series;
@@ -61,7 +61,7 @@ pub(super) fn judge(check: &SiteCheck, judged: &Judged<'_>, e: &Evidence) -> Jud
     }
     if let Some((severity, message)) = wrong {
         let target = judged.target;
-        let subject = Subject { kind: target.kind, name: target.name.clone(), identity: target.id.clone() };
+        let subject = target.clone();
         let mut finding = Finding::new(&check.spec.codes[0], severity, subject, message).cite("should be", check.spec.title);
         for (label, value) in outcome.cites {
             finding = finding.cite(label, value);

@@ -9,7 +9,7 @@ mod probe;
 mod tests;
 
 use opsctl_core::model::{
-    AnyCheck, Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Plan, Refusal, Runbook, Target,
+    AnyCheck, Check, CheckSpec, Finding, Inventory, Judged, Judgement, Kind, Object, Plan, Refusal, Runbook,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 
@@ -51,11 +51,11 @@ impl Check for CheckAdapter {
         self.check.spec
     }
 
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
-        vec![Target::named(Kind::Service, self.check.runbook)]
+    fn targets(&self, _inventory: &Inventory) -> Vec<Object> {
+        vec![Object::named(Kind::Service, self.check.runbook)]
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Target) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         Box::pin(probe::probe(self.check, cx, &self.ca_files)).await
     }
 

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use opsctl_core::model::{CertificateRef, CertificateSource, Product, StartTls, Target};
+use opsctl_core::model::{CertificateRef, CertificateSource, Object, Product, StartTls};
 use opsctl_core::probe::endpoint;
 use opsctl_core::probe::endpoint::{Endpoint, EndpointResult};
 use opsctl_core::probe::io::command;
@@ -246,7 +246,7 @@ fn certificate(certificates: &ServedCertificates) -> Seen {
 }
 
 /// The server of this name, or the only one.
-fn server(cx: &ProbeCx, product: Product, name: Option<&str>) -> Result<Target, ProbeError> {
+fn server(cx: &ProbeCx, product: Product, name: Option<&str>) -> Result<Object, ProbeError> {
     let all = cx.inventory.server_targets(product);
     let kind = product.kind();
     if let Some(name) = name {
@@ -317,7 +317,7 @@ fn sql(server: &str, answer: Result<postgres::Value, postgres::QueryError>) -> R
     }
 }
 
-async fn redis(cx: &ProbeCx, target: &Target, database: u32, command: &[String]) -> Result<Seen, ProbeError> {
+async fn redis(cx: &ProbeCx, target: &Object, database: u32, command: &[String]) -> Result<Seen, ProbeError> {
     let name = &target.name;
     let session = match cx.redis(target).await? {
         Ok(session) => session,

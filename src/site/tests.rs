@@ -33,13 +33,13 @@ fn evidence(seen: Seen) -> Evidence {
     Evidence { seen, causes: vec![("postgres.up".into(), "db".into())], fix: None }
 }
 
-fn judged(target: &Target) -> Judged<'_> {
+fn judged(target: &Object) -> Judged<'_> {
     Judged { target, taken_at: Timestamp::from_second(NOW).unwrap() }
 }
 
 /// Result of a check with this evidence: severity and message, a gap, or an empty string.
 fn result(probe: &str, seen: Seen) -> String {
-    let target = Target::named(Kind::Service, "shop");
+    let target = Object::named(Kind::Service, "shop");
     let judgement = Check::judge(&check(probe), &judged(&target), &evidence(seen));
     match (judgement.findings.first(), judgement.gaps.first()) {
         (Some(f), _) => format!("{} {}", f.severity, f.message),
@@ -221,7 +221,7 @@ fn log_lines() {
 #[test]
 fn number_is_a_measure_with_its_limits() {
     let measure = |probe: &str, seen: Seen| {
-        let target = Target::named(Kind::Service, "shop");
+        let target = Object::named(Kind::Service, "shop");
         let m = Check::judge(&check(probe), &judged(&target), &evidence(seen)).measures.remove(0);
         (m.subject, m.name, m.value, m.warn, m.crit, m.falling)
     };
@@ -243,7 +243,7 @@ const FIX: &str = "http = { url = \"http://a/\" }\n[check.fix]\nname = \"restart
 #[test]
 fn fix_is_planned_from_the_found_program() {
     let check = check(FIX);
-    let target = Target::named(Kind::Service, "shop");
+    let target = Object::named(Kind::Service, "shop");
     let make = |ino| Ok(Program { path: "/usr/bin/make".into(), identity: FileIdentity { dev: 1, ino } });
     let plan = |found: ResolvedPrograms| {
         let e = Evidence { fix: Some(found), ..evidence(Seen::Asked(EndpointResult::Refused)) };
@@ -279,7 +279,7 @@ fn fix_is_planned_from_the_found_program() {
 fn recording(records: Vec<(&str, Outcome)>) -> crate::engine::Recording {
     let record = |(check, outcome): (&str, Outcome)| Record {
         check: check.to_owned(),
-        target: Target::named(Kind::Service, "shop"),
+        target: Object::named(Kind::Service, "shop"),
         taken_at: Timestamp::from_second(NOW).unwrap(),
         duration_ms: 1,
         outcome,

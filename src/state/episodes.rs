@@ -1,7 +1,7 @@
 //! Findings of earlier runs: one row per episode, from the first run with a finding to the first run without it.
 
 use jiff::Timestamp;
-use opsctl_core::model::{CheckRow, Finding, Report, Severity};
+use opsctl_core::model::{CheckRow, Report, Reported, Severity};
 use rusqlite::{Connection, params};
 
 /// A day in milliseconds.
@@ -137,7 +137,7 @@ pub(super) fn observe(connection: &mut Connection, report: &Report, scope: Scope
     transaction.commit()
 }
 
-fn row_of<'a>(report: &'a Report, finding: &Finding) -> Option<&'a CheckRow> {
+fn row_of<'a>(report: &'a Report, finding: &Reported) -> Option<&'a CheckRow> {
     report.checks.iter().find(|row| row.findings.contains(&finding.id))
 }
 

@@ -10,7 +10,6 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transac
 
 use super::STATE_DB;
 use super::store::{Broken, Db, SCHEMA_VERSION, connect};
-use crate::audit::Head;
 
 pub(super) const TABLES: &str = "
   CREATE TABLE IF NOT EXISTS journal_head (
@@ -18,6 +17,15 @@ pub(super) const TABLES: &str = "
   ) STRICT;
   CREATE TABLE IF NOT EXISTS journal_gap (at_ms INTEGER NOT NULL, tampering INTEGER NOT NULL, why TEXT NOT NULL) STRICT;
 ";
+
+/// The end of a journal. As every line contains the hash of the previous line, it covers the whole journal up to there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the last entry.
+    pub entries: u64,
+    /// SHA-256 of its line, in hex; zeros without an entry.
+    pub hash: String,
+}
 
 /// The journal in the state database.
 #[derive(Debug, Clone, PartialEq, Eq)]

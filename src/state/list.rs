@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::audit::dir;
-use crate::fix::Lock;
+use super::{Lock, dir};
 
 /// Maximum size of a list in bytes.
 const MAX_LIST_BYTES: u64 = 4 << 20;

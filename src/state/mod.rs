@@ -4,9 +4,11 @@
 //! History is optional. If it is unusable (corrupt, locked, no permission, created by a newer opsctl), the run continues without
 //! it and reports this in one line.
 
+pub mod dir;
 mod episodes;
 pub mod head;
 mod list;
+mod lock;
 mod store;
 
 use std::path::Path;
@@ -20,6 +22,7 @@ use opsctl_core::probe::{History, blocking};
 
 pub use episodes::{Episode, Scope};
 pub use list::{List, ListError};
+pub use lock::{Lock, LockError};
 use store::{Broken, Db};
 
 /// File name of the history in the state directory.

@@ -12,8 +12,7 @@ use opsctl_core::model::Sample;
 use opsctl_core::probe::io::clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::{episodes, head};
-use crate::audit::dir;
+use super::{dir, episodes, head};
 
 /// Version of the schema; a file with a higher version was created by a newer opsctl and is not changed.
 pub(super) const SCHEMA_VERSION: i64 = 3;

@@ -220,10 +220,10 @@ fn database_of_samples_only_is_migrated() {
 fn head_is_kept_beside_history() {
     let f = Fixture::new();
     of_version(&f, 2, TABLES_OF_0_1_0);
-    let one = crate::audit::Head { entries: 1, hash: "a".repeat(64) };
+    let one = head::Head { entries: 1, hash: "a".repeat(64) };
     head::keep(&f.state(), &one, clock::now(), None).unwrap();
     let gap = head::Gap { at: Timestamp::from_second(7).unwrap(), tampering: true, why: "it differs".into() };
-    let two = crate::audit::Head { entries: 2, hash: "b".repeat(64) };
+    let two = head::Head { entries: 2, hash: "b".repeat(64) };
     head::keep(&f.state(), &two, clock::now(), Some(&gap)).unwrap();
     assert_eq!(head::read(&f.state()), head::Record { kept: head::Kept::Head(two.clone()), gaps: vec![gap] });
     head::accept(&f.state(), &two, clock::now()).unwrap();
@@ -239,6 +239,6 @@ fn database_symlink_is_not_followed_for_the_head() {
     let elsewhere = f.dir.path().join("elsewhere");
     std::os::unix::fs::symlink(&elsewhere, f.state().join(STATE_DB)).unwrap();
     assert!(matches!(head::read(&f.state()).kept, head::Kept::Unreadable(why) if why.contains("is not a file")));
-    assert!(head::keep(&f.state(), &crate::audit::Head::empty(), clock::now(), None).is_err());
+    assert!(head::keep(&f.state(), &head::Head::empty(), clock::now(), None).is_err());
     assert!(!elsewhere.exists());
 }

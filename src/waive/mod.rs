@@ -4,106 +4,12 @@
 //! fixed. After the end the finding counts again, and the expiry is reported.
 
 mod file;
-mod window;
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Finding, Subject, quantity};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opsctl_core::model::{Reported, quantity};
 
-use crate::config::glob;
-
+pub use crate::config::waiver::{Tag, Waiver, Which, Window};
 pub use file::{change, load};
-pub use window::Window;
-
-/// Kind of a waiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tag {
-    /// The problem is known and worked on
-    #[default]
-    KnownIssue,
-    /// Work on the host is planned or under way
-    Maintenance,
-    /// The check is flaky without a real problem
-    Flaky,
-}
-
-impl Tag {
-    /// In words.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::KnownIssue => "known issue",
-            Self::Maintenance => "maintenance",
-            Self::Flaky => "flaky",
-        }
-    }
-}
-
-/// Selects findings: `CODE[@SUBJECT]`, `*` matches any text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", from = "String")]
-pub struct Which {
-    /// Pattern of the code.
-    pub code: String,
-    /// Pattern of the subject, as `name` or `kind:name`; `None` matches any subject.
-    pub subject: Option<String>,
-}
-
-impl From<String> for Which {
-    fn from(text: String) -> Self {
-        match text.split_once('@') {
-            Some((code, subject)) => Self { code: code.to_owned(), subject: Some(subject.to_owned()) },
-            None => Self { code: text, subject: None },
-        }
-    }
-}
-
-impl From<Which> for String {
-    fn from(which: Which) -> Self {
-        which.to_string()
-    }
-}
-
-impl std::fmt::Display for Which {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.code)?;
-        self.subject.iter().try_for_each(|s| write!(f, "@{s}"))
-    }
-}
-
-impl Which {
-    fn covers(&self, code: &str, subject: &Subject) -> bool {
-        let named = |pattern: &String| glob(pattern, &subject.name) || glob(pattern, &subject.to_string());
-        glob(&self.code, code) && self.subject.as_ref().is_none_or(named)
-    }
-}
-
-/// A waiver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiver {
-    /// The silenced findings.
-    #[serde(rename = "match")]
-    pub which: Which,
-    /// The period.
-    pub window: Window,
-    /// The kind.
-    pub tag: Tag,
-    /// The reason.
-    pub reason: String,
-    /// Author: a user of this host, or `configuration`.
-    pub by: String,
-}
-
-impl Waiver {
-    /// One line: `known issue until 2026-11-22 10:00 UTC: the disk is on order (root)`.
-    #[must_use]
-    pub fn describe(&self, now: Timestamp) -> String {
-        let until = self.window.ends(now).map_or_else(String::new, |end| format!(" until {}", quantity::minute(end)));
-        format!("{}{until}: {} ({})", self.tag.words(), self.reason, self.by)
-    }
-}
 
 /// Period after its end in which a waiver is still reported.
 const REPORTED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -118,29 +24,27 @@ pub struct Waivers {
 impl Waivers {
     /// Marks a finding that is waived now; a finding with an expired waiver gets a note.
     #[must_use]
-    pub fn mark(&self, mut finding: Finding, now: Timestamp) -> Finding {
+    pub fn mark(&self, mut reported: Reported, now: Timestamp) -> Reported {
+        let finding = &reported.finding;
         let covering = || self.all.iter().filter(|w| w.which.covers(&finding.code, &finding.subject));
         if let Some(waiver) = covering().find(|w| w.window.holds(now)) {
-            finding.waived = Some(waiver.describe(now));
-            return finding;
+            reported.waived = Some(waiver.describe(now));
+            return reported;
         }
         let over = covering().filter_map(|w| Some((w.window.ended(now)?, w))).max_by_key(|(end, _)| *end);
-        match over {
-            Some((end, waiver)) if now.duration_since(end) < REPORTED_FOR => {
-                let ago = quantity::duration(now.duration_since(end));
-                finding.cite("waiver", format!("expired {ago} ago: {} ({})", waiver.reason, waiver.by))
-            }
-            _ => finding,
+        if let Some((end, waiver)) = over
+            && now.duration_since(end) < REPORTED_FOR
+        {
+            let ago = quantity::duration(now.duration_since(end));
+            reported.finding = reported.finding.cite("waiver", format!("expired {ago} ago: {} ({})", waiver.reason, waiver.by));
         }
+        reported
     }
 
     /// Notes about expired waivers with open findings.
     #[must_use]
-    pub fn notes(&self, findings: &[Finding], now: Timestamp) -> Vec<String> {
-        let still_open = |w: &&Waiver| {
-            let counts = |f: &&Finding| f.waived.is_none() && f.severity > opsctl_core::model::Severity::Info;
-            findings.iter().filter(counts).any(|f| w.which.covers(&f.code, &f.subject))
-        };
+    pub fn notes(&self, findings: &[Reported], now: Timestamp) -> Vec<String> {
+        let still_open = |w: &&Waiver| findings.iter().filter(|f| f.is_open()).any(|f| w.which.covers(&f.code, &f.subject));
         let recent = |w: &&Waiver| w.window.ended(now).is_some_and(|end| now.duration_since(end) < REPORTED_FOR);
         let note = |w: &Waiver| {
             let ago = w.window.ended(now).map_or_else(String::new, |end| quantity::duration(now.duration_since(end)));
@@ -156,15 +60,15 @@ impl Waivers {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use opsctl_core::model::{Code, Kind, Severity};
+    use opsctl_core::model::{Code, Finding, Kind, Object, Severity};
 
     use super::*;
 
     static DOWN: Code = Code { id: "container.down", severities: &[Severity::Crit], when: "", hint: "", ..Code::BASE };
 
-    fn down(name: &str) -> Finding {
-        let subject = Subject { kind: Kind::Container, name: name.into(), identity: name.into() };
-        Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down"))
+    fn down(name: &str) -> Reported {
+        let subject = Object::named(Kind::Container, name);
+        Reported::new(Finding::new(&DOWN, Severity::Crit, subject, format!("{name} is down")))
     }
 
     fn at(text: &str) -> Timestamp {

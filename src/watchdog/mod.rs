@@ -15,6 +15,7 @@
 //! A thread in an uninterruptible wait (state `D`, a disk that does not respond) can still delay the exit: the output is complete
 //! by then.
 
+mod exceeded;
 pub mod memory;
 mod stdout;
 
@@ -29,8 +30,7 @@ use opsctl_core::model::quantity;
 use opsctl_core::probe::{lag, panics};
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::engine::ExceededLimit;
-
+pub use exceeded::ExceededLimit;
 pub use stdout::print;
 
 /// Delay after a limit before the watchdog acts.

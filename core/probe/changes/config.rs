@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::logs::written;
-use crate::model::{Change, ChangeKind, Product, Target};
+use crate::model::{Change, ChangeKind, Product};
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
 /// Depth limit, for example `/etc/systemd/system/app.service.d/limits.conf`, `/etc/nginx/sites-enabled/shop`.
@@ -99,7 +99,7 @@ pub(super) async fn read(
         Err(e) => unread.push(e.to_string()),
     }
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
-        let target = Target { kind: server.product.kind(), name: server.name.clone(), id: server.id.clone() };
+        let target = server.object();
         // an nginx that does not run has no configuration in use
         let Ok(nginx) = cx.nginx(&target) else { continue };
         for file in &nginx.files {
@@ -247,12 +247,5 @@ mod tests {
         let directory = "/srv/shop".to_owned();
         assert_eq!(absolute("compose.yml", Some(&directory)), "/srv/shop/compose.yml");
         assert_eq!(absolute("/opt/compose.yml", Some(&directory)), "/opt/compose.yml");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_path_does_not_panic(path in ".*") {
-            let _ = (concerns(&path), concerns(&format!("/etc/{path}")), is_spare(&path));
-        }
     }
 }

@@ -152,13 +152,4 @@ mod tests {
         std::fs::write(root.path().join("var/log/auth.log"), format!("Jan  1 20:05:45 web-1 sudo: {LINE}\n\u{fffd}\n")).unwrap();
         assert_eq!(in_files(&Io::for_test(), root.path(), Timestamp::UNIX_EPOCH).unwrap().len(), 1);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_line_does_not_panic(line in ".*") {
-            let now = Timestamp::UNIX_EPOCH;
-            let _ = (parse(&line), syslog(&line, &TimeZone::UTC, now), syslog(&format!("{line} sudo: {line}"), &TimeZone::UTC, now));
-            let _ = parse(&format!("a : USER=b ; COMMAND={line}"));
-        }
-    }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::Docker;
 use super::process::{Listener, is_in_own_namespace};
 use crate::model::EngineState;
+use crate::model::address::{last_port, split_scheme};
 use crate::probe::io::http;
 use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, lag};
 
@@ -45,11 +46,12 @@ impl fmt::Display for Endpoint {
 impl Endpoint {
     /// Parses `unix:///path`, `tcp://host:port`, `http://host:port` or a path, like `DOCKER_HOST`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(("tcp" | "http", address)) if address.contains(':') => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
-            None if text.starts_with('/') => Ok(Self::Unix(text.into())),
-            Some((scheme, _)) => Err(format!("{scheme}:// is not a supported endpoint; use unix:///path or tcp://host:port")),
+        let (scheme, rest) = split_scheme(text);
+        let address = rest.trim_end_matches('/');
+        match scheme {
+            Some("unix") | None if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
+            Some("tcp" | "http") if last_port(address).is_some() => Ok(Self::Tcp(address.to_owned())),
+            Some(scheme) => Err(format!("{scheme}:// is not a supported endpoint; use unix:///path or tcp://host:port")),
             None => Err("expected unix:///path or tcp://host:port".to_owned()),
         }
     }
@@ -244,6 +246,14 @@ mod tests {
         assert_eq!(Endpoint::parse("/run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
         assert_eq!(Endpoint::parse("tcp://127.0.0.1:2375"), Ok(Endpoint::Tcp("127.0.0.1:2375".into())));
         for bad in ["ssh://host", "", "docker", "unix://relative", "tcp://"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tcp_endpoint_has_a_port() {
+        assert_eq!(Endpoint::parse("tcp://[::1]:2375/"), Ok(Endpoint::Tcp("[::1]:2375".into())));
+        for bad in ["tcp://[::1]", "tcp://host", "tcp://host:docker"] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,7 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ContainerRef, Subject};
+use crate::model::{ContainerRef, Object};
 use crate::probe::product::product_of;
 use crate::probe::{ProbeError, Redactor};
 
@@ -36,7 +36,7 @@ pub struct Container {
     pub restart_policy: RestartPolicy,
     /// `--rm`.
     pub auto_remove: bool,
-    /// Labels that opsctl acts on (`opsctl.*`, `autoheal*`, `com.docker.compose.*`).
+    /// Labels that opsctl acts on (`opsctl.*`, `autoheal*`, `com.docker.compose.*`, `com.docker.swarm.*`).
     pub labels: BTreeMap<String, String>,
     /// Log driver and options.
     pub log: LogConfig,
@@ -52,6 +52,9 @@ pub struct Container {
     pub dns: Vec<String>,
     /// Published TCP ports.
     pub ports: Vec<PortMap>,
+    /// TCP ports of this host that its configuration publishes; [`Self::ports`] is empty while it does not run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configured_ports: Vec<u16>,
     /// TCP ports the image or the command line exposes.
     pub exposed: Vec<u16>,
     /// Memory limit in bytes; 0 is none.
@@ -213,16 +216,16 @@ pub struct PortMap {
 impl Container {
     /// Identity of this run of this container.
     #[must_use]
-    pub fn subject(&self) -> Subject {
+    pub fn subject(&self) -> Object {
         let started = self.state.started_at.map(|t| t.to_string()).unwrap_or_default();
-        Subject { kind: crate::model::Kind::Container, name: self.name.clone(), identity: format!("{}@{started}", self.id) }
+        Object::new(crate::model::Kind::Container, self.name.clone(), format!("{}@{started}", self.id))
     }
 
     /// Identity of this container across runs: for faults of a restart loop, which would otherwise get a new identity with every
     /// restart.
     #[must_use]
-    pub fn subject_of_all_runs(&self) -> Subject {
-        Subject { identity: self.id.clone(), ..self.subject() }
+    pub fn subject_of_all_runs(&self) -> Object {
+        Object { id: self.id.clone(), ..self.subject() }
     }
 
     /// Running with a process, neither paused nor between two runs. In a restart loop the engine reports `Running: true` with pid
@@ -257,6 +260,27 @@ impl Container {
         self.labels.get("opsctl.maintenance").is_some_and(|v| v != "false")
     }
 
+    /// Whether a CI or test system created it for one job: GitLab and GitHub runners, Testcontainers, Jenkins, Drone.
+    #[must_use]
+    pub fn is_ci_job(&self) -> bool {
+        self.labels.keys().any(|name| CI_LABELS.iter().any(|prefix| name.starts_with(prefix)))
+    }
+
+    /// The path on the host of a path in the container, if it is on one of its mounts.
+    #[must_use]
+    pub fn host_path(&self, path: &str) -> Option<String> {
+        let below = |m: &&Mount| std::path::Path::new(path).starts_with(&m.destination) && !m.source.is_empty();
+        let mount = self.mounts.iter().filter(below).max_by_key(|m| m.destination.len())?;
+        let rest = path.strip_prefix(&mount.destination).unwrap_or_default();
+        Some(format!("{}{rest}", mount.source))
+    }
+
+    /// Whether it publishes a TCP port of this host, also while it does not run.
+    #[must_use]
+    pub fn publishes(&self, port: u16) -> bool {
+        self.ports.iter().any(|p| p.host == port) || self.configured_ports.contains(&port)
+    }
+
     /// Compose project and service.
     #[must_use]
     pub fn compose(&self) -> Option<(&str, &str)> {
@@ -271,13 +295,17 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     (time.as_second() > 0).then_some(time)
 }
 
-const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "keep", "com.docker.compose."];
+/// Labels of containers that CI and test systems create.
+const CI_LABELS: &[&str] =
+    &["com.gitlab.gitlab-runner.", "org.testcontainers", "io.drone.", "actions.github.com", "com.github.actions.", "jenkins."];
+
+const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "keep", "com.docker.compose.", "com.docker.swarm."];
 
 fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTreeMap<String, String> {
     labels
         .unwrap_or_default()
         .into_iter()
-        .filter(|(name, _)| KEPT_LABELS.iter().any(|k| name.starts_with(k)))
+        .filter(|(name, _)| KEPT_LABELS.iter().chain(CI_LABELS).any(|k| name.starts_with(k)))
         // compose also stores hashes, which are not used; the paths of its files are needed to detect changes
         .filter(|(name, _)| !name.ends_with("config-hash"))
         .collect()
@@ -330,6 +358,11 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
         })
         .collect();
     ports.sort();
+    let bindings = host.port_bindings.unwrap_or_default().into_iter().filter(|(port, _)| tcp_port(port).is_some());
+    let mut configured_ports: Vec<u16> =
+        bindings.flat_map(|(_, b)| b.unwrap_or_default()).filter_map(|b| b.host_port?.parse().ok().filter(|p| *p > 0)).collect();
+    configured_ports.sort_unstable();
+    configured_ports.dedup();
     let mut exposed: Vec<u16> = config.exposed_ports.unwrap_or_default().iter().filter_map(|p| tcp_port(p)).collect();
     exposed.sort_unstable();
     let mut state_paths: Vec<String> = variable("PGDATA").into_iter().collect();
@@ -380,6 +413,7 @@ pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> 
         network_mode: text(host.network_mode),
         dns: host.dns.unwrap_or_default(),
         ports,
+        configured_ports,
         exposed,
         memory: host.memory.unwrap_or(0),
         memory_swap: host.memory_swap.unwrap_or(0),

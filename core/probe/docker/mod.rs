@@ -11,9 +11,11 @@ pub(super) mod fuzz;
 mod health_test;
 pub mod image_files;
 mod locate;
+mod logs;
 mod network;
 mod process;
 pub mod run;
+mod swarm;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -26,8 +28,10 @@ use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
+use super::io::clock;
 use super::{Memo, ProbeError, Redactor, blocking, lag};
 use crate::model::ContainerRef;
+use crate::model::address::Address;
 use process::{Claim, Proof};
 
 pub use compose::{dependants, depends_on};
@@ -143,14 +147,6 @@ impl std::fmt::Debug for Inspected {
     }
 }
 
-/// The host in `host`, `host:port`, `scheme://user:password@host:port/path`.
-fn host_in(value: &str) -> &str {
-    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host.split(':').next().unwrap_or_default()
-}
-
 impl Docker {
     /// The bollard client, for actions of the guard. Probes do not use it.
     #[must_use]
@@ -181,6 +177,7 @@ impl Docker {
         // not with bollard, which buffers the response without a limit
         let path = format!("/v{}/containers/json?all=true", self.client.client_version());
         let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
+        let list = swarm::without_history(list, clock::now());
         Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.register_name(&c.name)).collect())
     }
 
@@ -293,7 +290,7 @@ impl Docker {
     pub async fn names_host(&self, id: &str, hosts: &[&str]) -> bool {
         let Ok(environment) = self.environment(id).await else { return false };
         let values = environment.iter().filter_map(|e| Some(e.split_once('=')?.1));
-        values.into_iter().any(|value| value.split([',', ';', ' ']).any(|part| hosts.contains(&host_in(part))))
+        values.into_iter().any(|value| value.split([',', ';', ' ']).any(|part| hosts.contains(&Address::parse(part).host())))
     }
 
     /// Whether a network has no egress (`--internal`). Old engines give its containers a default route nevertheless.

@@ -141,7 +141,7 @@ pub async fn tail(path: &str, bytes: u64, timeout: Duration) -> Result<Option<Ta
 }
 
 /// The timestamp at the beginning of a line: RFC 3339, or `2026-11-21 20:05:45` (also with `/`, `T` and brackets) in local time.
-fn written(line: &str, zone: &TimeZone) -> Option<Timestamp> {
+pub(in crate::probe) fn written(line: &str, zone: &TimeZone) -> Option<Timestamp> {
     let line = line.trim_start_matches(['[', ' ']);
     let date = line.get(..10)?;
     if !date.starts_with(|c: char| c.is_ascii_digit()) {
@@ -217,12 +217,5 @@ mod tests {
             assert!(at(line).starts_with("2026-11-21T05:53:36"), "{line}: {}", at(line));
         }
         assert_eq!((at("  at main.py"), at("2026-11-21"), at("2026-99-21 07:53:36 x"), at("")), Default::default());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_line_does_not_panic(line in ".*") {
-            let _ = written(&line, &TimeZone::UTC);
-        }
     }
 }

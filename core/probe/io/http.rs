@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::model::address::{Address, join, split_port};
 use crate::probe::lag;
 
 /// The response of a server.
@@ -181,12 +182,8 @@ where
 /// `url` is `http://host[:port][/path]`. The error states why there is no response.
 pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     let (authority, path) = split_url(url).ok_or_else(|| "not http://host[:port][/path]".to_owned())?;
-    let address = if authority.rsplit(':').next().is_some_and(|p| p.parse::<u16>().is_ok()) {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(&address)).await;
+    let (host, port) = split_port(authority);
+    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(join(host, port.unwrap_or(80)))).await;
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
     let sent_at = crate::probe::io::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {
@@ -202,10 +199,9 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
 }
 
 pub(in crate::probe) fn split_url(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://")?;
-    let at = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(at);
-    (!authority.is_empty() && !authority.contains('@')).then_some((authority, if path.is_empty() { "/" } else { path }))
+    let address = Address::parse(url);
+    let is_plain = address.scheme == Some("http") && address.user_info.is_none() && !address.authority.is_empty();
+    is_plain.then_some((address.authority, if address.target.is_empty() { "/" } else { address.target }))
 }
 
 fn classify(error: &hyper::Error) -> HttpError {
@@ -223,6 +219,7 @@ mod tests {
     fn clock_reference_must_be_a_plain_http_url() {
         assert_eq!(split_url("http://a:8080/x"), Some(("a:8080", "/x")));
         assert_eq!(split_url("http://a"), Some(("a", "/")));
+        assert_eq!(split_url("http://[::1]/a@b?c"), Some(("[::1]", "/a@b?c")));
         for bad in ["https://a", "a:80", "http://", "http://u:p@a/"] {
             assert_eq!(split_url(bad), None, "{bad}");
         }

@@ -328,11 +328,4 @@ mod tests {
         let error = Proc::at("/nonexistent").snapshot(&Io::for_test()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/stat"), "{error}");
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = parse_pressure(text.as_bytes());
-        }
-    }
 }

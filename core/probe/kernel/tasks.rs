@@ -263,11 +263,4 @@ mod tests {
         assert!(proc.largest(io, &now, 3).len() <= 3);
         assert!(proc.busiest(io, &now, &now, 250, 5).is_empty(), "a sample has no usage relative to itself");
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (uninterruptible(&text), exec_start_ms(&text));
-        }
-    }
 }

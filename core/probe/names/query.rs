@@ -426,11 +426,4 @@ mod tests {
         });
         assert_eq!(query_server(at, Transport::Tcp, &Question::Root, SHORT).code(), Some("NOERROR"));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100), text in ".*") {
-            let _ = (answer_to(&name(&text), 1, &bytes), Answer::read(&bytes), encode(&name(&text)));
-        }
-    }
 }

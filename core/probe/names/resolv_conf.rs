@@ -267,15 +267,4 @@ mod tests {
         assert!(matches!(state("folder").state, FileState::Failed(_)));
         assert!(state("empty").empty && state("empty").state == FileState::Read);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in "(\\PC|\n| |nameserver |search |options |# ExtServers: )*") {
-            let conf = ResolvConf::parse(&text);
-            // a recorded value has to be readable again
-            let json = serde_json::to_string(&conf).unwrap();
-            proptest::prop_assert_eq!(serde_json::from_str::<ResolvConf>(&json).unwrap(), conf.clone());
-            let _ = (conf.used(), conf.number("ndots"), conf.has("rotate"));
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! succeed.
 
 mod bindings;
+mod environment;
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
 mod neighbours;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Kind, Product, Target};
+use crate::model::Product;
+use crate::model::address::HostPort;
 use crate::probe::docker::Container;
 use crate::probe::names::Lookup;
 use crate::probe::servers::prometheus::ScrapeTarget;
@@ -22,8 +24,6 @@ pub use crate::probe::servers::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
 pub use neighbours::{Neighbours, ResolvedContainer};
 pub use reach::{ConnectResult, ScrapeResult};
-
-use crate::probe::host_port::{self, HostPort};
 
 /// Limit of dependencies of one consumer.
 const MAX_NEEDS: usize = 60;
@@ -123,7 +123,7 @@ pub struct DependencyCache {
 impl ProbeCx {
     /// Dependencies of this host; read once per run.
     pub async fn needs(&self) -> Result<Arc<DependencyGraph>, ProbeError> {
-        self.needs.all.get((), || Box::pin(read(self))).await
+        self.shared.get::<DependencyCache>().all.get((), || Box::pin(read(self))).await
     }
 }
 
@@ -161,7 +161,7 @@ async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> 
     let running = neighbours.all().iter().filter_map(|c| Some((c, consumer_of(c)?)));
     let read = running.map(|(c, consumer)| async move {
         let environment = docker.environment(&c.id).await.unwrap_or_default();
-        let named = host_port::in_environment(&environment);
+        let named = environment::addresses(&environment);
         let need = |(variable, host_port): (String, HostPort)| {
             let resolved = neighbours.resolve(Some(c), &host_port.host)?.container;
             // its own address is announced to others
@@ -185,7 +185,7 @@ type Scrapes = Vec<(Consumer, Result<(Vec<Dependency>, usize), String>)>;
 async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
     let servers = cx.inventory.servers.iter().filter(|s| s.product == Product::Prometheus);
     let queries = servers.filter_map(|s| Some((s, s.process?))).map(|(server, process)| async move {
-        let target = Target { kind: Kind::Prometheus, name: server.name.clone(), id: server.id.clone() };
+        let target = server.object();
         let container = server.container.as_deref().and_then(|id| neighbours.get(id));
         let consumer = Consumer {
             container: container.map(|c| c.id.clone()),
@@ -231,14 +231,14 @@ fn endpoints(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
             target,
         })
     };
-    cx.endpoints.iter().filter(|e| e.is_queried()).filter_map(need).collect()
+    cx.endpoints().iter().filter(|e| e.is_queried()).filter_map(need).collect()
 }
 
 /// Upstreams of the nginx servers in containers.
 fn proxies(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
     let mut needs = Vec::new();
     for server in cx.inventory.servers.iter().filter(|s| s.product == Product::Nginx) {
-        let target = Target { kind: Kind::Nginx, name: server.name.clone(), id: server.id.clone() };
+        let target = server.object();
         let own = server.container.as_deref().and_then(|id| neighbours.get(id));
         let (Some(own), Ok(nginx)) = (own, cx.nginx(&target)) else { continue };
         let Some(consumer) = consumer_of(own) else { continue };

@@ -9,7 +9,7 @@ use crate::probe::io::http;
 use crate::probe::io::http::HttpError;
 use crate::probe::names;
 use crate::probe::names::Lookup;
-use crate::probe::needs::Consumer;
+use crate::probe::needs::{Consumer, DependencyCache};
 use crate::probe::network::netns;
 use crate::probe::network::netns::ConnectError;
 use crate::probe::{ProbeCx, ProbeError, blocking};
@@ -79,7 +79,7 @@ impl ProbeCx {
                 Err(ConnectError::Other(why)) => ConnectResult::Failed(plain(&why)),
             })
         };
-        self.needs.reached.get((pid, at), || Box::pin(connect())).await
+        self.shared.get::<DependencyCache>().reached.get((pid, at), || Box::pin(connect())).await
     }
 
     /// Lookup of a name as process `pid` performs it; once per run.
@@ -94,7 +94,7 @@ impl ProbeCx {
             let lookups = names::look_up(pid, vec![name.to_owned()]).await?;
             Ok(lookups.into_iter().next().unwrap_or(Lookup::NoSuchName))
         };
-        self.needs.lookups.get((pid, name.to_owned()), || Box::pin(resolve())).await
+        self.shared.get::<DependencyCache>().lookups.get((pid, name.to_owned()), || Box::pin(resolve())).await
     }
 
     /// Requests an endpoint as the scraping consumer does.

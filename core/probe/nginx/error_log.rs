@@ -203,13 +203,4 @@ mod tests {
         assert_eq!(time(REFUSED.as_bytes(), &zone).unwrap().to_string(), "2026-11-21T11:00:00Z");
         assert_eq!(time(b"[error] nothing of the kind", &zone), None);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-            let mut e = Errors::default();
-            count(&bytes, &mut e);
-            let _ = time(&bytes, &TimeZone::UTC);
-        }
-    }
 }

@@ -169,14 +169,4 @@ mod tests {
         assert!(LogFormat::new("$remote_addr $request").is_none());
         assert!(!LogFormat::new("$status").unwrap().has_time());
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_format_and_line_do_not_panic(format in "[a-z$ {}\"]*", line in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100)) {
-            if let Some(f) = LogFormat::new(&format!("{format} $status")) {
-                let _ = (f.status(&line), f.time(&line));
-            }
-            let _ = local_time(&String::from_utf8_lossy(&line));
-        }
-    }
 }

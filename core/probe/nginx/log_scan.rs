@@ -222,13 +222,4 @@ mod tests {
         assert_eq!(r.by_upstream, BTreeMap::from([("10.0.0.2:80".to_owned(), 1)]));
         assert_eq!(r.by_host, BTreeMap::from([("a.org".to_owned(), 2)]));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-            let mut r = Requests::default();
-            Scanner::new(LogFormat::new("$status $request").unwrap()).scan(&bytes, &mut r);
-            let _ = beginning(&String::from_utf8_lossy(&bytes));
-        }
-    }
 }

@@ -31,8 +31,8 @@ pub use tree::SeenFile;
 
 use super::docker::ContainerLog;
 use super::io::{Io, Root};
-use super::{ProbeCx, ProbeError, blocking};
-use crate::model::{ServerProcess, ServerRef, Target};
+use super::{Memo, ProbeCx, ProbeError, blocking};
+use crate::model::{ServerProcess, ServerRef};
 use crate::probe::io::clock;
 
 /// Timeout of reading a configuration of thousands of files.
@@ -146,6 +146,10 @@ impl ConfigTest {
     }
 }
 
+/// Results of `nginx -t` by id of the server.
+#[derive(Default)]
+struct ConfigTests(Memo<String, ConfigTest>);
+
 /// Runs `nginx -t` once per run, in the server's container or on this host.
 pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> ConfigTest {
     let test = || async {
@@ -154,7 +158,7 @@ pub async fn test(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx) -> ConfigTest
             None => ConfigTest { not_run: Some("it does not run".to_owned()), ..ConfigTest::default() },
         }
     };
-    cx.servers.nginx_tests.get(server.id.clone(), test).await
+    cx.shared.get::<ConfigTests>().0.get(server.id.clone(), test).await
 }
 
 /// Command line of the test.
@@ -487,18 +491,6 @@ fn zone_of(io: &Io, pid: i32, root: &Root) -> TimeZone {
     TimeZone::tzif("local", &bytes).unwrap_or(TimeZone::UTC)
 }
 
-impl ProbeCx {
-    /// The nginx of a target as read by discovery; the error is the reason for its absence.
-    pub fn nginx(&self, target: &Target) -> Result<Arc<Nginx>, ProbeError> {
-        let known = self.servers.known(target)?;
-        match &known.nginx {
-            Some(Ok(nginx)) => Ok(nginx.clone()),
-            Some(Err(e)) => Err(e.clone()),
-            None => Err(ProbeError::Skip("it does not run: see nginx.stopped".to_owned())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -512,12 +504,5 @@ mod tests {
             assert_eq!(without_prefix(line), "[emerg] unknown directive \"x\" in /etc/nginx/a.conf:2");
         }
         assert_eq!(without_prefix("anything else"), "anything else");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_line_does_not_panic(line in ".*") {
-            let _ = without_prefix(&line);
-        }
     }
 }

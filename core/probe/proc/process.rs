@@ -282,11 +282,4 @@ mod tests {
         assert_eq!(seen.map(|s| (s.root, s.mountpoint)), Some(("/opt/my app/x.conf//deleted".into(), "/etc/x.conf".into())));
         assert_eq!(seen_mount("too short"), None);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (written_fd(&text), state_in(&text), seen_mount(&text), unescape(&text), deleted_library(&text));
-        }
-    }
 }

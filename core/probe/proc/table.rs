@@ -433,11 +433,4 @@ mod tests {
         assert_eq!(source("0::/kubepods.slice/burstable/pod1/x/y\n"), "kubepods.slice/burstable/pod1");
         assert_eq!((source_in("0::/\n"), source_in("")), (None, None));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = (parse(&text), source_in(&text));
-        }
-    }
 }

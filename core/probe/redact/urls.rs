@@ -233,7 +233,7 @@ pub(super) fn webhook(search: &mut Search<'_>, at: usize) {
     }
 }
 
-/// Password of `scheme://user:password@host`.
+/// Password of `scheme://user:password@host`. Not `model::address`, which does not recognize a login with an unescaped `/`.
 pub(super) fn password(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://")?;
     let web = scheme.starts_with("http");

@@ -123,11 +123,4 @@ mod tests {
             assert!(!sees(SCRAM, piece));
         }
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>, piece in 1_usize..9) {
-            let _ = sees(&bytes, piece);
-        }
-    }
 }

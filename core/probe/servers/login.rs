@@ -211,11 +211,4 @@ mod tests {
             password(&Io::for_test(), &environment, &["A_PASSWORD", "B_PASSWORD"], None, &Redactor::default()).unwrap();
         assert_eq!((secret.reveal(), from.as_str()), ("secret-value", "B_PASSWORD"));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|:|\\\\)*") {
-            let _ = (pgpass(&text, "h", 1, "d", "u"), service(&text, "a"));
-        }
-    }
 }

@@ -36,7 +36,7 @@ pub use tls::Trust;
 pub(super) use tls::over_tls;
 
 use super::{Memo, ProbeCx, ProbeError, blocking};
-use crate::model::{Product, ServerRef, Target};
+use crate::model::{Object, Product, ServerRef};
 use crate::probe::network::netns::ConnectError;
 
 /// Timeout of connect(2): a server is on this machine or in its network.
@@ -238,7 +238,6 @@ pub struct Servers {
     postgres: Sessions<postgres::Session>,
     rabbitmq: Sessions<rabbitmq::Session>,
     responses: web::Responses,
-    pub(super) nginx_tests: Memo<String, super::nginx::ConfigTest>,
 }
 
 impl Servers {
@@ -249,7 +248,7 @@ impl Servers {
     }
 
     /// The server of a target.
-    pub fn known(&self, target: &Target) -> Result<&ServerHandle, ProbeError> {
+    pub fn known(&self, target: &Object) -> Result<&ServerHandle, ProbeError> {
         let known = self.known.get(&target.id).ok_or_else(|| ProbeError::Skip("it no longer exists".to_owned()))?;
         match &known.server.untrusted {
             Some(why) => Err(ProbeError::Untrusted { server: known.server.name.clone(), why: why.clone() }),
@@ -259,25 +258,40 @@ impl Servers {
 }
 
 impl ProbeCx {
+    /// Databases, caches and brokers, with one connection to each.
+    #[must_use]
+    pub fn servers(&self) -> &Servers {
+        self.shared.get()
+    }
+
+    /// The nginx of a target as read by discovery; the error is the reason for its absence.
+    pub fn nginx(&self, target: &Object) -> Result<Arc<super::nginx::Nginx>, ProbeError> {
+        match &self.servers().known(target)?.nginx {
+            Some(Ok(nginx)) => Ok(nginx.clone()),
+            Some(Err(e)) => Err(e.clone()),
+            None => Err(ProbeError::Skip("it does not run: see nginx.stopped".to_owned())),
+        }
+    }
+
     /// Session with a Redis server; shared by all checks of a run.
-    pub async fn redis(&self, target: &Target) -> Result<Result<Arc<redis::Session>, SessionError>, ProbeError> {
-        let known = self.servers.known(target)?;
+    pub async fn redis(&self, target: &Object) -> Result<Result<Arc<redis::Session>, SessionError>, ProbeError> {
+        let known = self.servers().known(target)?;
         let open = || async { Ok(Box::pin(redis::open(known, self)).await?.map(Arc::new)) };
-        self.servers.redis.get(target.id.clone(), open).await
+        self.servers().redis.get(target.id.clone(), open).await
     }
 
     /// Session with a PostgreSQL server (or a PgBouncer); shared by all checks of a run.
-    pub async fn postgres(&self, target: &Target) -> Result<Result<Arc<postgres::Session>, SessionError>, ProbeError> {
-        let known = self.servers.known(target)?;
+    pub async fn postgres(&self, target: &Object) -> Result<Result<Arc<postgres::Session>, SessionError>, ProbeError> {
+        let known = self.servers().known(target)?;
         let open = || async { Ok(Box::pin(postgres::open(known, self, None)).await?.map(Arc::new)) };
-        self.servers.postgres.get(target.id.clone(), open).await
+        self.servers().postgres.get(target.id.clone(), open).await
     }
 
     /// Session with a RabbitMQ node; shared by all checks of a run.
-    pub async fn rabbitmq(&self, target: &Target) -> Result<Result<Arc<rabbitmq::Session>, SessionError>, ProbeError> {
-        let known = self.servers.known(target)?;
+    pub async fn rabbitmq(&self, target: &Object) -> Result<Result<Arc<rabbitmq::Session>, SessionError>, ProbeError> {
+        let known = self.servers().known(target)?;
         let open = || async { Ok(Box::pin(rabbitmq::open(known, self)).await?.map(Arc::new)) };
-        self.servers.rabbitmq.get(target.id.clone(), open).await
+        self.servers().rabbitmq.get(target.id.clone(), open).await
     }
 
     /// Initial environment of a server, held in memory only: that of its container, or of its process.

@@ -521,11 +521,4 @@ mod tests {
         assert_eq!((node.mem_alarm, node.disk_free_alarm, node.mem_used, node.fd_total), (true, false, 7, 9));
         assert_eq!(facts.queues[0].vhost, "/");
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(header: [u8; 7], body: Vec<u8>) {
-            let _ = parse_connection_start(header, &body);
-        }
-    }
 }

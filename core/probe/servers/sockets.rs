@@ -264,11 +264,4 @@ mod tests {
             assert!(listeners[0].len() == 1 && listeners[0] == listeners[1], "{bind}: {listeners:?}");
         }
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*") {
-            let _ = established(&text);
-        }
-    }
 }

@@ -2,8 +2,10 @@
 //!
 //! Names and types: org.freedesktop.systemd1(5).
 
+mod config_test;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
+mod ignored;
 mod journal;
 mod response_timeout;
 mod unit;
@@ -23,9 +25,11 @@ use zbus::wire::{ObjectPath, OwnedVariant, Type};
 use super::{Io, Memo, ProbeError, blocking};
 use response_timeout::wait_for_reply;
 
+pub use config_test::{ConfigError, config_error};
+pub use ignored::{IgnoredSetting, ignored_settings};
 pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
 pub use response_timeout::{init_activity, init_is_idle};
-pub use unit::{Service, Timer, Unit};
+pub use unit::{Context, Service, Timer, Unit, UnitCommand};
 
 /// Exists if and only if systemd is PID 1 (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
@@ -201,22 +205,18 @@ impl Systemd {
             return Ok(unit);
         }
         let kind = name.rsplit('.').next().unwrap_or_default();
-        if kind == "service" {
-            let own = self.properties(&path, "org.freedesktop.systemd1.Service").await.map_err(|e| fail(&e))?;
-            unit.service = Some(Service::from_properties(&own));
-        } else if kind == "timer" {
-            let own = self.properties(&path, "org.freedesktop.systemd1.Timer").await.map_err(|e| fail(&e))?;
-            unit.timer = Some(Timer::from_properties(&own));
-        } else {
-            let interface = format!(
-                "org.freedesktop.systemd1.{}{}",
-                kind.get(..1).unwrap_or_default().to_uppercase(),
-                kind.get(1..).unwrap_or_default()
-            );
-            // every type that can fail has a Result property; others need none
-            let own = self.properties(&path, &interface).await.unwrap_or_default();
-            unit.result = unit::text(&own, "Result");
-        }
+        let interface = format!(
+            "org.freedesktop.systemd1.{}{}",
+            kind.get(..1).unwrap_or_default().to_uppercase(),
+            kind.get(1..).unwrap_or_default()
+        );
+        let own = match self.properties(&path, &interface).await {
+            Ok(own) => own,
+            Err(e) if matches!(kind, "service" | "timer") => return Err(fail(&e)),
+            // the others are complete without their own properties
+            Err(_) => HashMap::new(),
+        };
+        unit.add_own(kind, &general, &own);
         Ok(unit)
     }
 

@@ -49,12 +49,71 @@ pub struct Unit {
     pub inactive_since: Option<Timestamp>,
     /// Last change of its state.
     pub changed: Option<Timestamp>,
+    /// Last time it left the inactive or failed state: the begin of its last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starting_since: Option<Timestamp>,
     /// Result of its last run: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, `watchdog`, …
     pub result: String,
+    /// Commands that failed in its last run, in the order in which systemd runs them. Those of a reload do not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed_commands: Vec<UnitCommand>,
+    /// Timeout of the commands of a mount, swap or socket in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u64>,
     /// Properties of a service.
     pub service: Option<Service>,
     /// Properties of a timer.
     pub timer: Option<Timer>,
+    /// Prerequisites of a service; read on the host, not recorded.
+    #[serde(skip)]
+    pub context: Context,
+}
+
+/// A command of a unit, with the result of its last run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnitCommand {
+    /// Its setting: `ExecStartPre`.
+    pub setting: String,
+    /// Program and arguments, secrets redacted.
+    pub line: String,
+    /// As [`Service::exit_code_kind`].
+    pub exit_code_kind: i64,
+    /// Exit status, or signal.
+    pub exit_status: i64,
+}
+
+impl UnitCommand {
+    /// Its program.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        self.line.split(' ').next().unwrap_or_default()
+    }
+}
+
+/// Files, directories and accounts that a service needs to start (systemd.exec(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Context {
+    /// `EnvironmentFile=`, paths or patterns, without optional ones.
+    pub environment_files: Vec<String>,
+    /// `WorkingDirectory=`; empty if it is optional or a home directory.
+    pub working_directory: String,
+    /// `User=`; empty for root and for a dynamic user.
+    pub user: String,
+    /// `Group=`; empty for the group of the user and for a dynamic user.
+    pub group: String,
+    /// It has another root directory: its paths are not those of this host.
+    pub own_root: bool,
+    /// Settings with paths that must exist in its file system view, without optional ones: `ReadWritePaths`, `/srv/data`.
+    pub sandbox_paths: Vec<(String, String)>,
+    /// `LoadCredential=`: name and absolute path.
+    pub credentials: Vec<(String, String)>,
+    /// Directories that systemd creates before the start: `/run/app`, `/var/lib/app`.
+    pub created: Vec<String>,
+    /// `RequiresMountsFor=`, with the paths that systemd adds.
+    pub mounts_for: Vec<String>,
+    /// `PGDATA` in `Environment=`.
+    pub pgdata: Option<String>,
 }
 
 /// Properties of a service.
@@ -85,6 +144,27 @@ pub struct Service {
     pub tasks: Option<u64>,
     /// Limit of tasks.
     pub tasks_max: Option<u64>,
+    /// `TimeoutStartSec`= in seconds; `None` without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_start_s: Option<u64>,
+    /// `TimeoutStopSec`= in seconds; `None` without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_stop_s: Option<u64>,
+    /// `RuntimeMaxSec`= in seconds; `None` without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_max_s: Option<u64>,
+    /// `WatchdogSec`= in seconds; `None` without a watchdog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_s: Option<u64>,
+    /// `PIDFile`=; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pid_file: String,
+    /// `BusName`=; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bus_name: String,
+    /// The command that runs now beside the main process (`ControlPID`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<UnitCommand>,
 }
 
 /// Properties of a timer.
@@ -105,6 +185,10 @@ pub struct Timer {
     pub every_s: Vec<u64>,
     /// `RandomizedDelaySec`= in seconds.
     pub random_delay_s: u64,
+    /// It also elapses without a run of its unit: `OnBootSec`=, `OnStartupSec`=, `OnActiveSec`=, `OnClockChange`=,
+    /// `OnTimezoneChange`=.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub starts_by_itself: bool,
 }
 
 type Properties = HashMap<String, OwnedVariant>;
@@ -132,9 +216,29 @@ impl Unit {
             active_until: moment(p, "ActiveExitTimestamp"),
             inactive_since: moment(p, "InactiveEnterTimestamp"),
             changed: moment(p, "StateChangeTimestamp"),
-            result: String::new(),
-            service: None,
-            timer: None,
+            starting_since: moment(p, "InactiveExitTimestamp"),
+            ..Self::default()
+        }
+    }
+
+    /// Adds the properties of its type; `kind` is the suffix of its name. `general` are the common ones.
+    pub(super) fn add_own(&mut self, kind: &str, general: &Properties, own: &Properties) {
+        match kind {
+            "service" => {
+                self.service = Some(Service::from_properties(own));
+                self.failed_commands = failed_commands(own, SERVICE_COMMANDS);
+                self.context = Context::from_properties(general, own);
+            }
+            "timer" => {
+                self.timer = Some(Timer::from_properties(own));
+                self.result = text(own, "Result");
+            }
+            // every type that can fail has a Result property; others need none
+            _ => {
+                self.result = text(own, "Result");
+                self.failed_commands = failed_commands(own, OTHER_COMMANDS);
+                self.timeout_s = seconds(own, "TimeoutUSec");
+            }
         }
     }
 
@@ -160,6 +264,13 @@ impl Service {
             user: text(p, "User"),
             tasks: number(p, "TasksCurrent").filter(|n| *n != u64::MAX),
             tasks_max: number(p, "TasksMax").filter(|n| *n != u64::MAX),
+            timeout_start_s: seconds(p, "TimeoutStartUSec"),
+            timeout_stop_s: seconds(p, "TimeoutStopUSec"),
+            runtime_max_s: seconds(p, "RuntimeMaxUSec"),
+            watchdog_s: seconds(p, "WatchdogUSec"),
+            pid_file: text(p, "PIDFile"),
+            bus_name: text(p, "BusName"),
+            control: control_command(p),
         }
     }
 
@@ -174,22 +285,154 @@ impl Timer {
     pub(super) fn from_properties(p: &Properties) -> Self {
         let calendar = p.get("TimersCalendar").and_then(|v| <Vec<(String, String, u64)>>::try_from(v.clone()).ok());
         let monotonic = p.get("TimersMonotonic").and_then(|v| <Vec<(String, u64, u64)>>::try_from(v.clone()).ok());
+        let monotonic = monotonic.unwrap_or_default();
         let repeats = |base: &str| base.starts_with("OnUnitActive") || base.starts_with("OnUnitInactive");
+        let starts_by_itself =
+            monotonic.iter().any(|(base, ..)| !repeats(base)) || flag(p, "OnClockChange") || flag(p, "OnTimezoneChange");
         Self {
             unit: text(p, "Unit"),
             last: moment(p, "LastTriggerUSec"),
             next: moment(p, "NextElapseUSecRealtime"),
             next_since_boot: number(p, "NextElapseUSecMonotonic").is_some_and(|n| n > 0 && n != u64::MAX),
             calendar: calendar.unwrap_or_default().into_iter().map(|(_, spec, _)| spec).collect(),
-            every_s: monotonic
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|(base, ..)| repeats(base))
-                .map(|(_, usec, _)| usec / 1_000_000)
-                .collect(),
+            every_s: monotonic.into_iter().filter(|(base, ..)| repeats(base)).map(|(_, usec, _)| usec / 1_000_000).collect(),
             random_delay_s: number(p, "RandomizedDelayUSec").unwrap_or(0) / 1_000_000,
+            starts_by_itself,
         }
     }
+}
+
+/// Settings with paths in the file system view of a service.
+const SANDBOX_LISTS: &[&str] = &["ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths"];
+const SANDBOX_BINDS: &[&str] = &["BindPaths", "BindReadOnlyPaths"];
+
+/// Settings with directories that systemd creates, and where.
+const CREATED: &[(&str, &str)] = &[
+    ("RuntimeDirectory", "/run"),
+    ("StateDirectory", "/var/lib"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+    ("ConfigurationDirectory", "/etc"),
+];
+
+impl Context {
+    fn from_properties(general: &Properties, p: &Properties) -> Self {
+        let dynamic = flag(p, "DynamicUser");
+        let account = |name: &str| if dynamic { String::new() } else { text(p, name) };
+        let mut sandbox_paths = Vec::new();
+        for setting in SANDBOX_LISTS {
+            sandbox_paths.extend(list(p, setting).into_iter().map(|path| ((*setting).to_owned(), path)));
+        }
+        for setting in SANDBOX_BINDS {
+            sandbox_paths.extend(binds(p, setting).into_iter().map(|path| ((*setting).to_owned(), path)));
+        }
+        // `-`: it may be missing; `+`: relative to the root directory of the service
+        sandbox_paths.retain(|(_, path)| path.starts_with('/'));
+        let mut created = Vec::new();
+        for (setting, parent) in CREATED {
+            created.extend(list(p, setting).into_iter().map(|directory| format!("{parent}/{directory}")));
+        }
+        let mut credentials = credentials(p);
+        credentials.retain(|(_, path)| path.starts_with('/'));
+        // `!`: it may be missing; `~`: the home directory of the user
+        let directory = text(p, "WorkingDirectory");
+        Self {
+            environment_files: environment_files(p),
+            working_directory: if directory.starts_with('/') { directory } else { String::new() },
+            user: account("User"),
+            group: account("Group"),
+            own_root: !text(p, "RootDirectory").is_empty() || !text(p, "RootImage").is_empty(),
+            sandbox_paths,
+            credentials,
+            created,
+            mounts_for: list(general, "RequiresMountsFor"),
+            pgdata: list(p, "Environment").into_iter().find_map(|v| v.strip_prefix("PGDATA=").map(str::to_owned)),
+        }
+    }
+}
+
+/// Commands of a service in the order of a run; `ExecReload` is none of a start.
+const SERVICE_COMMANDS: &[&str] = &["ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecStop", "ExecStopPost"];
+
+/// Commands of mounts, swaps and sockets.
+const OTHER_COMMANDS: &[&str] = &[
+    "ExecMount",
+    "ExecRemount",
+    "ExecUnmount",
+    "ExecActivate",
+    "ExecDeactivate",
+    "ExecStartPre",
+    "ExecStartPost",
+    "ExecStopPre",
+    "ExecStopPost",
+];
+
+/// `si_code` of a process that exited, and of processes terminated by a signal (`waitid(2)`).
+const EXITED: i64 = 1;
+const TERMINATED: [i64; 2] = [2, 3];
+
+/// The commands that failed in the last run, without those with a failure that systemd ignores (`-`).
+fn failed_commands(p: &Properties, settings: &[&str]) -> Vec<UnitCommand> {
+    let failed = |c: &UnitCommand| (c.exit_code_kind == EXITED && c.exit_status != 0) || TERMINATED.contains(&c.exit_code_kind);
+    let all = settings.iter().flat_map(|setting| commands(p, setting));
+    all.filter(|parsed| !parsed.ignored && failed(&parsed.command)).map(|parsed| parsed.command).collect()
+}
+
+/// The command that runs as `ControlPID`, also of a reload.
+fn control_command(p: &Properties) -> Option<UnitCommand> {
+    let pid = number(p, "ControlPID").filter(|pid| *pid > 0)?;
+    let mut all = SERVICE_COMMANDS.iter().chain(&["ExecReload"]).flat_map(|setting| commands(p, setting));
+    all.find(|parsed| parsed.pid == pid).map(|parsed| parsed.command)
+}
+
+/// An entry of `ExecStart` and similar properties.
+struct ParsedCommand {
+    command: UnitCommand,
+    /// Its failure is ignored.
+    ignored: bool,
+    pid: u64,
+}
+
+/// An array of (path, argv, ignore, 4 times, pid, code, status).
+fn commands(p: &Properties, setting: &str) -> Vec<ParsedCommand> {
+    let Some(Variant::Array(items)) = p.get(setting).map(|v| &**v) else { return Vec::new() };
+    let parsed = |item: &Variant<'_>| -> Option<ParsedCommand> {
+        let Variant::Structure(fields) = item else { return None };
+        let fields = fields.fields();
+        let signed = |at: usize| if let Some(Variant::I32(n)) = fields.get(at) { i64::from(*n) } else { 0 };
+        let command = UnitCommand {
+            setting: setting.to_owned(),
+            line: command_line(item)?,
+            exit_code_kind: signed(8),
+            exit_status: signed(9),
+        };
+        let ignored = matches!(fields.get(2), Some(Variant::Bool(true)));
+        let pid = if let Some(Variant::U32(pid)) = fields.get(7) { u64::from(*pid) } else { 0 };
+        Some(ParsedCommand { command, ignored, pid })
+    };
+    items.iter().filter_map(parsed).collect()
+}
+
+/// Required files of `EnvironmentFile=`: an array of (path, optional).
+fn environment_files(p: &Properties) -> Vec<String> {
+    let all = p.get("EnvironmentFiles").and_then(|v| <Vec<(String, bool)>>::try_from(v.clone()).ok()).unwrap_or_default();
+    all.into_iter().filter(|(_, optional)| !optional).map(|(path, _)| path).collect()
+}
+
+/// `LoadCredential=`: an array of (name, path).
+fn credentials(p: &Properties) -> Vec<(String, String)> {
+    p.get("LoadCredential").and_then(|v| <Vec<(String, String)>>::try_from(v.clone()).ok()).unwrap_or_default()
+}
+
+/// Sources of bind mounts that must exist: an array of (source, destination, optional, flags).
+fn binds(p: &Properties, name: &str) -> Vec<String> {
+    let all = p.get(name).and_then(|v| <Vec<(String, String, bool, u64)>>::try_from(v.clone()).ok()).unwrap_or_default();
+    all.into_iter().filter(|(.., optional, _)| !optional).map(|(source, ..)| source).collect()
+}
+
+/// A duration in microseconds as seconds, rounded up; 0 and all ones are no limit.
+fn seconds(p: &Properties, name: &str) -> Option<u64> {
+    number(p, name).filter(|n| *n != 0 && *n != u64::MAX).map(|usec| usec.div_ceil(1_000_000))
 }
 
 pub(super) fn text(p: &Properties, name: &str) -> String {
@@ -233,17 +476,19 @@ fn invocation(p: &Properties) -> String {
     quantity::hex(&bytes)
 }
 
-/// `ExecStart`= is an array of (path, argv, ignore, 4 times, pid, code, status).
+/// The command lines of `ExecStart`=.
 fn programs(value: &OwnedVariant) -> Vec<String> {
     let Variant::Array(commands) = &**value else { return Vec::new() };
-    let command = |item: &Variant<'_>| -> Option<String> {
-        let Variant::Structure(fields) = item else { return None };
-        let (Variant::Str(path), Variant::Array(argv)) = (fields.fields().first()?, fields.fields().get(1)?) else { return None };
-        let arguments = argv.iter().skip(1).filter_map(|a| if let Variant::Str(s) = a { Some(s.to_string()) } else { None });
-        let line = std::iter::once(path.to_string()).chain(arguments).collect::<Vec<_>>().join(" ");
-        Some(Redactor::default().scrub(&line))
-    };
-    commands.iter().filter_map(command).collect()
+    commands.iter().filter_map(command_line).collect()
+}
+
+/// Program and arguments of an entry of `ExecStart`= (see [`commands`]), secrets redacted.
+fn command_line(item: &Variant<'_>) -> Option<String> {
+    let Variant::Structure(fields) = item else { return None };
+    let (Variant::Str(path), Variant::Array(argv)) = (fields.fields().first()?, fields.fields().get(1)?) else { return None };
+    let arguments = argv.iter().skip(1).filter_map(|a| if let Variant::Str(s) = a { Some(s.to_string()) } else { None });
+    let line = std::iter::once(path.to_string()).chain(arguments).collect::<Vec<_>>().join(" ");
+    Some(Redactor::default().scrub(&line))
 }
 
 #[cfg(test)]
@@ -268,6 +513,63 @@ mod tests {
         let p = properties(&[("a", 0_u64.into()), ("b", u64::MAX.into()), ("c", 1_000_000_u64.into())]);
         assert_eq!((moment(&p, "a"), moment(&p, "b"), moment(&p, "d")), (None, None, None));
         assert_eq!(moment(&p, "c").map(Timestamp::as_second), Some(1));
+    }
+
+    /// An entry of `ExecStartPre`.
+    type Entry = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+    fn entry(program: &str, ignored: bool, pid: u32, code: i32, status: i32) -> Entry {
+        (program.to_owned(), vec![program.to_owned(), "-t".to_owned()], ignored, 0, 0, 0, 0, pid, code, status)
+    }
+
+    #[test]
+    fn failed_commands_have_their_setting_and_status() {
+        let pre = vec![entry("/usr/bin/test", false, 0, 1, 0), entry("/usr/sbin/nginx", false, 0, 1, 1)];
+        let post = vec![entry("/bin/ignored", true, 0, 1, 1), entry("/bin/killed", false, 0, 2, 9)];
+        let reload = vec![entry("/bin/reload", false, 77, 1, 1)];
+        let p = properties(&[
+            ("ExecStartPre", pre.into()),
+            ("ExecStartPost", post.into()),
+            ("ExecReload", reload.into()),
+            ("ControlPID", 77_u32.into()),
+        ]);
+        let failed = failed_commands(&p, SERVICE_COMMANDS);
+        let failed: Vec<(&str, &str, i64)> =
+            failed.iter().map(|c| (c.setting.as_str(), c.line.as_str(), c.exit_status)).collect();
+        assert_eq!(failed, [("ExecStartPre", "/usr/sbin/nginx -t", 1), ("ExecStartPost", "/bin/killed -t", 9)]);
+        assert_eq!(control_command(&p).map(|c| c.setting), Some("ExecReload".to_owned()));
+    }
+
+    #[test]
+    fn context_has_required_files_only() {
+        let files = vec![("/etc/app.env".to_owned(), false), ("/etc/default/app".to_owned(), true)];
+        let binds =
+            vec![("/srv/in".to_owned(), "/in".to_owned(), false, 0_u64), ("/srv/out".to_owned(), "/out".to_owned(), true, 0)];
+        let p = properties(&[
+            ("EnvironmentFiles", files.into()),
+            ("WorkingDirectory", "!/srv/app".into()),
+            ("User", "app".into()),
+            ("ReadWritePaths", vec!["/srv/data".to_owned(), "-/srv/cache".to_owned()].into()),
+            ("BindPaths", binds.into()),
+            ("StateDirectory", vec!["app".to_owned()].into()),
+        ]);
+        let context = Context::from_properties(&Properties::new(), &p);
+        assert_eq!((context.environment_files, context.working_directory.as_str()), (vec!["/etc/app.env".to_owned()], ""));
+        let paths: Vec<&str> = context.sandbox_paths.iter().map(|(_, path)| path.as_str()).collect();
+        assert_eq!((paths, context.created), (vec!["/srv/data", "/srv/in"], vec!["/var/lib/app".to_owned()]));
+        let dynamic = properties(&[("DynamicUser", true.into()), ("User", "app".into())]);
+        assert_eq!(Context::from_properties(&Properties::new(), &dynamic).user, "");
+    }
+
+    #[test]
+    fn timer_with_a_start_of_its_own() {
+        let of = |base: &str| {
+            let timers = vec![(base.to_owned(), 60_000_000_u64, 0_u64)];
+            Timer::from_properties(&properties(&[("TimersMonotonic", timers.into())]))
+        };
+        let repeats = of("OnUnitActiveUSec");
+        assert_eq!((repeats.every_s, repeats.starts_by_itself), (vec![60], false));
+        assert!(of("OnBootUSec").starts_by_itself);
     }
 
     #[test]

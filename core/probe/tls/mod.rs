@@ -23,6 +23,7 @@ pub use x509::Certificate;
 
 use super::io::Root;
 use super::{Memo, ProbeCx, ProbeError, blocking};
+use crate::model::address::join;
 use crate::model::{CertificateRef, CertificateSource, StartTls};
 use crate::probe::io::clock;
 use crate::probe::names;
@@ -81,6 +82,14 @@ impl Tls {
     }
 }
 
+impl ProbeCx {
+    /// The trust store for certificates, and the limit of concurrent handshakes.
+    #[must_use]
+    pub fn tls(&self) -> &Tls {
+        self.shared.get()
+    }
+}
+
 /// A certificate chain and its verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -133,7 +142,7 @@ pub struct ServedCertificates {
 
 /// Requests the certificates of `reference`.
 pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[String]) -> Result<ServedCertificates, ProbeError> {
-    let authorities = cx.tls.trust.get(authorities).await?;
+    let authorities = cx.tls().trust.get(authorities).await?;
     let (pid, address, first, kinds) = match &reference.source {
         CertificateSource::Nginx { pid, address, files, .. } => {
             let kinds: &[KeyType] = if files.len() > 1 { &[KeyType::Rsa, KeyType::Ecdsa] } else { &[KeyType::Any] };
@@ -153,7 +162,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
                         ..ServedCertificate::default()
                     };
                     return Ok(ServedCertificates {
-                        address: format!("{host}:{port}"),
+                        address: join(host, *port),
                         served: vec![failed],
                         ..ServedCertificates::default()
                     });
@@ -169,7 +178,7 @@ pub async fn served(cx: &ProbeCx, reference: &CertificateRef, authorities: &[Str
     let requests = names.iter().flat_map(|name| kinds.iter().map(move |kind| (*name, *kind)));
     let results = futures_util::future::join_all(requests.map(|(name, kind)| async move {
         // never closed, so acquiring cannot fail
-        let _permit = cx.tls.permits.acquire().await;
+        let _permit = cx.tls().permits.acquire().await;
         (name, request_certificate(pid, address, name, first, kind).await)
     }))
     .await;
@@ -268,7 +277,7 @@ pub async fn files(
     paths: Vec<(String, Option<String>)>,
     authorities: &[String],
 ) -> Result<Vec<CertificateFile>, ProbeError> {
-    let authorities = cx.tls.trust.get(authorities).await?;
+    let authorities = cx.tls().trust.get(authorities).await?;
     let from = pid.map_or_else(|| "/".to_owned(), Root::name);
     blocking::run("certificates", &from.clone(), READ_TIMEOUT, move |io| {
         let root = Root::of_or_own(io, pid).map_err(|e| ProbeError::io("certificates", &from, &e))?;

@@ -318,11 +318,4 @@ mod tests {
             Some("systemctl reload nginx")
         );
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in ".*", name in "[a-z.]*") {
-            let _ = (outcome(&text, &name), setting(&text, &name), lineage_of(&text));
-        }
-    }
 }

@@ -173,11 +173,4 @@ mod tests {
         assert!(facts(b"nonsense").is_err());
         assert_eq!(public_of(b"nonsense"), Err("it holds no private key".to_owned()));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-            let _ = (certificates(&bytes), facts(&bytes), public_of(&bytes));
-        }
-    }
 }

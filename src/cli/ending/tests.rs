@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use clap::ValueEnum as _;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Plan, Refusal, Report, Risk, Runbook, Severity,
-    Subject, Target,
+    Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, Kind, Object, Plan, Refusal, Report, Risk, Runbook,
+    Severity,
 };
 use opsctl_core::probe::{HistoryError, ProbeCx, ProbeError, ProbeOptions, panics};
 
@@ -73,15 +73,15 @@ impl Check for Fake {
         }
     }
 
-    fn targets(&self, _inventory: &Inventory) -> Vec<Target> {
+    fn targets(&self, _inventory: &Inventory) -> Vec<Object> {
         match self {
             Self::PanicsInTargets => panic!("password=hunter2"),
-            Self::BlocksOfContainer => vec![Target::named(Kind::Container, "web")],
-            _ => vec![Target::host()],
+            Self::BlocksOfContainer => vec![Object::named(Kind::Container, "web")],
+            _ => vec![Object::host()],
         }
     }
 
-    async fn probe(&self, _cx: &ProbeCx, _target: &Target) -> Result<u64, ProbeError> {
+    async fn probe(&self, _cx: &ProbeCx, _target: &Object) -> Result<u64, ProbeError> {
         match self {
             Self::Blocks | Self::BlocksOfContainer => std::thread::sleep(Duration::from_secs(3600)),
             Self::Hangs => std::future::pending().await,
@@ -106,7 +106,7 @@ impl Check for Fake {
             Self::SpinsInJudge => loop {
                 std::hint::spin_loop();
             },
-            Self::PanicsInPlan => vec![Finding::new(&CODE, Severity::Crit, Subject::host(), "it is broken").fix(FIX.id)].into(),
+            Self::PanicsInPlan => vec![Finding::new(&CODE, Severity::Crit, Object::host(), "it is broken").fix(FIX.id)].into(),
             _ => Judgement::default(),
         }
     }
@@ -144,7 +144,7 @@ fn diagnose(case: &str, shown: &Shown) -> u8 {
         waivers: crate::waive::Waivers::default(),
         notes: Vec::new(),
         history: Arc::new(HistoryError),
-        own_changes: Box::new(|_| crate::changes::OwnChanges::default()),
+        own_changes: Box::new(|_| opsctl_core::model::Changes::default()),
         options: ProbeOptions::default(),
         deadline: DEADLINE,
     });

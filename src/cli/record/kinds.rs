@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use opsctl_core::model::address::Address;
 use serde_json::Value;
 
 use crate::engine::Recording;
@@ -42,8 +43,7 @@ const KINDS: &[Kind] = &[
 ];
 
 fn is_address(text: &str) -> bool {
-    let host = text.rsplit_once(':').map_or(text, |(host, _)| host).trim_matches(['[', ']']);
-    text.parse::<IpAddr>().or_else(|_| host.parse()).is_ok()
+    Address::parse(text).host().parse::<IpAddr>().is_ok()
 }
 
 /// The kinds of data in `recording`.
@@ -87,6 +87,14 @@ mod tests {
             "user": "",
         });
         assert_eq!(of(&value), ["IP addresses", "file paths", "SQL statements"]);
+    }
+
+    #[test]
+    fn address_with_port_mask_or_scheme() {
+        for text in ["10.0.0.1", "10.0.0.1:80/tcp", "10.0.0.0/8", "::1", "[::1]:80", "::1:50000", "http://[::1]/"] {
+            assert!(is_address(text), "{text}");
+        }
+        assert!(!is_address("db:5432") && !is_address("1.2.3"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opsctl_core::model::address::Address;
 use toml::Spanned;
 
 use crate::config::problem::ValidationError;
@@ -39,13 +40,11 @@ fn holds_secret(before: &str, word: &str) -> bool {
     const ENDS: &[&str] = &["password", "passwd", "token", "secret", "apikey", "api-key", "api_key", "passphrase"];
     let called = |name: &str| ENDS.iter().any(|e| name.to_lowercase().ends_with(e));
     let value = |v: &str| !v.is_empty() && !v.starts_with(['/', '-', '@']);
-    let in_url = || {
-        let login = word.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
-        login.is_some_and(|(login, _)| login.split_once(':').is_some_and(|(_, password)| !password.is_empty()))
-    };
+    let address = Address::parse(word);
+    let in_url = address.scheme.is_some() && address.password().is_some();
     match word.split_once('=') {
         Some((name, v)) if called(name) && value(v) => true,
-        _ => (before.starts_with('-') && called(before) && value(word)) || in_url(),
+        _ => (before.starts_with('-') && called(before) && value(word)) || in_url,
     }
 }
 
@@ -64,4 +63,19 @@ pub(super) fn time_limit(text: &Spanned<String>, key: &str, table: &str, max: Du
     let time = crate::config::duration(text.get_ref()).map_err(problem)?;
     let shown = opsctl_core::model::quantity::duration(max.try_into().unwrap_or_default());
     if time > max { Err(problem(format!("`{}` is longer than {shown}", text.get_ref()))) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_in_a_url_is_a_secret() {
+        for word in ["redis://:canary@cache/0", "--url=amqp://app:can#a?ry@[::1]:5672/"] {
+            assert!(holds_secret("", word), "{word}");
+        }
+        for word in ["https://user:@host/", "https://host/?q=a:b@c", "app:canary@host", "http://[::1]:80/"] {
+            assert!(!holds_secret("", word), "{word}");
+        }
+    }
 }

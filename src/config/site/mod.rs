@@ -9,6 +9,8 @@
 mod argv;
 mod causes;
 mod documentation;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod probe;
 pub(super) mod raw;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use jiff::SignedDuration;
 use opsctl_core::model::StartTls;
+use opsctl_core::model::address::split_port;
 use opsctl_core::probe::endpoint::Endpoint;
 use regex::Regex;
 use toml::Spanned;
@@ -266,9 +267,8 @@ fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, ValidationError> {
 /// `host:port`.
 fn address(text: &Spanned<String>, kind: &str) -> Result<(String, u16), ValidationError> {
     let wrong = || ValidationError::new(text.span(), format!("`address` in [check.{kind}]: not `host:port`"));
-    let (host, port) = text.get_ref().rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(wrong)?;
-    let host = host.trim_matches(['[', ']']);
+    let (host, port) = split_port(text.get_ref());
+    let port = port.filter(|p| *p > 0).ok_or_else(wrong)?;
     if host.is_empty() || host.contains(['/', ' ']) { Err(wrong()) } else { Ok((host.to_owned(), port)) }
 }
 
@@ -400,4 +400,27 @@ fn log(raw: &raw::Log) -> Result<SiteProbe, ValidationError> {
     let within = raw.within.as_ref().map(|w| time(w, "within", "check.log")).transpose()?;
     let within = within.or(if matches!(source, Source::File(_)) { None } else { Some(DEFAULT_PERIOD) });
     Ok(SiteProbe::Log { source, pattern: raw.pattern.get_ref().clone(), within })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<(String, u16)> {
+        address(&Spanned::new(0..0, text.to_owned()), "tls").ok()
+    }
+
+    #[test]
+    fn address_is_a_host_and_a_port() {
+        for (text, host, port) in [("db:5432", "db", 5432), ("10.0.0.1:80", "10.0.0.1", 80), ("[fd00::2]:80", "fd00::2", 80)] {
+            assert_eq!(parsed(text), Some((host.to_owned(), port)));
+        }
+    }
+
+    #[test]
+    fn incomplete_address_is_rejected() {
+        for text in ["", "db", ":443", "db:0", "db:https", "db:99999", "[fd00::2]", "[]:443", "http://db:443", "d b:443"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
 }

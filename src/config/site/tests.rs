@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use proptest::prelude::*;
-
 use super::*;
 
 /// A valid file with the given keys in its check.
@@ -172,18 +170,4 @@ fn schema_matches_the_files() {
     assert_eq!((keys("/properties"), keys("/$defs/Runbook/properties")), (Some(2), Some(5)));
     let text = schema.to_string();
     assert!(text.contains("A statement that is true if the check passes") && text.contains("\"additionalProperties\":false"));
-}
-
-proptest! {
-    #[test]
-    fn arbitrary_files_do_not_panic(words in proptest::collection::vec(
-        "\\[runbook\\]\n|\\[\\[check\\]\\]\n|\\[check.fix\\]\n|(name|title|http|tls|sql|redis|argv|risk|timeout|explained_by) = |\"[a-z. :/${}]{0,12}\"\n|\\[|\\]|\\{|\\}|,|[0-9.]{1,4}\n", 0..40)) {
-        let text = words.concat();
-        if let Ok(file) = parse_as::<File>(&text, &runbook_schema()) {
-            let known = KnownNames::default();
-            let mut names = causes::Names::new(&known);
-            names.learn([&file].into_iter());
-            let _ = valid::validate(&file, Path::new("x.toml"), &names);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::audit::dir;
+use crate::state::dir;
 
 /// Adds a line unless it is present.
 pub(super) fn add_line(path: &Path, line: &str) -> io::Result<()> {

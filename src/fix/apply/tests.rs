@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use proptest::prelude::*;
-
 use super::*;
 
 fn identity(path: &Path) -> FileIdentity {
@@ -144,11 +142,4 @@ fn start_time_is_found_after_any_process_name() {
     let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 987654 1 2 3";
     assert_eq!(start_time(stat), Some(987_654));
     assert_eq!(start_time("42 (x) S 1"), None);
-}
-
-proptest! {
-    #[test]
-    fn any_stat_text_is_survived(text in "\\PC{0,200}") {
-        let _ = start_time(&text);
-    }
 }

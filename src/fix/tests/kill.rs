@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use opsctl_core::model::{Plan, Target};
+use opsctl_core::model::{Object, Plan};
 
 use super::scripted::*;
 use super::*;
@@ -20,7 +20,7 @@ struct Marker {
 }
 
 impl Engine for Marker {
-    async fn recheck(&self, _check: &str, _target: &Target) -> Recheck {
+    async fn recheck(&self, _check: &str, _target: &Object) -> Recheck {
         if self.made.exists() && !self.hopeless { healthy() } else { failing(&self.plan) }
     }
 }

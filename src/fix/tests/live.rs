@@ -117,9 +117,9 @@ fn every_container_action_has_its_effect() {
     assert_eq!(live.inspect(&id).memory, 64 << 20);
     assert_eq!(live.inspect(&id).restart_policy.name, "on-failure", "other settings are unchanged");
 
-    let before = live.inspect(&id).subject().identity;
+    let before = live.inspect(&id).subject().id;
     live.does(&[Action::RestartContainer { id: own(), timeout_s: 0 }]).unwrap();
-    assert!(live.inspect(&id).is_up() && live.inspect(&id).subject().identity != before);
+    assert!(live.inspect(&id).is_up() && live.inspect(&id).subject().id != before);
 
     // running: kept; stopped: removed; missing: no error
     let stopped = lab.create("b");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opsctl_core::model::{Action, Code, Finding, Kind, Plan, Risk, Severity, Subject, Target, Verdict};
+use opsctl_core::model::{Action, Code, Finding, Kind, Object, Plan, Reported, Risk, Severity, Verdict};
 use opsctl_core::probe::Redactor;
 
 use crate::audit::{Body, Entry, Journal};
@@ -49,7 +49,7 @@ impl Scripted {
 }
 
 impl Engine for Scripted {
-    async fn recheck(&self, check: &str, _target: &Target) -> Recheck {
+    async fn recheck(&self, check: &str, _target: &Object) -> Recheck {
         assert_eq!(check, "demo.check");
         self.rechecks.set(self.rechecks.get() + 1);
         if let Some((_, happens)) = self.during.borrow().as_ref().filter(|(number, _)| *number == self.rechecks.get()) {
@@ -131,9 +131,9 @@ impl Fixture {
         Plan {
             fix: "demo.repair".into(),
             risk: Risk::R2,
-            subject: Subject { kind: Kind::Container, name: "web".into(), identity: "id@then".into() },
+            subject: Object::new(Kind::Container, "web", "id@then"),
             check: "demo.check".into(),
-            target: Target::named(Kind::Container, "web"),
+            target: Object::named(Kind::Container, "web"),
             code: "demo.broken".into(),
             actions: vec![run("touch")],
             undo: vec![run("rm")],
@@ -214,7 +214,7 @@ pub(super) fn healthy() -> Recheck {
 pub(super) fn offer(plan: &Plan) -> Offer {
     let message = format!("{} is broken", plan.subject.name);
     let finding = Finding::new(&BROKEN, Severity::Crit, plan.subject.clone(), message).fix("demo.repair");
-    Offer { fix: plan.fix.clone(), finding, plan: Ok(plan.clone()), refused: None, risk: plan.risk }
+    Offer { fix: plan.fix.clone(), finding: Reported::new(finding), plan: Ok(plan.clone()), refused: None, risk: plan.risk }
 }
 
 pub(super) fn failing(plan: &Plan) -> Recheck {

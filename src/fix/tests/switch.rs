@@ -85,7 +85,7 @@ fn to_each(f: &mut Fixture, subjects: &[(&str, &str)]) -> Vec<Exit> {
     let mut exits = Vec::new();
     for (name, identity) in subjects {
         let mut plan = f.plan();
-        (plan.subject.name, plan.subject.identity) = ((*name).to_owned(), (*identity).to_owned());
+        (plan.subject.name, plan.subject.id) = ((*name).to_owned(), (*identity).to_owned());
         f.engine.returns(failing(&plan)).returns(healthy());
         exits.push(f.fix(&offer(&plan)));
     }

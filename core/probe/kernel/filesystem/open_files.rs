@@ -1,6 +1,7 @@
-//! Deleted files that are still open: space that `du` does not count.
+//! Open files: deleted ones, whose space `du` does not count, and the writers of large ones.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,7 +62,7 @@ fn scan(io: &Io) -> Vec<DeletedFile> {
             // readlink first: it costs less than stat, and most descriptors are not deleted files
             let Ok(link) = io.read_link(fd.path()) else { continue };
             let Some(path) = link.to_str().and_then(deleted_path) else { continue };
-            let Some(OpenFile { bytes, dev, ino }) = unlinked(io, &fd.path()) else { continue };
+            let Some(OpenFile { bytes, dev, ino, links: 0 }) = regular(io, &fd.path()) else { continue };
             if bytes < MIN_FILE_BYTES || found.contains_key(&(dev, ino)) {
                 continue;
             }
@@ -87,21 +88,81 @@ fn scan(io: &Io) -> Vec<DeletedFile> {
     list
 }
 
-/// A regular file without links.
+/// A regular file.
 struct OpenFile {
     bytes: u64,
     dev: u64,
     ino: u64,
+    links: u32,
 }
 
-/// The file of a descriptor, if it is regular and has no links. Uses cached attributes only (`AT_STATX_DONT_SYNC`): the file may
-/// be on a FUSE file system of a user with a server that does not respond.
-fn unlinked(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
+/// The file of a descriptor, if it is regular. Uses cached attributes only (`AT_STATX_DONT_SYNC`): the file may be on a FUSE file
+/// system of a user with a server that does not respond.
+fn regular(_io: &Io, descriptor: &Path) -> Option<OpenFile> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let stat = statx(CWD, descriptor, flags, StatxFlags::BASIC_STATS).ok()?;
     let is_file = FileType::from_raw_mode(stat.stx_mode.into()).is_file();
     let dev = makedev(stat.stx_dev_major, stat.stx_dev_minor);
-    (is_file && stat.stx_nlink == 0).then(|| OpenFile { bytes: stat.stx_blocks * 512, dev, ino: stat.stx_ino })
+    is_file.then(|| OpenFile { bytes: stat.stx_blocks * 512, dev, ino: stat.stx_ino, links: stat.stx_nlink })
+}
+
+/// A process that has a file open for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Process id.
+    pub pid: i32,
+    /// Command name.
+    pub comm: String,
+    /// The container or unit it belongs to.
+    pub home: Home,
+}
+
+/// Time limit of the search for writers.
+const WRITERS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// For each of these files a process that has it open for writing. Without root only processes of this user are visible.
+pub async fn writers(files: Vec<(String, FileIdentity)>) -> Result<Vec<Option<Writer>>, ProbeError> {
+    blocking::run("open files of all processes", "/proc/*/fd", WRITERS_TIMEOUT, move |io| writers_of(io, &files)).await
+}
+
+fn writers_of(io: &Io, files: &[(String, FileIdentity)]) -> Vec<Option<Writer>> {
+    let mut found: Vec<Option<Writer>> = vec![None; files.len()];
+    let mut by_name: HashMap<&OsStr, Vec<usize>> = HashMap::new();
+    for (n, (path, _)) in files.iter().enumerate() {
+        by_name.entry(Path::new(path).file_name().unwrap_or_default()).or_default().push(n);
+    }
+    for pid in process::all(io).into_iter().flatten() {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        for fd in io.read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok) {
+            // readlink first: a container has another path of the file, with the same name
+            let Ok(link) = io.read_link(fd.path()) else { continue };
+            let Some(alike) = link.file_name().and_then(|name| by_name.get(name)) else { continue };
+            let Some(open) = regular(io, &fd.path()) else { continue };
+            for n in alike {
+                let (Some((path, identity)), Some(writer)) = (files.get(*n), found.get_mut(*n)) else { continue };
+                let number = fd.file_name().to_str().and_then(|n| n.parse().ok()).unwrap_or(-1);
+                if writer.is_none()
+                    && is_same(path, *identity, &link, &open)
+                    && flags(io, &process, number).is_some_and(|flags| flags & ACCESS_MODE != 0)
+                {
+                    let groups = io.read_lossy(process.join("cgroup")).unwrap_or_default();
+                    let comm = process::comm(io, pid).unwrap_or_default();
+                    *writer = Some(Writer { pid, comm, home: Home::of_cgroups(&groups) });
+                }
+            }
+        }
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    found
+}
+
+/// Whether a descriptor refers to this file. An overlay has a device of its own; its files keep the inode of the layer, and the end of
+/// the path.
+fn is_same(path: &str, identity: FileIdentity, link: &Path, open: &OpenFile) -> bool {
+    let in_overlay = || major(open.dev) == 0 && link.strip_prefix("/").is_ok_and(|below| Path::new(path).ends_with(below));
+    open.ino == identity.ino && (open.dev == identity.dev || in_overlay())
 }
 
 /// The path of a deleted regular file; `None` for shared memory, memfd, aio rings and graphics buffers.
@@ -123,8 +184,10 @@ fn flags(io: &Io, process: &Path, fd: i32) -> Option<u32> {
     u32::from_str_radix(text.lines().find_map(|l| l.strip_prefix("flags:"))?.trim(), 8).ok()
 }
 
+/// `O_ACCMODE`: 0 is read only.
+const ACCESS_MODE: u32 = 3;
+
 fn append_or_write_only(flags: u32) -> bool {
-    const ACCESS_MODE: u32 = 3;
     let write_only = rustix::fs::OFlags::WRONLY.bits();
     let append = rustix::fs::OFlags::APPEND.bits();
     flags & ACCESS_MODE == write_only || (flags & ACCESS_MODE != 0 && flags & append != 0)
@@ -210,6 +273,33 @@ mod tests {
         assert!(found.bytes >= 2 << 20 && found.append_or_write_only && found.start_ticks > 0);
         let meta = file.metadata().unwrap();
         assert_eq!(found.identity, FileIdentity { dev: meta.dev(), ino: meta.ino() });
+    }
+
+    #[test]
+    fn writer_of_a_file_is_found_and_its_reader_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            let meta = std::fs::metadata(&path).unwrap();
+            (path.display().to_string(), FileIdentity { dev: meta.dev(), ino: meta.ino() })
+        };
+        let files = [file("written-by-this-test"), file("read-by-this-test"), file("closed-by-this-test")];
+        let _written = std::fs::OpenOptions::new().append(true).open(&files[0].0).unwrap();
+        let _read = std::fs::File::open(&files[1].0).unwrap();
+        let pids: Vec<Option<i32>> = writers_of(&Io::for_test(), &files).iter().map(|w| w.as_ref().map(|w| w.pid)).collect();
+        assert_eq!(pids, [i32::try_from(std::process::id()).ok(), None, None]);
+    }
+
+    #[test]
+    fn file_of_an_overlay_is_recognized_by_inode_and_path() {
+        let open = |dev, ino| OpenFile { bytes: 0, dev, ino, links: 1 };
+        let identity = FileIdentity { dev: makedev(8, 1), ino: 7 };
+        let path = "/var/lib/docker/overlay2/ab/diff/tmp/cache";
+        let same = |link: &str, dev, ino| is_same(path, identity, Path::new(link), &open(dev, ino));
+        assert!(same("/tmp/cache", makedev(0, 52), 7) && same("/other/cache", makedev(8, 1), 7));
+        assert!(!same("/other/cache", makedev(0, 52), 7) && !same("/tmp/cache", makedev(0, 52), 8));
+        assert!(!same("/tmp/cache", makedev(8, 2), 7));
     }
 
     #[test]

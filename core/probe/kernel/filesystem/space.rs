@@ -138,22 +138,51 @@ pub async fn is_not_empty(path: &str) -> bool {
 
 #[allow(clippy::disallowed_methods, reason = "the caller has the token")]
 fn read(io: &Io, path: &PathBuf, mounts: &[MountRef]) -> std::io::Result<FsUsage> {
-    Ok(usage(path, io.symlink_metadata(path)?.dev(), Space::from(statvfs(path)?), mounts))
+    // both follow a link, as the programs that use the path do
+    Ok(usage(path, io.metadata(path)?.dev(), Space::from(statvfs(path)?), mounts))
 }
 
 fn usage(path: &Path, dev: u64, space: Space, mounts: &[MountRef]) -> FsUsage {
     let dev = format!("{}:{}", major(dev), minor(dev));
-    let mountpoint = mounts
-        .iter()
-        .filter(|m| m.dev == dev && path.starts_with(&m.mountpoint))
-        .max_by_key(|m| m.mountpoint.len())
-        .map_or_else(|| "/".to_owned(), |m| m.mountpoint.clone());
+    let mountpoint = mountpoint(path, &dev, mounts);
     FsUsage { dev, mountpoint, size: space.size, used: space.used, avail: space.avail, percent: space.percent() }
+}
+
+/// The mountpoint on this host of the filesystem with this device. A path behind a link or of a container is not below it.
+fn mountpoint(path: &Path, dev: &str, mounts: &[MountRef]) -> String {
+    let of_device = || mounts.iter().filter(|m| m.dev == dev).map(|m| &m.mountpoint);
+    let above = of_device().filter(|m| path.starts_with(m)).max_by_key(|m| m.len());
+    let found = above.or_else(|| of_device().min_by_key(|m| m.len()));
+    // a subvolume has a device number that is not in the mount table; a filesystem in memory of a container is not mounted here
+    found.cloned().unwrap_or_else(|| path.components().as_path().display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filesystem_is_named_by_its_mountpoint_on_the_host() {
+        let mount = |dev: &str, mountpoint: &str| MountRef {
+            dev: dev.into(),
+            mountpoint: mountpoint.into(),
+            fstype: String::new(),
+            source: String::new(),
+            super_options: Vec::new(),
+            mount_options: Vec::new(),
+        };
+        let mounts = [mount("8:1", "/"), mount("8:17", "/mnt/data/pg"), mount("8:17", "/data"), mount("8:1", "/var/lib/docker")];
+        for (path, dev, expected) in [
+            ("/var/lib/postgresql/15/main", "8:1", "/"),
+            ("/var/lib/docker/volumes/x", "8:1", "/var/lib/docker"),
+            // a link to another filesystem, and a volume as its container names it
+            ("/var/lib/postgresql/15/main/pg_wal/.", "8:17", "/data"),
+            ("/mnt/data/pg/15", "8:17", "/mnt/data/pg"),
+            ("/var/lib/postgresql/data/.", "0:61", "/var/lib/postgresql/data"),
+        ] {
+            assert_eq!(mountpoint(Path::new(path), dev, &mounts), expected, "{path}");
+        }
+    }
 
     #[test]
     fn reserved_blocks_do_not_count_as_used() {

@@ -1,7 +1,8 @@
-//! Disk usage by directory: a walk that is limited in time and stays on its filesystem.
+//! Disk usage by directory and file: a walk that is limited in time and stays on its filesystem.
 
 #![allow(clippy::disallowed_methods, reason = "the threads of a walk end with blocking::run, which starts it")]
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -10,17 +11,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, lstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, lstat, openat, statat};
 use serde::{Deserialize, Serialize};
 
+use crate::model::FileIdentity;
+use crate::probe::io::clock;
 use crate::probe::kernel::filesystem::mounts::parse_mountinfo;
 use crate::probe::{Io, ProbeError, blocking};
 
 /// Depth of the reported directories, for example `/var/lib/docker/containers`; also limits the memory of the walk.
 const MAX_DEPTH: usize = 4;
 
-/// Limit of listed directories.
+/// Limit of listed directories, and of listed files.
 const MAX_LISTED: usize = 12;
+
+/// Files below this size are never listed (judgement: 1 MiB).
+const MIN_FILE_BYTES: u64 = 1 << 20;
+
+/// Number of largest files that are listed also with less than 1 % of the total.
+const MIN_LISTED_FILES: usize = 3;
+
+/// Limit of remembered files of one thread, by size and by time of the last write.
+const MAX_CANDIDATES: usize = 32;
+
+/// Maximum age of the last write to a file that may be growing, in seconds.
+const MAX_WRITE_AGE_S: i64 = 60;
+
+/// Minimum time between the two sizes of a growing file (judgement: most logs are written more often).
+const GROWTH_SPAN: Duration = Duration::from_millis(500);
 
 /// Result of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +54,9 @@ pub struct Usage {
     pub largest: Vec<DirectoryUsage>,
     /// The directories with the most entries, likewise.
     pub most_entries: Vec<DirectoryUsage>,
+    /// The largest files and the one that grows fastest, largest first.
+    #[serde(default)]
+    pub files: Vec<FileUsage>,
     /// Directories that could not be read.
     pub unreadable: u64,
     /// The time budget was exhausted: all numbers are lower bounds.
@@ -53,11 +74,97 @@ pub struct DirectoryUsage {
     pub entries: u64,
 }
 
+/// A large or growing file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileUsage {
+    /// Absolute path.
+    pub path: String,
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// File identity.
+    pub identity: FileIdentity,
+    /// Growth during the walk, in bytes per second.
+    #[serde(default)]
+    pub growth: u64,
+}
+
 /// Walks everything below `root` for at most `budget`.
 pub async fn usage(root: &str, budget: Duration) -> Result<Usage, ProbeError> {
+    start(root, budget, Duration::ZERO).await
+}
+
+/// [`usage`] with the growth of files, which takes up to half a second longer.
+pub async fn usage_with_growth(root: &str, budget: Duration) -> Result<Usage, ProbeError> {
+    start(root, budget, GROWTH_SPAN).await
+}
+
+async fn start(root: &str, budget: Duration, span: Duration) -> Result<Usage, ProbeError> {
     let path = PathBuf::from(root);
     // the walk observes its budget itself; the extra second is for a directory that hangs
-    blocking::run("disk usage", root, budget + Duration::from_secs(1), move |io| walk(io, &path, budget)).await
+    let timeout = budget + span + Duration::from_secs(1);
+    blocking::run("disk usage", root, timeout, move |io| walk(io, &path, budget, span)).await
+}
+
+/// A file as the walk found it.
+#[derive(Debug)]
+struct Candidate {
+    path: PathBuf,
+    bytes: u64,
+    /// Its length, and the time at which it was read.
+    length: u64,
+    read_at: Instant,
+    identity: FileIdentity,
+}
+
+impl Candidate {
+    /// Bytes per second since then; 0 for a file that was replaced or does not grow.
+    fn growth(&self) -> u64 {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let Some(stat) = statat(CWD, &self.path, flags).ok().filter(|s| identity(s) == self.identity) else { return 0 };
+        let millis = u64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        length(&stat).saturating_sub(self.length).saturating_mul(1000) / millis
+    }
+}
+
+fn identity(stat: &Stat) -> FileIdentity {
+    FileIdentity { dev: stat.st_dev, ino: stat.st_ino }
+}
+
+fn length(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn allocated(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
+}
+
+/// The files with the largest keys, in bounded memory.
+#[derive(Debug)]
+struct Highest<K> {
+    files: Vec<(K, Candidate)>,
+    /// Keys up to this one are not among them.
+    floor: K,
+}
+
+impl<K: Ord + Copy> Highest<K> {
+    fn above(floor: K) -> Self {
+        Self { files: Vec::new(), floor }
+    }
+
+    fn push(&mut self, key: K, candidate: Candidate) {
+        self.files.push((key, candidate));
+        if self.files.len() >= 2 * MAX_CANDIDATES {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.files.sort_by_key(|(key, _)| Reverse(*key));
+        self.files.truncate(MAX_CANDIDATES);
+        if let Some((least, _)) = self.files.last().filter(|_| self.files.len() == MAX_CANDIDATES) {
+            self.floor = *least;
+        }
+    }
 }
 
 /// State shared by the threads of a walk.
@@ -90,7 +197,7 @@ struct Queue {
     in_progress: usize,
 }
 
-fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
+fn walk(io: &Io, root: &Path, budget: Duration, span: Duration) -> Usage {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let deadline = Instant::now() + budget;
     let device = lstat(root).map(|s| s.st_dev);
@@ -103,30 +210,71 @@ fn walk(io: &Io, root: &Path, budget: Duration) -> Usage {
         mountpoints: mountpoints(io, root),
     };
     let mut directories: HashMap<PathBuf, (u64, u64)> = HashMap::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let written_after = clock::now().as_second() - MAX_WRITE_AGE_S;
     if let Ok(device) = device {
         std::thread::scope(|scope| {
             let walkers: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| Walker { shared: &shared, root, device, deadline, sums: HashMap::new(), seen: 0 }.run()))
+                .map(|_| {
+                    let walker = Walker {
+                        shared: &shared,
+                        root,
+                        device,
+                        deadline,
+                        sums: HashMap::new(),
+                        largest: Highest::above(MIN_FILE_BYTES),
+                        written: Highest::above(written_after),
+                        seen: 0,
+                    };
+                    scope.spawn(|| walker.run())
+                })
                 .collect();
             for walker in walkers {
                 // if a walker panics only its share is lost; the walk is then partial
                 match walker.join() {
-                    Ok(sums) => sums.iter().for_each(|(path, (bytes, entries))| add(&mut directories, path, *bytes, *entries)),
+                    Ok((sums, files)) => {
+                        sums.iter().for_each(|(path, (bytes, entries))| add(&mut directories, path, *bytes, *entries));
+                        candidates.extend(files);
+                    }
                     Err(_) => shared.stopped.store(true, Ordering::Relaxed),
                 }
             }
         });
     }
     let (bytes, entries) = directories.get(root).copied().unwrap_or_default();
+    let files = listed_files(candidates, bytes, span);
     Usage {
         root: root.display().to_string(),
         bytes,
         entries,
         largest: top(&directories, root, |f| f.0),
         most_entries: top(&directories, root, |f| f.1),
+        files,
         unreadable: shared.unreadable.load(Ordering::Relaxed),
         partial: shared.stopped.load(Ordering::Relaxed),
     }
+}
+
+/// The files with at least 1 % of the total, some of the largest in any case, and the one that grows fastest.
+fn listed_files(mut candidates: Vec<Candidate>, whole: u64, span: Duration) -> Vec<FileUsage> {
+    candidates.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+    // a file may be both large and written recently
+    let mut known = HashSet::new();
+    candidates.retain(|c| known.insert((c.identity.dev, c.identity.ino)));
+    if !span.is_zero()
+        && let Some(last) = candidates.iter().map(|c| c.read_at).max()
+    {
+        std::thread::sleep(span.saturating_sub(last.elapsed()));
+    }
+    let grown: Vec<u64> = candidates.iter().map(|c| if span.is_zero() { 0 } else { c.growth() }).collect();
+    let fastest = grown.iter().copied().max().unwrap_or(0);
+    let file = |(n, (c, growth)): (usize, (Candidate, u64))| {
+        let large = c.bytes >= MIN_FILE_BYTES && (n < MIN_LISTED_FILES || c.bytes >= whole / 100) && n < MAX_LISTED;
+        let path = c.path.display().to_string();
+        let listed = large || (growth > 0 && growth == fastest);
+        listed.then_some(FileUsage { path, bytes: c.bytes, identity: c.identity, growth })
+    };
+    candidates.into_iter().zip(grown).enumerate().filter_map(file).collect()
 }
 
 /// The most significant directories: each at least 2 % of the total, and without those that are nearly all one of their children.
@@ -160,11 +308,15 @@ struct Walker<'a> {
     device: u64,
     deadline: Instant,
     sums: HashMap<PathBuf, (u64, u64)>,
+    /// By allocated bytes.
+    largest: Highest<u64>,
+    /// By the time of the last write, in seconds.
+    written: Highest<i64>,
     seen: u32,
 }
 
 impl Walker<'_> {
-    fn run(mut self) -> HashMap<PathBuf, (u64, u64)> {
+    fn run(mut self) -> (HashMap<PathBuf, (u64, u64)>, Vec<Candidate>) {
         while let Some(directory) = self.next() {
             let below = self.read(&directory);
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,7 +325,10 @@ impl Walker<'_> {
             drop(queue);
             self.shared.changed.notify_all();
         }
-        self.sums
+        self.largest.cut();
+        self.written.cut();
+        let files = self.largest.files.into_iter().map(|(_, file)| file);
+        (self.sums, files.chain(self.written.files.into_iter().map(|(_, file)| file)).collect())
     }
 
     /// The next directory; `None` when all have been read or the budget is exhausted.
@@ -221,8 +376,8 @@ impl Walker<'_> {
             if stat.st_dev != self.device {
                 continue;
             }
-            let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-            if is_directory {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind.is_dir() {
                 below.push(directory.join(OsStr::from_bytes(name.to_bytes())));
             } else if stat.st_nlink > 1 {
                 let mut known = self.shared.hard_links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,11 +385,32 @@ impl Walker<'_> {
                     continue;
                 }
             }
-            bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            if kind.is_file() {
+                self.remember(directory, OsStr::from_bytes(name.to_bytes()), &stat);
+            }
+            bytes += allocated(&stat);
             count += 1;
         }
         self.add_to_parents(directory, bytes, count);
         below
+    }
+
+    /// Remembers a file if it is among the largest or the most recently written.
+    fn remember(&mut self, directory: &Path, name: &OsStr, stat: &Stat) {
+        let (bytes, written_at) = (allocated(stat), stat.st_mtime);
+        let candidate = || Candidate {
+            path: directory.join(name),
+            bytes,
+            length: length(stat),
+            read_at: Instant::now(),
+            identity: identity(stat),
+        };
+        if bytes > self.largest.floor {
+            self.largest.push(bytes, candidate());
+        }
+        if written_at > self.written.floor {
+            self.written.push(written_at, candidate());
+        }
     }
 
     /// Adds the totals of a directory to it and to every parent, down to [`MAX_DEPTH`].
@@ -284,7 +460,7 @@ mod tests {
         for i in 0..50 {
             std::fs::write(root.path().join(format!("log/{i}")), b"").unwrap();
         }
-        let usage = walk(&Io::for_test(), root.path(), Duration::from_secs(5));
+        let usage = walk(&Io::for_test(), root.path(), Duration::from_secs(5), Duration::ZERO);
         assert!((1 << 20..2 << 20).contains(&usage.bytes), "{usage:?}");
         assert_eq!(usage.most_entries[0].path, root.path().join("log").display().to_string());
         assert!(!usage.partial && usage.unreadable == 0);
@@ -300,7 +476,69 @@ mod tests {
 
     #[test]
     fn walk_ends_when_budget_is_exhausted() {
-        let usage = walk(&Io::for_test(), Path::new("/usr"), Duration::ZERO);
+        let usage = walk(&Io::for_test(), Path::new("/usr"), Duration::ZERO, Duration::ZERO);
         assert!(usage.partial, "{usage:?}");
+    }
+
+    #[test]
+    fn large_files_are_listed_from_the_root_on() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b/c/d/e");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(root.path().join("swapfile"), vec![1; 3 << 20]).unwrap();
+        std::fs::write(deep.join("dump"), vec![1; 2 << 20]).unwrap();
+        std::fs::write(deep.join("small"), vec![1; 1 << 19]).unwrap();
+        // neither followed nor opened
+        std::os::unix::fs::symlink(deep.join("dump"), root.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(CWD, root.path().join("fifo"), Mode::RWXU).unwrap();
+        let usage = walk(&Io::for_test(), root.path(), Duration::from_secs(5), Duration::ZERO);
+        let listed: Vec<&str> = usage.files.iter().map(|f| f.path.as_str()).collect();
+        let expected = [root.path().join("swapfile"), deep.join("dump")].map(|path| path.display().to_string());
+        assert_eq!(listed, expected, "{usage:?}");
+        assert!(usage.files.iter().all(|f| f.growth == 0 && f.bytes >= 2 << 20));
+    }
+
+    #[test]
+    fn fastest_growing_file_is_listed_also_while_small() {
+        use std::io::Write;
+
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("large"), vec![1; 2 << 20]).unwrap();
+        let mut log = std::fs::File::create(root.path().join("app.log")).unwrap();
+        let ended = AtomicBool::new(false);
+        let usage = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    log.write_all(&[b'x'; 4096]).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let usage = walk(&Io::for_test(), root.path(), Duration::from_secs(5), GROWTH_SPAN);
+            ended.store(true, Ordering::Relaxed);
+            usage
+        });
+        let fastest = usage.files.iter().max_by_key(|f| f.growth).unwrap();
+        assert!(fastest.path.ends_with("/app.log") && fastest.growth > 0, "{usage:?}");
+        assert_eq!(usage.files.len(), 2, "{usage:?}");
+    }
+
+    #[test]
+    fn remembered_files_are_bounded() {
+        let file = |bytes: u64| Candidate {
+            path: PathBuf::from("/x"),
+            bytes,
+            length: bytes,
+            read_at: Instant::now(),
+            identity: FileIdentity { dev: 1, ino: bytes },
+        };
+        let mut highest = Highest::above(10);
+        for bytes in 11..1011 {
+            if bytes > highest.floor {
+                highest.push(bytes, file(bytes));
+            }
+        }
+        highest.cut();
+        assert_eq!(highest.files.len(), MAX_CANDIDATES);
+        assert_eq!((highest.files[0].0, highest.floor), (1010, 979));
     }
 }

@@ -166,13 +166,4 @@ mod tests {
         assert_eq!(hooks, [("FORWARD", Some("FORWARD"), false), ("DOCKER", None, true)]);
         assert_eq!(firewall.rules.len(), 1);
     }
-
-    proptest::proptest! {
-        #[test]
-        fn arbitrary_text_does_not_panic(text in "(\\PC|\n|\\[|:|\\*|-A )*") {
-            let mut firewall = Firewall::default();
-            add(&mut firewall, Backend::Nft, &text);
-            let _ = (rule(Backend::Nft, "t", &text), words(&text));
-        }
-    }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use opsctl_core::model::printable;
 
-use super::style::{ColorChoice, OutputEnvironment};
 use super::timings::Timings;
 use crate::engine::Progress as Event;
+use crate::render::{ColorChoice, OutputEnvironment};
 
 /// Shown only on a terminal.
 #[derive(Debug)]

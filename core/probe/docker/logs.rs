@@ -1,0 +1,120 @@
+//! Lines of a container's log with their times.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
+
+use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Container, Docker};
+use crate::model::log::{LogLine, MAX_TEXT};
+use crate::probe::io::Root;
+use crate::probe::{Io, ProbeError, blocking};
+
+/// Log drivers with logs that the engine can read (<https://docs.docker.com/engine/logging/dual-logging/>); other drivers only with its cache,
+/// which is on by default since Docker 20.10.
+const READABLE: &[&str] = &["json-file", "local", "journald", "k8s-file"];
+
+/// Timeout of reading a log file.
+const FILE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Mean length of a line, in bytes, where only a number of lines can be requested.
+const BYTES_PER_LINE: u64 = 128;
+
+/// Size limit of one read, in bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+impl Docker {
+    /// The last lines of a container's log, oldest first. `tail` and not `since`: the engine applies `tail` before the times, and finds the end
+    /// of a long log immediately.
+    pub async fn log_lines(&self, id: &str, tail: u32) -> Result<Vec<LogLine>, ProbeError> {
+        let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).tail(&tail.to_string()).build();
+        let read = || async {
+            let (mut lines, mut bytes) = (Vec::new(), 0);
+            let mut stream = self.client().logs(id, Some(options));
+            while let Some(piece) = stream.next().await {
+                let piece = piece?.into_bytes();
+                bytes += piece.len();
+                lines.extend(String::from_utf8_lossy(piece.as_ref()).lines().map(parse));
+                if bytes > MAX_BYTES {
+                    break;
+                }
+            }
+            Ok::<_, bollard::errors::Error>(lines)
+        };
+        self.request(&subject, read).await
+    }
+
+    /// The last lines of a container's log within about `bytes`, and whether earlier ones exist. The file of json-file is read itself: hundreds
+    /// of requests would cost more than the run has.
+    pub async fn recent_log(&self, container: &Container, bytes: u64) -> Result<(Vec<LogLine>, bool), ProbeError> {
+        let path = container.log.path.clone();
+        if container.log.driver == "json-file" && !path.is_empty() && self.listener().is_here && self.listener().uid == Some(0) {
+            let file = path.clone();
+            let read = blocking::run("a container's log", &path, FILE_TIMEOUT, move |io| read_end(io, &file, bytes)).await?;
+            if let Ok((text, cut)) = read {
+                let whole = text.lines().skip(usize::from(cut));
+                return Ok((whole.filter_map(parse_json).collect(), cut));
+            }
+        }
+        let tail = u32::try_from(bytes / BYTES_PER_LINE).unwrap_or(u32::MAX);
+        let lines = self.log_lines(&container.id, tail).await?;
+        let cut = lines.len() >= tail as usize;
+        Ok((lines, cut))
+    }
+
+    /// The reason why a log cannot be read, by its driver.
+    #[must_use]
+    pub fn unreadable_log(driver: &str, error: &ProbeError) -> String {
+        if READABLE.contains(&driver) || driver.is_empty() {
+            error.to_string()
+        } else {
+            format!("its log driver {driver} does not keep a log on this host: {error}")
+        }
+    }
+}
+
+/// The end of a file of the engine.
+fn read_end(io: &Io, path: &str, bytes: u64) -> std::io::Result<(String, bool)> {
+    let mut file = Root::own(io)?.file(path)?;
+    let start = file.metadata()?.len().saturating_sub(bytes);
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(bytes).read_to_end(&mut end)?;
+    Ok((String::from_utf8_lossy(&end).into_owned(), start > 0))
+}
+
+/// `{"log":"message\n","stream":"stderr","time":"2026-11-30T10:00:00Z"}` (moby daemon/logger/jsonfilelog).
+fn parse_json(line: &str) -> Option<LogLine> {
+    #[derive(Deserialize)]
+    struct Entry {
+        log: String,
+        #[serde(default)]
+        time: String,
+    }
+    let entry: Entry = serde_json::from_str(line).ok()?;
+    Some(LogLine { at: entry.time.parse().ok(), text: entry.log.trim_end().chars().take(MAX_TEXT * 4).collect() })
+}
+
+/// `2026-11-30T10:00:00.000000000Z message`; a message of several lines has one time.
+fn parse(line: &str) -> LogLine {
+    let timed = line.split_once(' ').and_then(|(at, text)| Some((at.parse::<Timestamp>().ok()?, text)));
+    let (at, text) = timed.map_or((None, line), |(at, text)| (Some(at), text));
+    // a stack frame or an object of one line can be megabytes long
+    LogLine { at, text: text.trim_end().chars().take(MAX_TEXT * 4).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_separated_from_the_message() {
+        let line = parse("2026-11-30T10:00:00.123456789Z  indented\r");
+        assert_eq!((line.at.map(Timestamp::as_second), line.text.as_str()), (Some(1_796_032_800), " indented"));
+        assert_eq!(parse("no time"), LogLine { at: None, text: "no time".to_owned() });
+    }
+}

@@ -1,0 +1,273 @@
+//! Log evidence: the lines of a container, a unit or a server that give the reason of a failure, and the objects that they name.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Product;
+use crate::model::log::{LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, errors, new_errors, of_failure};
+use crate::probe::ProbeCx;
+use crate::probe::docker::{Container, Docker};
+use crate::probe::io::{clock, file};
+use crate::probe::product::spec;
+use crate::probe::systemd::{self, JournalLine};
+
+/// Lines read for a failed run.
+const LINES_OF_A_RUN: u32 = 1000;
+
+/// The same after a run with more output than that.
+const LINES_OF_A_LONG_RUN: u32 = 20_000;
+
+/// Bytes read from the end of the log of every running container.
+const RECENT_BYTES: u64 = 64 << 10;
+
+/// The same for a container with errors in them: the quiet hour before has to be in the lines.
+const HISTORY_BYTES: u64 = 4 << 20;
+
+/// Time for which a kind of error is remembered, in seconds.
+const KNOWN_FOR_S: i64 = 14 * 24 * 3600;
+
+/// Lines of a unit's journal.
+const JOURNAL_LINES: usize = 200;
+
+/// Bytes read from the end of a server's own log file.
+const FILE_BYTES: u64 = 128 << 10;
+
+/// Timeout of reading a log file.
+const FILE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The reason of a failure in the logs of its object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogEvidence {
+    /// Selected lines, the most telling first.
+    pub entries: Vec<LogEntry>,
+    /// Filesystems (`major:minor`) that the lines report as full or read-only.
+    pub filesystems: Vec<String>,
+    /// Servers, containers (full id) and units that the lines report as unreachable.
+    pub needed: Vec<String>,
+    /// The reason why the log could not be read.
+    pub gap: Option<String>,
+}
+
+impl LogEvidence {
+    /// The line that gives the reason: the first error line.
+    #[must_use]
+    pub fn line(&self) -> Option<&LogEntry> {
+        self.entries.first().filter(|e| e.level >= crate::model::log::Level::Error)
+    }
+
+    /// The known reason of the first error line.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.line().and_then(LogEntry::reason)
+    }
+}
+
+/// The object of the log, for paths and names in its lines.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    Container(&'a Container),
+    Host {
+        /// Directory of relative paths.
+        directory: Option<&'a str>,
+    },
+}
+
+impl ProbeCx {
+    /// The reason why the last run of a container ended, from its log before `until`: the start of the present run.
+    pub async fn log_of_run(&self, container: &Container, until: Option<Timestamp>) -> LogEvidence {
+        let Some(docker) = &self.docker else { return LogEvidence::default() };
+        let ended = |lines: &[LogLine]| -> Vec<LogLine> {
+            let of_run = |l: &&LogLine| until.zip(l.at).is_none_or(|(until, at)| at < until);
+            lines.iter().filter(of_run).cloned().collect()
+        };
+        let read = |tail| async move { docker.log_lines(&container.id, tail).await };
+        let lines = match read(LINES_OF_A_RUN).await {
+            Ok(lines) => lines,
+            Err(error) => {
+                let gap = Some(Docker::unreadable_log(&container.log.driver, &error));
+                return LogEvidence { gap, ..LogEvidence::default() };
+            }
+        };
+        let mut of_run = ended(&lines);
+        // the present run has printed more than was read
+        if of_run.is_empty() && lines.len() >= LINES_OF_A_RUN as usize {
+            of_run = ended(&read(LINES_OF_A_LONG_RUN).await.unwrap_or_default());
+        }
+        self.with_objects(of_failure(&of_run), Source::Container(container)).await
+    }
+
+    /// The reason why a unit failed, from lines of its journal and from the log file of its server.
+    pub async fn log_of_unit(&self, unit: &str, journal: &[JournalLine], directory: Option<&str>) -> LogEvidence {
+        let own = journal.iter().filter(|l| !l.by_systemd).map(|l| LogLine { at: Some(l.at), text: l.text.clone() });
+        let mut lines: Vec<LogLine> = own.collect();
+        let server = self.inventory.servers.iter().find(|s| s.unit.as_deref() == Some(unit));
+        if let Some(server) = server {
+            lines.extend(self.log_file(server.product).await);
+            lines.sort_by_key(|l| l.at);
+        }
+        let mut entries = of_failure(&lines);
+        if entries.is_empty() {
+            let by_systemd = journal.iter().filter(|l| l.by_systemd && !l.text.starts_with('/'));
+            let lines: Vec<LogLine> = by_systemd.map(|l| LogLine { at: Some(l.at), text: l.text.clone() }).collect();
+            entries = of_failure(&lines);
+        }
+        self.with_objects(entries, Source::Host { directory }).await
+    }
+
+    /// The reason in a message about a container or a unit, for example of the engine.
+    pub async fn log_of_message(&self, text: &str) -> LogEvidence {
+        let line = LogEntry { text: text.to_owned(), level: crate::model::log::Level::Error, count: 1, ..LogEntry::default() };
+        self.with_objects(vec![line], Source::Host { directory: None }).await
+    }
+
+    /// The lines of the newest log file of a product, as its packages configure it.
+    async fn log_file(&self, product: Product) -> Vec<LogLine> {
+        let mut newest: Vec<LogLine> = Vec::new();
+        for pattern in spec(product).logs {
+            let Ok(Some(info)) = file::inspect(pattern, &[], FILE_TIMEOUT).await else { continue };
+            let Ok(Some(tail)) = file::tail(&info.path, FILE_BYTES, FILE_TIMEOUT).await else { continue };
+            let lines: Vec<LogLine> = tail.lines.into_iter().map(|(at, text)| LogLine { at, text }).collect();
+            if lines.last().map(|l| l.at) > newest.last().map(|l| l.at) {
+                newest = lines;
+            }
+        }
+        newest
+    }
+
+    /// The errors that a running container has begun to log, and the objects that they name.
+    pub async fn new_errors_of_container(
+        &self,
+        container: &Container,
+    ) -> Result<(Option<NewErrors>, LogEvidence), crate::probe::ProbeError> {
+        let Some(docker) = &self.docker else { return Ok(Default::default()) };
+        let object = format!("log:{}", container.name);
+        let known = |kind: &str| self.is_known_error(&object, kind);
+        for bytes in [RECENT_BYTES, HISTORY_BYTES] {
+            let (lines, cut) = docker.recent_log(container, bytes).await?;
+            let log = RunningLog { lines: &lines, cut, started: container.state.started_at, now: clock::now() };
+            if let Some(found) = new_errors(log, known) {
+                let evidence = self.with_objects(vec![found.entry.clone()], Source::Container(container)).await;
+                return Ok((Some(found), evidence));
+            }
+            // a longer history helps only if recent lines are errors
+            if !cut || !has_errors(&lines) {
+                break;
+            }
+        }
+        Ok(Default::default())
+    }
+
+    /// Whether a run more than a day ago recorded this kind of error.
+    fn is_known_error(&self, object: &str, kind: &str) -> bool {
+        let oldest = self.history.oldest(object, kind, KNOWN_FOR_S);
+        oldest.is_some_and(|s| clock::now().duration_since(s.at) > jiff::SignedDuration::from_hours(24))
+    }
+
+    async fn with_objects(&self, entries: Vec<LogEntry>, source: Source<'_>) -> LogEvidence {
+        let mut evidence = LogEvidence { entries, ..LogEvidence::default() };
+        let reasons: Vec<Reason> = evidence.entries.iter().filter_map(LogEntry::reason).collect();
+        for reason in &reasons {
+            if matches!(reason.kind, ReasonKind::NoSpace | ReasonKind::ReadOnly) {
+                for device in self.filesystem_of(reason.object.as_deref(), source).await {
+                    if !evidence.filesystems.contains(&device) {
+                        evidence.filesystems.push(device);
+                    }
+                }
+            }
+            if let Some((host, port)) = reason.peer() {
+                for object in self.objects_at(source, host, port).await {
+                    if !evidence.needed.contains(&object) {
+                        evidence.needed.push(object);
+                    }
+                }
+            }
+        }
+        evidence
+    }
+
+    /// The filesystems of a path in a log line, as its object sees it.
+    async fn filesystem_of(&self, path: Option<&str>, source: Source<'_>) -> Vec<String> {
+        let path = path.filter(|p| !p.is_empty());
+        let on_host: Vec<String> = match source {
+            Source::Host { directory } => match (path, directory) {
+                (Some(path), _) if path.starts_with('/') => vec![path.to_owned()],
+                (_, Some(directory)) => vec![directory.to_owned()],
+                _ => Vec::new(),
+            },
+            Source::Container(container) => {
+                let root = match &self.docker {
+                    Some(docker) => docker.data_root().await.ok(),
+                    None => None,
+                };
+                match path.filter(|p| p.starts_with('/')) {
+                    Some(path) => container.host_path(path).or(root).into_iter().collect(),
+                    // a relative path: any of the filesystems it can write to
+                    None => container
+                        .mounts
+                        .iter()
+                        .filter(|m| m.rw && !m.source.is_empty())
+                        .map(|m| m.source.clone())
+                        .chain(root)
+                        .collect(),
+                }
+            }
+        };
+        let mut found = Vec::new();
+        for path in on_host {
+            // the file may not exist: its directory is on the same filesystem
+            for place in Path::new(&path).ancestors() {
+                if let Ok(usage) = self.filesystems.of(place).await {
+                    found.push(usage.dev);
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The servers, containers and units at a peer's address, as the object sees it.
+    async fn objects_at(&self, source: Source<'_>, host: &str, port: Option<u16>) -> Vec<String> {
+        let mut found = Vec::new();
+        let from = match source {
+            Source::Container(container) => Some(container),
+            Source::Host { .. } => None,
+        };
+        let Ok(needs) = self.needs().await else { return found };
+        let neighbours = &needs.neighbours;
+        let on_host = neighbours.on_host(from);
+        let mut containers: Vec<&Container> = neighbours.resolve(from, host).map(|r| r.container).into_iter().collect();
+        let loopback = host.eq_ignore_ascii_case("localhost") || host.starts_with("127.") || host == "::1";
+        let this_host = host == "host.docker.internal" || (on_host && loopback);
+        if this_host && let Some(port) = port {
+            containers.extend(neighbours.all().iter().filter(|c| c.publishes(port)).map(|c| &**c));
+        }
+        found.extend(containers.iter().filter(|c| from.is_none_or(|from| from.id != c.id)).map(|c| c.id.clone()));
+        if let Some(port) = port
+            && (on_host || this_host)
+        {
+            found.extend(self.units_of(if this_host { "localhost" } else { host }, port).await);
+        }
+        let servers = self.inventory.servers.iter();
+        let at = |s: &&crate::model::ServerRef| {
+            s.container.iter().chain(&s.unit).any(|id| found.contains(id))
+                || (this_host && port == Some(spec(s.product).port) && s.container.is_none())
+        };
+        let ids: Vec<String> = servers.filter(at).map(|s| s.id.clone()).collect();
+        found.extend(ids);
+        found
+    }
+}
+
+fn has_errors(lines: &[LogLine]) -> bool {
+    let lines: Vec<&LogLine> = lines.iter().collect();
+    !errors(&lines).is_empty()
+}
+
+/// The lines of a unit's journal in this boot, with the reason of a failed read.
+pub async fn journal_of(unit: &str) -> Result<Vec<JournalLine>, crate::probe::ProbeError> {
+    systemd::journal_of_unit(unit, JOURNAL_LINES).await
+}

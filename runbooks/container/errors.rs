@@ -1,0 +1,81 @@
+//! Running containers that have begun to log errors.
+
+use std::time::Duration;
+
+use opsctl_core::model::log::NewErrors;
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Sample, Severity, ends, quantity,
+};
+use opsctl_core::probe::logs::LogEvidence;
+use opsctl_core::probe::{ProbeCx, ProbeError};
+use serde::{Deserialize, Serialize};
+
+use crate::shared::dependencies::{NEEDED, NEEDED_SERVERS, NO_ROOM};
+use crate::shared::log_reason::with_log;
+
+const NEW_ERRORS: Code = Code {
+    id: "container.new-errors",
+    severities: &[Severity::Warn],
+    when: "a running container logs errors that began after a quiet hour or with its start, and continue (warn); not errors that its clients cause, and not steady noise",
+    hint: "read its log: `docker logs --since 1h CONTAINER`",
+    depends_on: &[NO_ROOM, NEEDED, NEEDED_SERVERS],
+    ..Code::BASE
+};
+
+static SPEC: CheckSpec = CheckSpec {
+    id: "container.errors",
+    title: "running containers log no new errors",
+    codes: &[NEW_ERRORS],
+    fixes: &[],
+    timeout: Duration::from_secs(5),
+};
+
+pub(super) struct Errors;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Evidence {
+    subject: Option<Object>,
+    found: Option<NewErrors>,
+    /// The objects that its lines name.
+    log: LogEvidence,
+}
+
+impl Check for Errors {
+    type Evidence = Evidence;
+
+    fn spec(&self) -> &'static CheckSpec {
+        &SPEC
+    }
+
+    fn targets(&self, inventory: &Inventory) -> Vec<Object> {
+        // nginx and its clients: the nginx runbook reads its error log
+        inventory.container_targets(|c| c.state == "running" && c.product != Some(Product::Nginx))
+    }
+
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
+        let container = cx.running(target).await?;
+        let mut e = Evidence { subject: Some(container.subject_of_all_runs()), ..Evidence::default() };
+        (e.found, e.log) = cx.new_errors_of_container(&container).await?;
+        Ok(e)
+    }
+
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
+        let (Some(found), Some(subject)) = (&e.found, &e.subject) else { return Judgement::default() };
+        let name = &subject.name;
+        let since = found.since.map(|t| format!(" since {}", quantity::ago(judged.taken_at, t))).unwrap_or_default();
+        let others = if found.others > 0 { format!(" (and {})", quantity::count(found.others, "other kind")) } else { String::new() };
+        let line = ends(&found.entry.text, 180);
+        let message = format!("{name} logs errors{since}, {} times{others}: {line}", found.entry.count);
+        let finding = Finding::new(&NEW_ERRORS, Severity::Warn, subject.clone(), message).since(found.since);
+        let sample = Sample {
+            object: format!("log:{name}"),
+            metric: found.kind.clone(),
+            at: judged.taken_at,
+            value: found.entry.count as f64,
+        };
+        let mut judgement = Judgement::from(vec![with_log(finding, &e.log).key(KeyKind::Container, subject.lasting_id())]);
+        judgement.samples.push(sample);
+        judgement
+    }
+}
