@@ -330,7 +330,7 @@ impl Host {
         self.fix_paused("before-recheck", &[&[fix, subject], more].concat(), happens)
     }
 
-    /// [`Host::fix`], paused at a failpoint (`src/fix/failpoint.rs`) while something else happens.
+    /// [`Host::fix`], paused at a failpoint (`src/failpoint.rs`) while something else happens.
     #[track_caller]
     pub(crate) fn fix_paused(&self, failpoint: &str, words: &[&str], happens: impl FnOnce()) -> Run {
         self.fix_paused_in(&[], failpoint, words, happens)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use opsctl_core::model::{CheckRow, Finding, FixOffer, Report, Severity};
+use opsctl_core::model::{CheckRow, FixOffer, Report, Reported, Severity};
 
 use super::asserted::{Asserted, add_row};
 
@@ -104,22 +104,22 @@ impl Run {
     }
 
     /// Findings since the test began; empty if opsctl printed no report.
-    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Reported> {
         self.report.iter().flat_map(|r| &r.findings).filter(|f| !self.baseline.contains(&name(f)))
     }
 
     /// Findings that need attention, without those of severity info.
-    fn open(&self) -> impl Iterator<Item = &Finding> {
+    fn open(&self) -> impl Iterator<Item = &Reported> {
         self.findings().filter(|f| f.severity > Severity::Info)
     }
 
-    fn find(&self, expected: &str) -> Option<&Finding> {
+    fn find(&self, expected: &str) -> Option<&Reported> {
         self.findings().find(|f| name(f) == expected)
     }
 
     /// The finding of this name, which must exist.
     #[track_caller]
-    pub(crate) fn finding(&self, expected: &str) -> &Finding {
+    pub(crate) fn finding(&self, expected: &str) -> &Reported {
         self.must(&[expected]);
         self.find(expected).unwrap_or_else(|| panic!("{expected} is missing: {}", self.all()))
     }
@@ -187,7 +187,7 @@ impl Run {
 
     /// Cause and effect of every finding with a cause.
     pub(super) fn edges(&self) -> Vec<super::recordings::Edge> {
-        let cause = |f: &Finding| self.report().findings.iter().find(|c| Some(&c.id) == f.explained_by.as_ref()).map(name);
+        let cause = |f: &Reported| self.report().findings.iter().find(|c| Some(&c.id) == f.explained_by.as_ref()).map(name);
         self.report().findings.iter().filter_map(|f| Some((cause(f)?, name(f)))).collect()
     }
 
@@ -195,7 +195,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn traces(&self, root: &str, effect: &str) -> &Self {
         self.must(&[root, effect]);
-        let cause = |f: &&Finding| self.findings().find(|c| Some(&c.id) == f.explained_by.as_ref());
+        let cause = |f: &&Reported| self.findings().find(|c| Some(&c.id) == f.explained_by.as_ref());
         let held = std::iter::successors(self.find(effect), cause).skip(1).any(|f| name(f) == root);
         let keep = |a: &mut Asserted| _ = a.traces.insert((root.to_owned(), effect.to_owned()));
         self.assert("explains", held, effect, keep, || format!("{effect} is not explained by {root}, directly or not"));
@@ -258,11 +258,11 @@ impl Run {
     }
 }
 
-fn name(finding: &Finding) -> String {
+fn name(finding: &Reported) -> String {
     format!("{} {}", finding.code, finding.subject)
 }
 
 /// Every piece of evidence, each on its own line, after a line break.
-fn evidence(finding: &Finding) -> String {
+fn evidence(finding: &Reported) -> String {
     finding.evidence.iter().map(|e| ["\n", &e.label, ": ", &e.value].concat()).collect()
 }
