@@ -77,6 +77,9 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Relevant facts that could not be read: the check is at best unknown.
     pub gaps: Vec<String>,
+    /// Names of the facts that were read. While there are gaps, a finding that names its facts ([`Finding::fact`]) is resolved only if
+    /// all of them were read again.
+    pub facts: Vec<String>,
     /// Reason why the check does not apply to this target.
     pub skip: Option<String>,
     /// Tables for the report.

@@ -62,6 +62,12 @@ pub struct Finding {
     /// Share of a common effect (bytes for a filesystem): the largest of several causes comes first.
     #[serde(skip)]
     pub weight: u64,
+    /// The part of its object that its fixes act on, as on the command line: `pid 812`, `slot standby`; empty for the object itself.
+    #[serde(skip)]
+    pub part: String,
+    /// Names of the facts that prove it ([`super::Judgement::facts`]); empty if it follows from the evidence as a whole.
+    #[serde(skip)]
+    pub facts: Vec<String>,
 }
 
 impl Finding {
@@ -82,6 +88,8 @@ impl Finding {
             hint: code.hint.to_owned(),
             needs: Vec::new(),
             weight: 0,
+            part: String::new(),
+            facts: Vec::new(),
         }
     }
 
@@ -155,6 +163,20 @@ impl Finding {
         if !self.needs.contains(&key) && !self.keys.contains(&key) {
             self.needs.push(key);
         }
+        self
+    }
+
+    /// Sets the part of its object that its fixes act on: a kind of one word, and a name.
+    #[must_use]
+    pub fn part(mut self, kind: &str, name: impl std::fmt::Display) -> Self {
+        self.part = format!("{kind} {name}");
+        self
+    }
+
+    /// Names a fact that proves it.
+    #[must_use]
+    pub fn fact(mut self, name: impl Into<String>) -> Self {
+        self.facts.push(name.into());
         self
     }
 

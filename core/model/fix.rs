@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{action::Action, check::CheckSpec, finding::Finding, object::Object};
+use super::{action::Action, check::CheckSpec, finding::Finding, object::Object, text::shell_word};
 
 /// Impact of a fix. Ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +64,9 @@ pub struct Plan {
     pub risk: Risk,
     /// The object it acts on, by immutable identity.
     pub subject: Object,
+    /// The part of that object ([`Finding::part`]); empty for the object itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub part: String,
     /// The check that reported the fault and verifies the fix.
     pub check: String,
     /// The target of that check.
@@ -95,6 +98,7 @@ impl Plan {
             fix: fix.id.to_owned(),
             risk: fix.risk,
             subject: finding.subject.clone(),
+            part: finding.part.clone(),
             check: check.id.to_owned(),
             target: target.clone(),
             code: finding.code.clone(),
@@ -106,6 +110,12 @@ impl Plan {
             verify_within: Duration::from_secs(30),
             stable_for: Duration::ZERO,
         }
+    }
+
+    /// The object with its part: `postgres:db pid 812`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        with_part(&self.subject, &self.part)
     }
 
     /// Sets the actions that revert it.
@@ -144,6 +154,19 @@ impl Plan {
     }
 }
 
+/// An object with its part, which is empty for the object itself.
+#[must_use]
+pub fn with_part(object: &Object, part: &str) -> String {
+    if part.is_empty() { object.to_string() } else { format!("{object} {part}") }
+}
+
+/// The command that applies a fix to an object, or to a part of it, ready to paste.
+#[must_use]
+pub fn fix_command(fix: &str, object: &str, part: &str) -> String {
+    let part = part.split_once(' ').map_or_else(String::new, |(kind, name)| format!(" {kind} {}", shell_word(name)));
+    format!("opsctl fix {fix} {}{part}", shell_word(object))
+}
+
 /// Reason why a fix is not possible, not allowed, or manual only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
@@ -161,5 +184,17 @@ impl fmt::Display for Refusal {
             Self::Precondition(why) | Self::Policy(why) => f.write_str(why),
             Self::ByHand(steps) => write!(f, "to be done by hand: {steps}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_names_the_part_of_the_object() {
+        assert_eq!(fix_command("container.start", "my web", ""), "opsctl fix container.start 'my web'");
+        assert_eq!(fix_command("pg.cancel", "db", "pid 812"), "opsctl fix pg.cancel db pid 812");
+        assert_eq!(fix_command("pg.set-guard", "db", "role my app"), "opsctl fix pg.set-guard db role 'my app'");
     }
 }

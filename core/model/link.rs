@@ -39,6 +39,8 @@ pub enum KeyKind {
     Queue,
     /// The same nginx (its target's id), for faults of its upstreams.
     Upstream,
+    /// The same kind of line in the error log of an nginx (its target's id, `:kind`).
+    ErrorLog,
     /// The same certificate file or lineage (path below the root of its server, prefixed with the server's id).
     Certificate,
     /// The same interface of this host.
@@ -49,11 +51,16 @@ pub enum KeyKind {
     Silent,
     /// The same server, for faults that reject writes (its target's id).
     Writes,
+    /// The same server, for settings that a client changed (its target's id).
+    Altered,
     /// The same exhausted file descriptors: full id of the container, or name of the unit.
     Descriptors,
     /// Name resolution of programs on this machine (`host`) or in one container (its full id).
     Names,
-    /// The machine as a whole: a shortage affects all objects.
+    /// The same bind mount of a container (full id, `:destination`).
+    BindMount,
+    /// The machine as a whole (`host`): a shortage affects all objects. Also a limit that the programs of a user share (`inotify`,
+    /// `processes`).
     Host,
     /// The finding that a site runbook names as a cause: code and name of its subject. Every finding has this key.
     Named,
@@ -144,7 +151,9 @@ pub fn links(runbooks: &[Runbook]) -> Vec<Link> {
     for code in codes.iter().filter(|c| is_fault(c)) {
         for dependency in code.dependencies() {
             for (cause, effect) in causes.get(&(dependency.role, dependency.key)).into_iter().flatten() {
-                if (cause.id != code.id || effect.key == KeyKind::Requirement) && !declared.contains(&(cause.id, code.id, effect.key)) {
+                if (cause.id != code.id || effect.key == KeyKind::Requirement)
+                    && !declared.contains(&(cause.id, code.id, effect.key))
+                {
                     links.push(Link::of_roles(cause, effect, code, dependency));
                 }
             }

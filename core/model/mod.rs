@@ -32,7 +32,7 @@ pub use code::Code;
 pub use course::{FindingHistory, FindingStatus, History, Recovered};
 pub use evidence::{EvidenceText, Outcome, Record, Sample, grown};
 pub use finding::{Cited, Confidence, Finding};
-pub use fix::{FixSpec, Plan, Refusal, Risk};
+pub use fix::{FixSpec, Plan, Refusal, Risk, fix_command, with_part};
 pub use inventory::{
     CeleryRole, CertificateRef, CertificateSource, ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, MountRef,
     Product, ServerProcess, ServerRef, StartTls, SystemdRef, SystemdState, UnitRef, has_own_network,

@@ -12,8 +12,8 @@ use crate::model::address::{Address, join, last_port, split_port};
 use crate::model::printable;
 use crate::probe::docker::image_files;
 use crate::probe::io::{file, http, rights};
-use crate::probe::kernel::tasks;
 use crate::probe::kernel::{boot, cloud_init, filesystem, kmsg};
+use crate::probe::kernel::{tasks, user_limits};
 use crate::probe::network::{firewall, listeners, netns};
 use crate::probe::proc::{home, owner, process, table};
 use crate::probe::servers::{celery, metrics, prometheus};
@@ -103,6 +103,7 @@ const TARGETS: &[Target] = &[
         }
         let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text), table::parse(text), table::source_in(text));
         let _ = (rights::parse_ids(text), rights::Rights::parse(text));
+        let _ = (user_limits::parse_status(text), user_limits::watches_in(text), user_limits::process_limit(text));
     }),
     Target::text("passwd-and-uid-map", |text| drop((owner::name_of(text.as_bytes(), 0), owner::map_inside(text, 100_999)))),
     Target::text("log-timestamp", |text| {

@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Product;
-use crate::model::log::{LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, errors, new_errors, of_failure};
+use crate::model::log::{
+    LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure,
+};
 use crate::probe::ProbeCx;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::{clock, file};
 use crate::probe::product::spec;
-use crate::probe::systemd::{self, JournalLine};
+use crate::probe::systemd::{self, JournalLine, Since};
 
 /// Lines read for a failed run.
 const LINES_OF_A_RUN: u32 = 1000;
@@ -32,6 +34,40 @@ const KNOWN_FOR_S: i64 = 14 * 24 * 3600;
 /// Lines of a unit's journal.
 const JOURNAL_LINES: usize = 200;
 
+/// Minutes and lines of the journal that are searched for errors of services.
+const RECENT_MINUTES: u16 = 15;
+const RECENT_LINES: usize = 5000;
+
+/// The same for one service with errors: more than a day, so that nightly errors are seen.
+const HISTORY_MINUTES: u16 = 26 * 60;
+const HISTORY_LINES: usize = 3000;
+
+/// Services that log errors of their clients, of jobs or of containers, which other checks judge.
+const SILENT_UNITS: &[&str] = &[
+    "docker",
+    "containerd",
+    "podman",
+    "ssh",
+    "sshd",
+    "cron",
+    "crond",
+    "anacron",
+    "nginx",
+    "rsyslog",
+    "systemd-journald",
+    "systemd-logind",
+    "polkit",
+    "dbus",
+    "dbus-broker",
+    "fwupd",
+    "packagekit",
+    "snapd",
+    "getty@tty1",
+    "opsctl",
+    "opsctl-listen",
+    "opsctl-report",
+];
+
 /// Bytes read from the end of a server's own log file.
 const FILE_BYTES: u64 = 128 << 10;
 
@@ -48,6 +84,9 @@ pub struct LogEvidence {
     pub filesystems: Vec<String>,
     /// Servers, containers (full id) and units that the lines report as unreachable.
     pub needed: Vec<String>,
+    /// Bind mounts of its container that the lines name, by their paths in the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub binds: Vec<String>,
     /// The reason why the log could not be read.
     pub gap: Option<String>,
 }
@@ -102,8 +141,7 @@ impl ProbeCx {
 
     /// The reason why a unit failed, from lines of its journal and from the log file of its server.
     pub async fn log_of_unit(&self, unit: &str, journal: &[JournalLine], directory: Option<&str>) -> LogEvidence {
-        let own = journal.iter().filter(|l| !l.by_systemd).map(|l| LogLine { at: Some(l.at), text: l.text.clone() });
-        let mut lines: Vec<LogLine> = own.collect();
+        let mut lines = own(journal);
         let server = self.inventory.servers.iter().find(|s| s.unit.as_deref() == Some(unit));
         if let Some(server) = server {
             lines.extend(self.log_file(server.product).await);
@@ -145,30 +183,73 @@ impl ProbeCx {
     ) -> Result<(Option<NewErrors>, LogEvidence), crate::probe::ProbeError> {
         let Some(docker) = &self.docker else { return Ok(Default::default()) };
         let object = format!("log:{}", container.name);
-        let known = |kind: &str| self.is_known_error(&object, kind);
-        for bytes in [RECENT_BYTES, HISTORY_BYTES] {
-            let (lines, cut) = docker.recent_log(container, bytes).await?;
-            let log = RunningLog { lines: &lines, cut, started: container.state.started_at, now: clock::now() };
-            if let Some(found) = new_errors(log, known) {
-                let evidence = self.with_objects(vec![found.entry.clone()], Source::Container(container)).await;
-                return Ok((Some(found), evidence));
-            }
-            // a longer history helps only if recent lines are errors
-            if !cut || !has_errors(&lines) {
-                break;
-            }
+        let (mut lines, mut cut) = docker.recent_log(container, RECENT_BYTES).await?;
+        // a longer history shows whether the errors are new, and whether they are ordinary
+        if cut && has_recent_errors(&lines, clock::now()) {
+            (lines, cut) = docker.recent_log(container, HISTORY_BYTES).await?;
         }
-        Ok(Default::default())
+        let started = container.state.started_at;
+        let log = RunningLog { lines: &lines, from: started.filter(|_| !cut), started, now: clock::now() };
+        let Some(found) = new_errors(log, |kind| self.recorded_error(&object, kind)) else { return Ok(Default::default()) };
+        let evidence = self.with_objects(vec![found.entry.clone()], Source::Container(container)).await;
+        Ok((Some(found), evidence))
     }
 
-    /// Whether a run more than a day ago recorded this kind of error.
-    fn is_known_error(&self, object: &str, kind: &str) -> bool {
-        let oldest = self.history.oldest(object, kind, KNOWN_FOR_S);
-        oldest.is_some_and(|s| clock::now().duration_since(s.at) > jiff::SignedDuration::from_hours(24))
+    /// The errors that a running container has logged since then, and the objects that they name.
+    pub async fn errors_since(&self, container: &Container, since: Timestamp) -> LogEvidence {
+        let Some(docker) = &self.docker else { return LogEvidence::default() };
+        let mut lines = match docker.recent_log(container, RECENT_BYTES).await {
+            Ok((lines, _)) => lines,
+            Err(error) => {
+                let gap = Some(Docker::unreadable_log(&container.log.driver, &error));
+                return LogEvidence { gap, ..LogEvidence::default() };
+            }
+        };
+        lines.retain(|l| l.at.is_none_or(|at| at >= since));
+        self.with_objects(current_errors(&lines), Source::Container(container)).await
+    }
+
+    /// The services that have begun to log errors, with the objects that their lines name.
+    pub async fn new_errors_of_units(&self) -> Result<Vec<(String, NewErrors, LogEvidence)>, crate::probe::ProbeError> {
+        let systemd = self.systemd()?;
+        let recent = systemd::journal_of_services(Since::Minutes(RECENT_MINUTES), RECENT_LINES).await?;
+        let mut found = Vec::new();
+        for (name, lines) in recent {
+            let silent = SILENT_UNITS.iter().any(|unit| name.trim_end_matches(".service") == *unit);
+            if silent || !has_recent_errors(&own(&lines), clock::now()) {
+                continue;
+            }
+            let unit = systemd.unit(&name).await?;
+            if unit.active != "active" {
+                continue;
+            }
+            let now = clock::now();
+            let history = systemd::own_lines(&name, Since::Minutes(HISTORY_MINUTES), HISTORY_LINES).await?;
+            // the journal is complete for this time unless as many lines as requested exist
+            let from = (history.len() < HISTORY_LINES).then(|| now - SignedDuration::from_mins(HISTORY_MINUTES.into()));
+            let lines = own(&history);
+            let log = RunningLog { lines: &lines, from, started: unit.active_since, now };
+            let object = format!("log:{name}");
+            if let Some(errors) = new_errors(log, |kind| self.recorded_error(&object, kind)) {
+                let evidence = self.with_objects(vec![errors.entry.clone()], Source::Host { directory: None }).await;
+                found.push((name, errors, evidence));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The time of the first run that reported this kind of error.
+    fn recorded_error(&self, object: &str, kind: &str) -> Option<Timestamp> {
+        self.history.oldest(object, kind, KNOWN_FOR_S).map(|sample| sample.at)
     }
 
     async fn with_objects(&self, entries: Vec<LogEntry>, source: Source<'_>) -> LogEvidence {
         let mut evidence = LogEvidence { entries, ..LogEvidence::default() };
+        if let Source::Container(container) = source {
+            let is_named = |path: &str| evidence.entries.iter().any(|e| names_path(&e.text, path));
+            let binds = container.mounts.iter().filter(|m| m.kind == "bind" && is_named(&m.destination));
+            evidence.binds = binds.map(|m| m.destination.clone()).collect();
+        }
         let reasons: Vec<Reason> = evidence.entries.iter().filter_map(LogEntry::reason).collect();
         for reason in &reasons {
             if matches!(reason.kind, ReasonKind::NoSpace | ReasonKind::ReadOnly) {
@@ -262,12 +343,33 @@ impl ProbeCx {
     }
 }
 
-fn has_errors(lines: &[LogLine]) -> bool {
-    let lines: Vec<&LogLine> = lines.iter().collect();
-    !errors(&lines).is_empty()
+/// Whether a line names a path, and not only a longer one that begins with it.
+fn names_path(text: &str, path: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
+    path.len() > 1 && text.match_indices(path).any(|(at, _)| !text[at + path.len()..].starts_with(goes_on))
+}
+
+/// The lines that the unit itself logged.
+fn own(journal: &[JournalLine]) -> Vec<LogLine> {
+    journal.iter().filter(|l| !l.by_systemd).map(|l| LogLine { at: Some(l.at), text: l.text.clone() }).collect()
 }
 
 /// The lines of a unit's journal in this boot, with the reason of a failed read.
 pub async fn journal_of(unit: &str) -> Result<Vec<JournalLine>, crate::probe::ProbeError> {
     systemd::journal_of_unit(unit, JOURNAL_LINES).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_in_a_line() {
+        let socket = "/var/run/docker.sock";
+        assert!(names_path("dial unix /var/run/docker.sock: connect: connection refused", socket));
+        assert!(names_path("Cannot connect to unix:///var/run/docker.sock. Is it running?", socket));
+        assert!(!names_path("open /var/run/docker.sock-2: permission denied", socket));
+        assert!(!names_path("open /etc/app/extra.conf: permission denied", "/etc/app"));
+        assert!(!names_path("cannot write /", "/"));
+    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Object, Plan,
-    Product, Refusal, Risk, Role, Severity, Unit, UnitRef,
+    Action, Check, CheckSpec, Code, Confidence, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Kind, Object,
+    Plan, Product, Refusal, Risk, Role, Severity, Unit, UnitRef,
     quantity::{count_of, duration},
 };
 use opsctl_core::probe::proc::home::Home;
@@ -182,32 +182,63 @@ impl Check for Queues {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let broker = e.places.iter().find(|p| p.queues.iter().any(|q| e.subject(p, q) == finding.subject));
-        let worker = broker.and_then(|p| e.culprits(p).into_iter().next());
-        let Some(worker) = worker else {
+        let Some((broker, culprits)) = broker.map(|p| (p, e.culprits(p))).filter(|(_, workers)| !workers.is_empty()) else {
             return Err(Refusal::Precondition(
                 "the worker cannot be identified from this host: it runs on another machine".to_owned(),
             ));
         };
-        let label = e.containers.process("worker", worker.pid, &worker.home);
-        let (action, downtime) = match &worker.home {
-            Home::Container(id) => (Action::RestartContainer { id: id.clone(), timeout_s: 30 }, "up to 30 s and its start"),
-            Home::Unit(unit) if unit.ends_with(".service") => {
-                (Action::RestartUnit { unit: unit.clone() }, "its stop and its start")
+        if finding.confidence == Confidence::Likely {
+            return Err(Refusal::Policy("its oldest task may still make progress, and a restart would end it".to_owned()));
+        }
+        let label = |w: &Process| e.containers.process("worker", w.pid, &w.home);
+        let mut homes: Vec<&Process> = Vec::new();
+        for worker in &culprits {
+            if !homes.iter().any(|w| w.home == worker.home && w.home != Home::Host) {
+                homes.push(worker);
             }
-            _ => {
-                return Err(Refusal::ByHand(format!(
-                    "stop {label} with SIGTERM (SIGCONT first if it is stopped) and start it again by hand: no container or unit manages it"
-                )));
-            }
-        };
-        Ok(Plan::new(&RESTART_WORKER, &SPEC, finding, judged.target, vec![action])
+        }
+        let labels: Vec<String> = homes.iter().map(|w| label(w)).collect();
+        if let Some(paused) = homes.iter().find(|w| e.is_paused(w)) {
+            let paused = label(paused);
+            return Err(Refusal::Precondition(format!("{paused} is paused: unpause it, a restart would lose its running tasks")));
+        }
+        if homes.len() > 1 && culprits.iter().all(|w| stuck(e, broker, w).is_none()) {
+            let all = labels.join(", ");
+            return Err(Refusal::ByHand(format!("none of {all} is visibly stuck: read their logs, and restart them one by one")));
+        }
+        let mut actions = Vec::new();
+        for worker in &homes {
+            actions.push(match &worker.home {
+                Home::Container(id) => Action::RestartContainer { id: id.clone(), timeout_s: STOP_TIMEOUT_S },
+                Home::Unit(unit) if unit.ends_with(".service") => Action::RestartUnit { unit: unit.clone() },
+                _ => {
+                    return Err(Refusal::ByHand(format!(
+                        "stop {} with SIGTERM (SIGCONT first if it is stopped) and start it again by hand: no container or unit manages it",
+                        label(worker)
+                    )));
+                }
+            });
+        }
+        let is_stopped = homes.iter().any(|w| matches!(w.state, 'T' | 't'));
+        let killed =
+            is_stopped.then(|| "a stopped process does not react to SIGTERM: it is killed after the stop timeout".to_owned());
+        let mut plan = Plan::new(&RESTART_WORKER, &SPEC, finding, judged.target, actions)
             .affects([format!(
-                "{label}: its running tasks are executed again if the application acknowledges late, and lost otherwise"
+                "{}: running tasks are executed again if the application acknowledges late, and lost otherwise",
+                labels.join(", ")
             )])
-            .downtime(downtime)
-            .verified(Duration::from_secs(90), Duration::ZERO))
+            .affects(killed)
+            .downtime(format!("up to {STOP_TIMEOUT_S} s to stop, then its own start time"))
+            .verified(Duration::from_secs(90), Duration::ZERO);
+        if homes.len() > 1 {
+            plan.risk = Risk::R3;
+        }
+        Ok(plan)
     }
 }
+
+/// Seconds between the stop signal and SIGKILL: a worker ends its tasks first.
+const STOP_TIMEOUT_S: i64 = 30;
 
 /// Worker units, recognised by name, that are not active.
 fn stopped_units(inventory: &Inventory) -> Vec<String> {
@@ -228,7 +259,7 @@ fn unavailable(why: &SessionError) -> String {
 
 /// Why a worker consumes nothing, if the cause is visible from this host.
 fn stuck(e: &Evidence, broker: &BrokerAddress, worker: &Process) -> Option<&'static str> {
-    if matches!(&worker.home, Home::Container(id) if e.paused.contains(id)) {
+    if e.is_paused(worker) {
         return Some("its container is paused");
     }
     if matches!(worker.state, 'T' | 't') {
@@ -249,6 +280,10 @@ fn connects_from(worker: &Process, address: &str) -> bool {
 }
 
 impl Evidence {
+    fn is_paused(&self, worker: &Process) -> bool {
+        matches!(&worker.home, Home::Container(id) if self.paused.contains(id))
+    }
+
     /// Keeps only conditions present in both samples: a connection may be slow, a worker may be between two tasks.
     fn merge_second_sample(&mut self, later: Vec<BrokerAddress>, processes: &[Process]) {
         for (broker, later) in self.places.iter_mut().zip(later) {
@@ -408,7 +443,8 @@ impl Queues {
             length(oldest),
             length(limit)
         );
-        Some(e.with_workers(e.finding(&STALLED, severity, broker, queue, message), broker).likely())
+        // a task that runs for long may still make progress: no restart is offered
+        Some(e.of_workers(e.finding(&STALLED, severity, broker, queue, message), broker).likely())
     }
 
     fn backlog(&self, e: &Evidence, broker: &BrokerAddress, queue: &Queue) -> Option<Finding> {
@@ -431,12 +467,16 @@ impl Queues {
 }
 
 impl Evidence {
-    /// Links a finding to the workers it concerns, and offers to restart them.
-    fn with_workers(&self, finding: Finding, broker: &BrokerAddress) -> Finding {
+    /// Links a finding to the workers it concerns.
+    fn of_workers(&self, finding: Finding, broker: &BrokerAddress) -> Finding {
         let culprits = self.culprits(broker);
         let versions: Vec<&str> = culprits.iter().filter_map(|w| w.versions.as_deref()).take(1).collect();
-        let finding = culprits.iter().fold(finding, |f, w| at_home(f, &w.home)).cite("versions", versions.join(", "));
-        if culprits.is_empty() { finding } else { finding.fix(RESTART_WORKER.id) }
+        culprits.iter().fold(finding, |f, w| at_home(f, &w.home)).cite("versions", versions.join(", "))
+    }
+
+    /// Links a finding to the workers it concerns, and offers to restart them.
+    fn with_workers(&self, finding: Finding, broker: &BrokerAddress) -> Finding {
+        self.of_workers(finding, broker).fix_if(!self.culprits(broker).is_empty(), RESTART_WORKER.id)
     }
 }
 
@@ -475,4 +515,120 @@ fn were(n: u64) -> String {
 
 fn length(seconds: u64) -> String {
     duration(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::CeleryRole;
+
+    use super::super::broker::Consumer;
+    use super::*;
+
+    fn worker(pid: i32, state: char, home: Home) -> Process {
+        let local = format!("10.0.0.3:{}", 40_000 + pid).parse().unwrap();
+        let connection =
+            Connection { local, remote: "10.0.0.2:6379".parse().unwrap(), unacknowledged: 0, retransmits: 0, lasting: false };
+        Process {
+            pid,
+            start_ticks: 1,
+            role: CeleryRole::Worker,
+            app: Some("shop".into()),
+            queues: vec![],
+            state,
+            children: 2,
+            home,
+            connections: vec![connection],
+            broker: None,
+            versions: None,
+            schedule_age_s: None,
+        }
+    }
+
+    /// A queue with tasks that these workers, which are connected, do not consume.
+    fn stalled(workers: Vec<Process>) -> Evidence {
+        let queue = Queue { name: "celery".into(), depth: 9, later: Some(9), ..Queue::default() };
+        let consumer = |w: &Process| Consumer { address: w.connections[0].local.to_string(), ..Consumer::default() };
+        let broker = BrokerAddress {
+            name: "db 0".into(),
+            consumers: workers.iter().map(consumer).collect(),
+            queues: vec![queue],
+            ..BrokerAddress::default()
+        };
+        Evidence { places: vec![broker], workers, ..Evidence::default() }
+    }
+
+    /// The plan for the first finding that offers the fix.
+    fn offered(e: &Evidence) -> Option<Result<Plan, Refusal>> {
+        let check = Queues { settings: Settings::default() };
+        let target = Object::named(Kind::Celery, "cache");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = check.judge(&judged, e).findings;
+        let finding = findings.iter().find(|f| f.fixes.contains(&RESTART_WORKER.id.to_owned()))?;
+        Some(check.plan(RESTART_WORKER.id, finding, &judged, e))
+    }
+
+    fn container(id: &str) -> Home {
+        Home::Container(id.to_owned())
+    }
+
+    #[test]
+    fn stopped_worker_is_restarted() {
+        let plan = offered(&stalled(vec![worker(1, 'T', container("a"))])).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::RestartContainer { id, .. }] if id == "a"), "{plan:?}");
+        assert!(plan.blast.iter().any(|effect| effect.contains("is killed after the stop timeout")), "{:?}", plan.blast);
+        let unit = Home::Unit("celery.service".to_owned());
+        let plan = offered(&stalled(vec![worker(1, 'T', unit)])).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::RestartUnit { .. }]) && plan.risk == Risk::R2, "{plan:?}");
+    }
+
+    #[test]
+    fn only_the_stopped_of_two_workers_is_restarted() {
+        let e = stalled(vec![worker(1, 'S', container("a")), worker(2, 'T', container("b"))]);
+        let plan = offered(&e).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::RestartContainer { id, .. }] if id == "b"), "{plan:?}");
+    }
+
+    #[test]
+    fn all_stopped_workers_are_restarted_with_the_risk_of_many() {
+        let e = stalled(vec![worker(1, 'T', container("a")), worker(2, 'T', container("b"))]);
+        let plan = offered(&e).unwrap().unwrap();
+        assert_eq!((plan.actions.len(), plan.risk), (2, Risk::R3));
+    }
+
+    #[test]
+    fn paused_worker_is_not_restarted() {
+        let mut e = stalled(vec![worker(1, 'S', container("a"))]);
+        e.paused = vec!["a".to_owned()];
+        assert!(matches!(offered(&e), Some(Err(Refusal::Precondition(why))) if why.contains("is paused: unpause it")));
+    }
+
+    #[test]
+    fn worker_without_container_or_unit_is_restarted_by_hand() {
+        let e = stalled(vec![worker(1, 'T', Home::Host)]);
+        assert!(matches!(offered(&e), Some(Err(Refusal::ByHand(why))) if why.contains("no container or unit manages it")));
+    }
+
+    #[test]
+    fn long_task_is_not_ended_by_a_restart() {
+        let mut e = stalled(vec![worker(1, 'S', container("a"))]);
+        e.places[0].oldest_unacked_s = Some(1_000_000);
+        let check = Queues { settings: Settings::default() };
+        let target = Object::named(Kind::Celery, "cache");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let finding = check.judge(&judged, &e).findings.remove(0);
+        assert!(finding.code == STALLED.id && finding.fixes.is_empty(), "{finding:?}");
+        assert!(
+            matches!(check.plan(RESTART_WORKER.id, &finding, &judged, &e), Err(Refusal::Policy(why)) if why.contains("would end it"))
+        );
+    }
+
+    #[test]
+    fn several_connected_workers_without_a_visible_cause_are_left_to_the_operator() {
+        let mut e = stalled(vec![worker(1, 'S', container("a")), worker(2, 'S', container("b"))]);
+        // connected without consuming
+        e.places[0].listeners = e.places[0].consumers.drain(..).map(|c| c.address).collect();
+        e.places[0].listening = 2;
+        assert!(matches!(offered(&e), Some(Err(Refusal::ByHand(why))) if why.contains("restart them one by one")));
+    }
 }

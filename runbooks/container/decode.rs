@@ -10,7 +10,7 @@ pub(super) fn exit_code(code: i64) -> String {
         127 => "command not found",
         129 => "SIGHUP",
         130 => "SIGINT",
-        132 => "SIGILL",
+        132 => "SIGILL, illegal instruction",
         134 => "SIGABRT, aborted by itself",
         135 => "SIGBUS",
         136 => "SIGFPE",
@@ -20,4 +20,23 @@ pub(super) fn exit_code(code: i64) -> String {
         _ => return format!("exit code {code}"),
     };
     format!("exit code {code} ({meaning})")
+}
+
+/// The action for an exit code that names its reason by itself: a program that is killed by SIGILL logs nothing.
+#[must_use]
+pub(super) fn hint(code: i64) -> Option<&'static str> {
+    (code == 132).then_some(
+        "the processor lacks an instruction of the program: use a build for this processor (flags in /proc/cpuinfo), or expose the instruction set to the virtual machine",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn illegal_instruction_has_a_hint() {
+        assert_eq!(exit_code(132), "exit code 132 (SIGILL, illegal instruction)");
+        assert!(hint(132).is_some() && hint(1).is_none() && hint(139).is_none());
+    }
 }

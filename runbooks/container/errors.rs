@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use opsctl_core::model::log::NewErrors;
-use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Sample, Severity, ends, quantity,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, Object, Product, Severity};
 use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::shared::dependencies::{NEEDED, NEEDED_SERVERS, NO_ROOM};
-use crate::shared::log_reason::with_log;
+use crate::shared::dependencies::{ATTACHED, BIND_MOUNTS, NEEDED, NEEDED_SERVERS, NO_ROOM};
+use crate::shared::log_reason::new_errors;
 
 const NEW_ERRORS: Code = Code {
     id: "container.new-errors",
     severities: &[Severity::Warn],
     when: "a running container logs errors that began after a quiet hour or with its start, and continue (warn); not errors that its clients cause, and not steady noise",
     hint: "read its log: `docker logs --since 1h CONTAINER`",
-    depends_on: &[NO_ROOM, NEEDED, NEEDED_SERVERS],
+    depends_on: &[NO_ROOM, NEEDED, NEEDED_SERVERS, ATTACHED, BIND_MOUNTS],
     ..Code::BASE
 };
 
@@ -62,19 +60,8 @@ impl Check for Errors {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let (Some(found), Some(subject)) = (&e.found, &e.subject) else { return Judgement::default() };
-        let name = &subject.name;
-        let since = found.since.map(|t| format!(" since {}", quantity::ago(judged.taken_at, t))).unwrap_or_default();
-        let others = if found.others > 0 { format!(" (and {})", quantity::count(found.others, "other kind")) } else { String::new() };
-        let line = ends(&found.entry.text, 180);
-        let message = format!("{name} logs errors{since}, {} times{others}: {line}", found.entry.count);
-        let finding = Finding::new(&NEW_ERRORS, Severity::Warn, subject.clone(), message).since(found.since);
-        let sample = Sample {
-            object: format!("log:{name}"),
-            metric: found.kind.clone(),
-            at: judged.taken_at,
-            value: found.entry.count as f64,
-        };
-        let mut judgement = Judgement::from(vec![with_log(finding, &e.log).key(KeyKind::Container, subject.lasting_id())]);
+        let (finding, sample) = new_errors(&NEW_ERRORS, subject.clone(), found, &e.log, judged.taken_at);
+        let mut judgement = Judgement::from(vec![finding]);
         judgement.samples.push(sample);
         judgement
     }

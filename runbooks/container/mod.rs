@@ -1,5 +1,6 @@
 //! The container runbook: engine, life, resources, logs, storage, network and image of every container.
 
+mod architecture;
 mod decode;
 mod engine;
 mod errors;
@@ -11,6 +12,7 @@ mod obstacle;
 mod oom;
 mod resources;
 mod restart;
+mod shared_network;
 mod start;
 mod state;
 mod storage;
@@ -98,7 +100,13 @@ const LINKS: &[Link] = &[
         "a bind source is missing or of the wrong type",
     ),
     Link::confirmed("container.log-huge", "disk.space", KeyKind::Filesystem, "its log takes the space"),
+    Link::confirmed("container.architecture", "container.restart-loop", KeyKind::Container, OTHER_ARCHITECTURE),
+    Link::confirmed("container.architecture", "container.down", KeyKind::Container, OTHER_ARCHITECTURE),
+    Link::confirmed("container.architecture", "container.start-failed", KeyKind::Container, OTHER_ARCHITECTURE),
 ];
+
+/// Because of `container.architecture`.
+const OTHER_ARCHITECTURE: &str = "its image is for another processor architecture";
 
 /// The runbook with these settings.
 #[must_use]
@@ -117,6 +125,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(storage::Storage),
             Box::new(network::Network),
             Box::new(image::Image),
+            Box::new(architecture::Architecture),
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

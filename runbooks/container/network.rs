@@ -1,24 +1,27 @@
-//! Network attachment of a container, also to the networks of its clients.
+//! Network attachment of a container, also to the networks of its clients and to the network namespace of another container.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity, has_own_network,
+    Check, CheckSpec, Code, DependsOn, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Role, Severity,
+    has_own_network,
 };
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::shared_network::{self, LostNetwork};
+
 const DETACHED: Code = Code {
     id: "container.network-detached",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "the container runs and is attached to none of its networks (warn); another container connects to it by name and shares no network with it (crit)",
+    when: "the container runs and is attached to none of its networks (warn); another container connects to it by name and shares no network with it, or it shares the network of a container that was restarted, recreated, stopped or removed since (crit)",
     hint: "attach it: docker network connect NETWORK CONTAINER",
     impacts: &[Impact::confirmed(Role::Detached, KeyKind::Container, "container is detached from the common network")],
-    ..Code::BASE
+    depends_on: &[&[DependsOn::confirmed(Role::Down, KeyKind::Requirement, "its network is that of another container: that")]],
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -43,6 +46,9 @@ pub(super) struct Evidence {
     /// Clients that could not be checked, with the reason.
     #[serde(default)]
     gaps: Vec<String>,
+    /// It was created in the network of another container, which has another one now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<LostNetwork>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,7 +78,16 @@ impl Check for Network {
             networks: container.networks.keys().cloned().collect(),
             missed_by: Vec::new(),
             gaps: Vec::new(),
+            lost: None,
         };
+        if let Some(owner) = container.network_mode.strip_prefix("container:")
+            && container.is_up()
+        {
+            match shared_network::lost(cx, &container, owner).await {
+                Ok(lost) => e.lost = lost,
+                Err(why) => e.gaps.push(why.to_string()),
+            }
+        }
         let known = cx.needs().await?;
         let all = &known.neighbours;
         let mut checked = BTreeSet::new();
@@ -99,8 +114,19 @@ impl Check for Network {
         Ok(e)
     }
 
-    fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
+    fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        if let Some(lost) = &e.lost {
+            let finding =
+                Finding::new(&DETACHED, lost.severity(), e.subject.clone(), lost.message(&e.subject.name, judged.taken_at))
+                    .key(KeyKind::Container, &e.id)
+                    .key(KeyKind::Names, &e.id)
+                    .hint(lost.hint(&e.subject.name))
+                    .since(lost.at)
+                    .cite("its interfaces", lost.interfaces.join(", "));
+            judgement.findings.push(if lost.owner.is_empty() { finding } else { finding.needs(&lost.owner) });
+            return judgement;
+        }
         // slirp4netns and pasta are Podman network modes without a network object
         let detached = has_own_network(&e.mode) && e.networks.is_empty() && !matches!(e.mode.as_str(), "slirp4netns" | "pasta");
         let name = &e.subject.name;

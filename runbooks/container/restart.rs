@@ -81,7 +81,7 @@ fn killed_last(e: &Evidence, kill: &oom::Kill) -> bool {
 }
 
 /// The exit code of the last run. For a running container the engine reports 0; the last `die` event has the real code.
-fn last_exit(e: &Evidence) -> i64 {
+pub(super) fn last_exit(e: &Evidence) -> i64 {
     let died = e.events.iter().filter(|ev| ev.action == "die").max_by_key(|ev| ev.at);
     match (e.container.is_up(), died.and_then(|ev| ev.exit_code.as_deref()).and_then(|c| c.parse().ok())) {
         (true, Some(code)) => code,

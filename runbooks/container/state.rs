@@ -223,6 +223,12 @@ impl Check for State {
         let logs = reason_of(e);
         let logged = |f: Finding| if own(&f) && (failed || f.code != DOWN.id) { with_log(f, &logs) } else { f };
         findings = findings.into_iter().map(logged).collect();
+        let by_code = decode::hint(restart::last_exit(e)).filter(|_| logs.reason().is_none());
+        let hinted = |f: Finding| match by_code {
+            Some(hint) if own(&f) && f.severity > Severity::Info => f.hint(hint),
+            _ => f,
+        };
+        findings = findings.into_iter().map(hinted).collect();
         let tied = |f: Finding| if failed || f.code == RESTART_LOOP.id { tied_to_needs(f, &e.needs) } else { f };
         findings = findings.into_iter().map(tied).collect();
         findings =

@@ -1,7 +1,7 @@
 //! Storage of a container: whether its state is on a volume, and whether its bind mounts match their sources.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use opsctl_core::probe::proc::process;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use crate::shared::log_reason::bind_mount;
+
 const EPHEMERAL: Code = Code {
     id: "container.ephemeral-state",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
@@ -26,9 +28,12 @@ const EPHEMERAL: Code = Code {
 const BIND_BROKEN: Code = Code {
     id: "container.bind-broken",
     severities: &[Severity::Warn],
-    when: "the source of a bind mount does not exist, is a directory in place of a file, or was replaced so that the container still sees the old file",
+    when: "the source of a bind mount does not exist, is a directory in place of a file, or was replaced so that the container still sees the old file or socket",
     hint: "compare the source on the host with the file in the container, then restart or recreate the container",
-    impacts: &[Impact::confirmed(Role::OldFile, KeyKind::Container, "bind mount refers to the replaced file")],
+    impacts: &[
+        Impact::confirmed(Role::OldFile, KeyKind::Container, "bind mount refers to the replaced file"),
+        Impact::confirmed(Role::OldFile, KeyKind::BindMount, "bind mount refers to the replaced file"),
+    ],
     ..Code::BASE
 };
 
@@ -64,7 +69,7 @@ struct Bind {
     destination: String,
     /// Type of the source now.
     now: Source,
-    /// The container sees a file that was unlinked or replaced.
+    /// The container sees a file or socket that was unlinked or replaced.
     stale: bool,
 }
 
@@ -74,6 +79,8 @@ enum Source {
     #[default]
     File,
     Directory,
+    /// A unix socket.
+    Socket,
     Other,
     Missing,
 }
@@ -156,12 +163,15 @@ fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, Prob
             let now = match &meta {
                 Ok(m) if m.is_dir() => Source::Directory,
                 Ok(m) if m.is_file() => Source::File,
+                Ok(m) if m.file_type().is_socket() => Source::Socket,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Source::Missing,
-                // a socket or device, or permission denied: no statement about the mount
+                // a device or FIFO, or permission denied: no statement about the mount
                 Ok(_) | Err(_) => Source::Other,
             };
             let unlinked = seen.iter().any(|m| m.mountpoint == bind.destination && m.root.ends_with("//deleted"));
-            let other_inode = now == Source::File
+            // an entry of a mounted directory may be replaced: the container sees the new one
+            let single = matches!(now, Source::File | Source::Socket);
+            let other_inode = single
                 && root
                     .as_ref()
                     .and_then(|root| root.metadata(&bind.destination).ok())
@@ -170,7 +180,7 @@ fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, Prob
                 source: bind.source.clone(),
                 destination: bind.destination.clone(),
                 now,
-                stale: now == Source::File && (unlinked || other_inode),
+                stale: single && (unlinked || other_inode),
             }
         })
         .collect())
@@ -179,27 +189,7 @@ fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, Prob
 fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
     let Bind { source, destination, .. } = bind;
     let name = &c.name;
-    let file_like = Path::new(destination).extension().is_some_and(|x| {
-        x.to_str().is_some_and(|x| {
-            matches!(
-                x,
-                "yml"
-                    | "yaml"
-                    | "conf"
-                    | "cfg"
-                    | "ini"
-                    | "json"
-                    | "toml"
-                    | "pem"
-                    | "crt"
-                    | "key"
-                    | "env"
-                    | "xml"
-                    | "alloy"
-                    | "hcl"
-            )
-        })
-    });
+    let file_like = looks_like_a_file(destination);
     let (message, hint) = match bind.now {
         Source::Missing => (
             format!("{name}: {source}, mounted at {destination}, no longer exists"),
@@ -211,13 +201,32 @@ fn broken(c: &Container, bind: &Bind) -> Option<Finding> {
             ),
             "remove the directory, create the file, and recreate the container",
         ),
+        Source::Socket if bind.stale => (
+            format!(
+                "{name} still has the old socket {destination}: {source} was recreated after the container started, and connections to it are refused"
+            ),
+            "restart the container to use the new socket; mount its directory instead of the socket to avoid this",
+        ),
         _ if bind.stale => (
             format!("{name} still sees the old {destination}: {source} was replaced after the container started"),
             "restart the container to use the new file; mount the directory instead of the file to avoid this",
         ),
         _ => return None,
     };
-    Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message).hint(hint))
+    let key = bind_mount(&c.id, destination);
+    Some(Finding::new(&BIND_BROKEN, Severity::Warn, c.subject(), message).hint(hint).key(KeyKind::BindMount, key))
+}
+
+/// Names of files and sockets for which Docker creates a directory if the source is missing at the start.
+fn looks_like_a_file(destination: &str) -> bool {
+    const ENDINGS: &[&str] = &[
+        "yml", "yaml", "conf", "cfg", "ini", "json", "toml", "pem", "crt", "key", "env", "xml", "alloy", "hcl", "sock", "socket",
+    ];
+    let path = Path::new(destination);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ending = path.extension().and_then(|x| x.to_str()).unwrap_or_default();
+    // the socket of PostgreSQL
+    ENDINGS.contains(&ending) || name.starts_with(".s.PGSQL.")
 }
 
 /// Images with state: its directory, and whether it is the only copy of user data. Sources: the documentation of the images;
@@ -324,6 +333,16 @@ mod tests {
             (0..3).map(|i| format!("/app/uploads/{i}")).chain(["/tmp/x".into(), "/var/cache/y".into()]).collect();
         assert_eq!(count_by_directory(&added), [("/app/uploads".to_owned(), 3)]);
         assert!(count_by_directory(&[String::new()]).len() == 1 && count_by_directory(&[]).is_empty());
+    }
+
+    #[test]
+    fn names_of_files_and_sockets() {
+        for name in ["/etc/app.yml", "/var/run/docker.sock", "/run/mysqld/mysqld.sock", "/var/run/postgresql/.s.PGSQL.5432"] {
+            assert!(looks_like_a_file(name), "{name}");
+        }
+        for name in ["/var/run/postgresql", "/etc/conf.d", "/data", "/"] {
+            assert!(!looks_like_a_file(name), "{name}");
+        }
     }
 
     #[test]

@@ -150,6 +150,12 @@ impl Check for Usage {
         if PROTECTED.contains(&top.comm.as_str()) {
             return Err(Refusal::Policy(format!("{name} serves other processes: a lower priority would slow all of them down")));
         }
+        // sched(7), "Group scheduling": a priority is relative to the other tasks of the group
+        if let Some(container) = e.containers.name(&top.home) {
+            return Err(Refusal::ByHand(format!(
+                "docker update --cpu-shares 128 {container} (1024 by default): a priority only counts among the processes of its container"
+            )));
+        }
         let busy = passed(e);
         let all = busy.percent(important(&busy)) * e.activity.later.cpus.len() as f64;
         if top.cpu_percent * 2.0 < all {
@@ -300,4 +306,49 @@ fn psi_off(e: &Evidence) -> Option<Finding> {
         let message = "the kernel does not measure pressure: waiting tasks are estimated from the load average";
         Finding::new(&PSI_OFF, Severity::Info, Object::host(), message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// Two saturated processors, of which this process of the host uses 180 %.
+    fn saturated(change: impl FnOnce(&mut Evidence)) -> Option<Result<Plan, Refusal>> {
+        let fixture: serde_json::Value = serde_json::from_str(include_str!("fixtures/saturated-by-a-container.json")).unwrap();
+        let mut e: Evidence = serde_json::from_value(fixture["evidence"].clone()).unwrap();
+        e.activity.busiest[0].home = Home::Host;
+        change(&mut e);
+        let check = Usage { settings: Settings::default() };
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = check.judge(&judged, &e).findings;
+        let finding = findings.iter().find(|f| f.fixes.contains(&RENICE.id.to_owned()))?;
+        Some(check.plan(RENICE.id, finding, &judged, &e))
+    }
+
+    #[test]
+    fn single_busy_process_of_the_host_is_reniced() {
+        let plan = saturated(|_| {}).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::Renice { pid: 4242, nice: 10, .. }]), "{plan:?}");
+        assert!(matches!(&plan.undo[..], [Action::Renice { nice: 0, .. }]));
+    }
+
+    #[test]
+    fn process_of_a_container_is_not_reniced() {
+        let container = saturated(|e| e.activity.busiest[0].home = Home::Container("a".repeat(64)));
+        assert!(matches!(container, Some(Err(Refusal::ByHand(why))) if why.contains("docker update --cpu-shares 128 worker")));
+    }
+
+    #[test]
+    fn process_that_serves_others_is_not_reniced() {
+        let server = saturated(|e| e.activity.busiest[0].comm = "postgres".to_owned());
+        assert!(matches!(server, Some(Err(Refusal::Policy(why))) if why.contains("serves other processes")));
+    }
+
+    #[test]
+    fn one_of_many_processes_is_not_reniced() {
+        assert!(saturated(|e| e.activity.busiest[0].cpu_percent = 60.0).is_none());
+        assert!(saturated(|e| e.activity.busiest[0].nice = 5).is_none());
+    }
 }

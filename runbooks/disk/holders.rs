@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use opsctl_core::model::quantity;
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::kernel::filesystem::DirectoryUsage;
 
-/// Owners of directories: path -> `/tmp in the writable layer of web`.
+/// Owners of directories and files: path -> `/tmp in the writable layer of web`.
 pub(super) type Holders = BTreeMap<String, String>;
 
-/// Queries the engine for the owners of those directories that are below its data root.
-pub(super) async fn find(cx: &ProbeCx, directories: &[&DirectoryUsage]) -> Holders {
+/// Queries the engine for the owners of those paths that are below its data root.
+pub(super) async fn find(cx: &ProbeCx, paths: &[&str]) -> Holders {
     let Some(docker) = cx.docker.as_ref() else { return Holders::new() };
     let Ok(root) = docker.data_root().await else { return Holders::new() };
-    let own: Vec<&str> = directories.iter().map(|f| f.path.as_str()).filter(|p| Path::new(p).starts_with(&root)).collect();
+    let own: Vec<&str> = paths.iter().copied().filter(|p| Path::new(p).starts_with(&root)).collect();
     if own.is_empty() {
         return Holders::new();
     }
@@ -45,23 +43,9 @@ fn holder(path: &str, root: &str, containers: &[&Container]) -> Option<String> {
 }
 
 /// `/srv/a 5 GiB, /var/lib/docker/… 2 GiB (volume data of etl)`.
-pub(super) fn cited<'a>(
-    directories: impl Iterator<Item = &'a DirectoryUsage>,
-    size: impl Fn(&DirectoryUsage) -> String,
-    holders: &Holders,
-) -> String {
-    let named = |f: &DirectoryUsage| holders.get(&f.path).map(|holder| format!(" ({holder})")).unwrap_or_default();
-    directories.map(|f| format!("{} {}{}", f.path, size(f), named(f))).collect::<Vec<_>>().join(", ")
-}
-
-/// Size of a directory in bytes.
-pub(super) fn bytes(directory: &DirectoryUsage) -> String {
-    quantity::bytes(directory.bytes)
-}
-
-/// Entries of a directory.
-pub(super) fn entries(directory: &DirectoryUsage) -> String {
-    quantity::count_of(directory.entries)
+pub(super) fn cited<'a>(sizes: impl Iterator<Item = (&'a str, String)>, holders: &Holders) -> String {
+    let named = |path: &str| holders.get(path).map(|holder| format!(" ({holder})")).unwrap_or_default();
+    sizes.map(|(path, size)| format!("{path} {size}{}", named(path))).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -101,9 +85,9 @@ mod tests {
         for unowned in ["/var/lib/docker", "/var/lib/docker/overlay2/7f2", "/var/lib/docker/overlay2/7f29/diffs", "/srv"] {
             assert_eq!(owner(unowned), None, "{unowned}");
         }
-        let directory = DirectoryUsage { path: "/srv".into(), bytes: 2048, entries: 3 };
         let holders = Holders::from([("/srv".to_owned(), "volume data of web".to_owned())]);
-        assert_eq!(cited([&directory].into_iter(), bytes, &holders), "/srv 2 KiB (volume data of web)");
-        assert_eq!(cited([&directory].into_iter(), entries, &Holders::new()), "/srv 3");
+        let sizes = || [("/srv", "2 KiB".to_owned()), ("/opt", "1 KiB".to_owned())].into_iter();
+        assert_eq!(cited(sizes(), &holders), "/srv 2 KiB (volume data of web), /opt 1 KiB");
+        assert_eq!(cited(sizes().take(1), &Holders::new()), "/srv 2 KiB");
     }
 }

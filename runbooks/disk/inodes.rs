@@ -68,7 +68,8 @@ impl Check for Inodes {
         if space.inodes_percent().is_some_and(|p| p >= self.settings.inodes_warn_percent) {
             let budget = Duration::from_millis(self.settings.walk_ms);
             e.usage = filesystem::usage(&mount.mountpoint, budget).await.ok();
-            e.holders = holders::find(cx, &e.usage.iter().flat_map(|u| &u.most_entries).collect::<Vec<_>>()).await;
+            let paths: Vec<&str> = e.usage.iter().flat_map(|u| &u.most_entries).map(|d| d.path.as_str()).collect();
+            e.holders = holders::find(cx, &paths).await;
         }
         Ok(e)
     }
@@ -90,7 +91,8 @@ impl Check for Inodes {
             quantity::count_of(e.space.inodes),
             quantity::percent(limit)
         );
-        let largest = holders::cited(e.usage.iter().flat_map(|u| &u.most_entries).take(3), holders::entries, &e.holders);
+        let most = e.usage.iter().flat_map(|u| &u.most_entries).take(3);
+        let largest = holders::cited(most.map(|d| (d.path.as_str(), quantity::count_of(d.entries))), &e.holders);
         let free = format!("{} of {}", quantity::bytes(e.space.avail), quantity::bytes(e.space.size));
         let finding = Finding::new(&INODES, severity, subject(&e.mount), message)
             .key(KeyKind::Filesystem, &e.mount.dev)

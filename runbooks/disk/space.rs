@@ -1,16 +1,19 @@
 //! Space of filesystems: usage, fill rate, and the largest users.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Object, Role, Sample,
-    Severity, Table, Unit, quantity,
+    Check, CheckSpec, Code, FileIdentity, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Object,
+    Role, Sample, Severity, Table, Unit, quantity,
 };
 use opsctl_core::probe::docker::DiskUsage;
 use opsctl_core::probe::kernel::filesystem;
-use opsctl_core::probe::kernel::filesystem::{Space, Usage};
+use opsctl_core::probe::kernel::filesystem::{FileUsage, Space, Usage, Writer};
+use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +58,8 @@ const MAX_RATE_SPAN_S: i64 = 6 * 3600;
 /// Free share in percent below which a fill rate is warn, and crit (node-mixin fsSpaceFillingUp thresholds).
 const FILLING_FREE_WARN: f64 = 40.0;
 const FILLING_FREE_CRIT: f64 = 20.0;
-/// Limit of directories cited in a finding; the table shows all.
-const MAX_CITED_DIRECTORIES: usize = 5;
+/// Limit of directories and files cited in a finding; the table shows all.
+const MAX_CITED_USERS: usize = 5;
 
 pub(super) struct SpaceCheck {
     pub(super) settings: Settings,
@@ -75,9 +78,12 @@ pub(super) struct Evidence {
     /// Disk usage of the engine, if its data root is on this filesystem and `usage` was read.
     #[serde(default)]
     engine: Option<DiskUsage>,
-    /// Owners of the largest directories that belong to the engine.
+    /// Owners of the largest directories and files that belong to the engine.
     #[serde(default)]
     holders: Holders,
+    /// Processes that have the largest files open for writing, by path: `app (pid 812) of app.service`.
+    #[serde(default)]
+    writers: BTreeMap<String, String>,
     /// `--usage` was given.
     #[serde(default)]
     asked: bool,
@@ -111,6 +117,7 @@ impl Check for SpaceCheck {
             usage: Vec::new(),
             engine: None,
             holders: Holders::new(),
+            writers: BTreeMap::new(),
             asked: usage_requested,
         };
         let full = e.space.is_some_and(|s| s.percent() >= self.settings.space_warn_percent);
@@ -119,14 +126,16 @@ impl Check for SpaceCheck {
             let walks = async {
                 let mut usage = Vec::new();
                 for root in roots(cx, mount) {
-                    usage.push(filesystem::usage(&root, budget).await?);
+                    usage.push(filesystem::usage_with_growth(&root, budget).await?);
                 }
                 Ok::<_, ProbeError>(usage)
             };
             // query the engine while the walk is running
             let (usage, engine) = tokio::join!(walks, engine_share(cx, mount));
             (e.usage, e.engine) = (usage?, engine);
-            e.holders = holders::find(cx, &e.usage.iter().flat_map(|u| &u.largest).collect::<Vec<_>>()).await;
+            let paths: Vec<&str> = e.usage.iter().flat_map(rows).map(|row| row.path).collect();
+            e.holders = holders::find(cx, &paths).await;
+            e.writers = writers(cx, &e.usage).await;
         }
         Ok(e)
     }
@@ -154,13 +163,20 @@ impl Check for SpaceCheck {
                 .key(KeyKind::Filesystem, &e.mount.dev)
                 .cite("available", left)
                 .cite("uses most", uses_most(e));
+            if let Some((label, value)) = written(e) {
+                finding = finding.cite(label, value);
+            }
             if space.avail == 0 && space.free > 0 {
                 finding = finding.cite("reserved", format!("only root can still write {}", quantity::bytes(space.free)));
             }
             findings.push(finding);
         }
         if let Some((severity, message)) = fill_rate.as_ref().and_then(|p| self.filling(at, &space, p)) {
-            findings.push(Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev));
+            let mut finding = Finding::new(&FILL_RATE, severity, subject, message).key(KeyKind::Filesystem, &e.mount.dev);
+            if let Some((label, value)) = written(e) {
+                finding = finding.cite(label, value);
+            }
+            findings.push(finding);
         }
         let sample = Sample { object: identity, metric: "used_bytes".to_owned(), at: judged.taken_at, value: space.used as f64 };
         let used = Measure::new(judged.target, "used", Unit::Percent, space.percent());
@@ -235,20 +251,75 @@ async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
     docker.disk_usage().await.ok().map(|u| (*u).clone())
 }
 
+/// For each large file the process that has it open for writing. A scan of the descriptors that takes too long is omitted.
+async fn writers(cx: &ProbeCx, usage: &[Usage]) -> BTreeMap<String, String> {
+    let files = || usage.iter().flat_map(|u| &u.files);
+    let of_files: Vec<(String, FileIdentity)> = files().map(|f| (f.path.clone(), f.identity)).collect();
+    if of_files.is_empty() {
+        return BTreeMap::new();
+    }
+    let found = filesystem::writers(of_files).await.unwrap_or_default();
+    files().zip(found).filter_map(|(file, writer)| Some((file.path.clone(), name_of(cx, &writer?)))).collect()
+}
+
+/// `app (pid 812) of app.service`.
+fn name_of(cx: &ProbeCx, writer: &Writer) -> String {
+    let home = match &writer.home {
+        Home::Container(id) => cx.inventory.container(id).map(|c| format!(" of container {}", c.name)),
+        Home::Unit(name) => Some(format!(" of {name}")),
+        Home::Host => None,
+    };
+    format!("{} (pid {}){}", writer.comm, writer.pid, home.unwrap_or_default())
+}
+
+/// A directory or a file that takes space.
+struct Row<'a> {
+    path: &'a str,
+    bytes: u64,
+    /// `None` for a file.
+    entries: Option<u64>,
+    growth: u64,
+}
+
+/// The largest directories and files, largest first; a directory before its files.
+fn rows(usage: &Usage) -> Vec<Row<'_>> {
+    let directories = usage.largest.iter().map(|d| Row { path: &d.path, bytes: d.bytes, entries: Some(d.entries), growth: 0 });
+    let files = usage.files.iter().map(|f| Row { path: &f.path, bytes: f.bytes, entries: None, growth: f.growth });
+    let mut rows: Vec<Row<'_>> = directories.chain(files).collect();
+    rows.sort_by_key(|row| Reverse(row.bytes));
+    rows
+}
+
+/// The file that grows fastest; if none grows, the largest one that is open for writing.
+fn written(e: &Evidence) -> Option<(&'static str, String)> {
+    let files = || e.usage.iter().flat_map(|u| &u.files);
+    let path = |f: &FileUsage| e.holders.get(&f.path).map_or_else(|| f.path.clone(), |holder| format!("{} ({holder})", f.path));
+    if let Some(file) = files().filter(|f| f.growth > 0).max_by_key(|f| f.growth) {
+        let by = e.writers.get(&file.path).map(|writer| format!(", written by {writer}")).unwrap_or_default();
+        return Some(("grows fastest", format!("{} by {}/s{by}", path(file), quantity::bytes(file.growth))));
+    }
+    let (file, writer) = files().filter_map(|f| Some((f, e.writers.get(&f.path)?))).max_by_key(|(f, _)| f.bytes)?;
+    Some(("open for writing", format!("{}, {}, by {writer}", path(file), quantity::bytes(file.bytes))))
+}
+
 fn uses_most(e: &Evidence) -> String {
-    let list = holders::cited(e.usage.iter().flat_map(|u| &u.largest).take(MAX_CITED_DIRECTORIES), holders::bytes, &e.holders);
+    let sizes = e.usage.iter().flat_map(rows).take(MAX_CITED_USERS).map(|row| (row.path, quantity::bytes(row.bytes)));
+    let list = holders::cited(sizes, &e.holders);
     let partial = e.usage.iter().any(|u| u.partial);
     if partial && !list.is_empty() { format!("{list} (at least)") } else { list }
 }
 
 fn table(usage: &Usage, e: &Evidence) -> Table {
     let share = |bytes: u64| quantity::percent(bytes as f64 * 100.0 / usage.bytes.max(1) as f64);
-    let mut rows: Vec<Vec<String>> = usage
-        .largest
-        .iter()
-        .map(|f| {
-            let path = e.holders.get(&f.path).map_or_else(|| f.path.clone(), |holder| format!("{} ({holder})", f.path));
-            vec![path, quantity::bytes(f.bytes), share(f.bytes), quantity::count_of(f.entries)]
+    let mut rows: Vec<Vec<String>> = rows(usage)
+        .into_iter()
+        .map(|row| {
+            let holder = e.holders.get(row.path).cloned();
+            let writer = e.writers.get(row.path).map(|writer| format!("written by {writer}"));
+            let growth = (row.growth > 0).then(|| format!("grows by {}/s", quantity::bytes(row.growth)));
+            let about: Vec<String> = [holder, writer, growth].into_iter().flatten().collect();
+            let path = if about.is_empty() { row.path.to_owned() } else { format!("{} ({})", row.path, about.join("; ")) };
+            vec![path, quantity::bytes(row.bytes), share(row.bytes), row.entries.map(quantity::count_of).unwrap_or_default()]
         })
         .collect();
     if let Some(engine) = &e.engine {
@@ -274,6 +345,9 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
     if usage.unreadable > 0 {
         note.push(format!("{} directories could not be read; needs root", usage.unreadable));
     }
+    if !usage.files.is_empty() {
+        note.push("files, without entries, are also included in their directories".to_owned());
+    }
     if e.engine.is_some() {
         note.push("the docker rows are also included in the directories above".to_owned());
     }
@@ -282,5 +356,59 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
         columns: ["path", "size", "share", "entries"].map(str::to_owned).to_vec(),
         rows,
         note: (!note.is_empty()).then(|| note.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn evidence() -> Evidence {
+        serde_json::from_value(serde_json::json!({
+            "mount": {"dev": "8:1", "mountpoint": "/", "fstype": "ext4", "source": "/dev/sda1", "super_options": [], "mount_options": []},
+            "space": null,
+            "before": null,
+            "usage": [{
+                "root": "/", "bytes": 100 << 20, "entries": 9, "unreadable": 0, "partial": false, "most_entries": [],
+                "largest": [{"path": "/var/log/app", "bytes": 60 << 20, "entries": 2}],
+                "files": [
+                    {"path": "/swapfile", "bytes": 30 << 20, "identity": {"dev": 1, "ino": 1}},
+                    {"path": "/var/log/app/app.log", "bytes": 60 << 20, "identity": {"dev": 1, "ino": 2}, "growth": 12 << 20},
+                ],
+            }],
+            "writers": {"/var/log/app/app.log": "app (pid 812) of app.service", "/swapfile": "cp (pid 9)"},
+            "asked": true,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn table_lists_files_and_their_writers() {
+        let e = evidence();
+        let table = table(&e.usage[0], &e);
+        let rows: Vec<String> = table.rows.iter().map(|row| row.join(" | ")).collect();
+        assert_eq!(
+            rows,
+            [
+                "/var/log/app | 60 MiB | 60 % | 2",
+                "/var/log/app/app.log (written by app (pid 812) of app.service; grows by 12 MiB/s) | 60 MiB | 60 % | ",
+                "/swapfile (written by cp (pid 9)) | 30 MiB | 30 % | ",
+            ]
+        );
+        assert_eq!(table.note.as_deref(), Some("files, without entries, are also included in their directories"));
+        assert_eq!(uses_most(&e), "/var/log/app 60 MiB, /var/log/app/app.log 60 MiB, /swapfile 30 MiB");
+    }
+
+    #[test]
+    fn writer_of_the_fastest_growing_file_is_cited() {
+        let mut e = evidence();
+        let cited = |e: &Evidence| written(e).map(|(label, value)| format!("{label}: {value}"));
+        let grows = "grows fastest: /var/log/app/app.log by 12 MiB/s, written by app (pid 812) of app.service";
+        assert_eq!(cited(&e).as_deref(), Some(grows));
+        e.usage[0].files[1].growth = 0;
+        assert_eq!(cited(&e).as_deref(), Some("open for writing: /var/log/app/app.log, 60 MiB, by app (pid 812) of app.service"));
+        e.writers.clear();
+        assert_eq!(cited(&e), None);
     }
 }

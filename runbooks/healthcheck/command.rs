@@ -14,6 +14,8 @@ pub(super) struct Command {
     pub(super) one_of: Vec<String>,
     /// The request that it sends.
     pub(super) request: Option<TestRequest>,
+    /// Scheme and host of its URL, also if the port or the path is in a variable.
+    pub(super) url: Option<(&'static str, String)>,
     /// The whole text, for patterns.
     pub(super) text: String,
 }
@@ -55,7 +57,7 @@ impl Command {
     /// Reads `["CMD", …]` and `["CMD-SHELL", "…"]`.
     pub(super) fn parse(test: &[String]) -> Self {
         let words = test.iter().skip(1).map(String::as_str).collect::<Vec<_>>().join(" ");
-        let mut command = Self { request: parse_request(&words), text: words, ..Self::default() };
+        let mut command = Self { request: parse_request(&words), url: parse_url(&words), text: words, ..Self::default() };
         match test {
             [kind, script, ..] if kind == "CMD-SHELL" => {
                 command.needs.push("/bin/sh".to_owned());
@@ -145,13 +147,25 @@ fn split(text: &str, operator: &str) -> Vec<String> {
     parts
 }
 
+/// Scheme and host of the URL, unless the host is in a variable.
+fn parse_url(text: &str) -> Option<(&'static str, String)> {
+    let c = URL.captures(text)?;
+    let scheme = if &c["scheme"] == "https" { "https" } else { "http" };
+    let host = without_brackets(&c["host"]);
+    (!host.contains('$')).then(|| (scheme, host.to_owned()))
+}
+
 fn parse_request(text: &str) -> Option<TestRequest> {
     if let Some(c) = URL.captures(text) {
-        let scheme = if &c["scheme"] == "https" { "https" } else { "http" };
+        let (scheme, host) = parse_url(text)?;
+        let path = c.name("path").map_or("/", |p| p.as_str());
+        // `http://localhost:$PORT/$PATH`: a variable of the shell or of the container, and not the default port
+        if text[c.get(0)?.end()..].starts_with(':') || path.contains('$') {
+            return None;
+        }
         let default = if scheme == "https" { 443 } else { 80 };
         let port = c.name("port").map_or(Some(default), |p| p.as_str().parse().ok())?;
-        let path = c.name("path").map_or("/", |p| p.as_str());
-        return Some(TestRequest { scheme, host: without_brackets(&c["host"]).to_owned(), port, path: path.to_owned() });
+        return Some(TestRequest { scheme, host, port, path: path.to_owned() });
     }
     if let Some(c) = DEV_TCP.captures(text) {
         let path = c.name("path").map(|p| p.as_str().split('?').next().unwrap_or("/").to_owned());
@@ -203,6 +217,19 @@ mod tests {
         assert_eq!(parsed(bash).as_deref(), Some("http localhost 12345 /-/ready"));
         assert_eq!(parsed("nc -z -w 3 localhost 5432").as_deref(), Some("tcp localhost 5432 "));
         assert_eq!(parsed("pg_isready"), None);
+    }
+
+    #[test]
+    fn port_and_path_in_a_variable_are_unknown() {
+        for text in
+            ["curl http://localhost:$PORT/x", "wget http://127.0.0.1:${PORT:-80}/", "curl http://$HOST/", "curl http://a:80/$X"]
+        {
+            assert_eq!(parse(&["CMD-SHELL", text]).request, None, "{text}");
+        }
+        let url = |text: &str| parse(&["CMD-SHELL", text]).url;
+        assert_eq!(url("wget http://localhost:$PORT/x"), Some(("http", "localhost".to_owned())));
+        assert_eq!(url("curl -k https://[::1]:8443/"), Some(("https", "::1".to_owned())));
+        assert_eq!((url("curl http://$HOST:80/"), url("pg_isready")), (None, None));
     }
 
     #[test]

@@ -3,23 +3,27 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal, Role, Severity,
 };
-use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::io::http;
+use opsctl_core::probe::docker::{Container, NAME_SERVER};
 use opsctl_core::probe::io::http::HttpError;
-use opsctl_core::probe::network::netns;
+use opsctl_core::probe::io::{clock, http};
+use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::network::netns::ConnectError;
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::network::{listeners, netns};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, TestRequest};
 use super::{Settings, starting};
-use crate::shared::dependencies::{NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::shared::dependencies::{NEEDED, NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
+use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
 use crate::shared::processes::of_host;
 use crate::shared::restart_container::{self, RESTART};
+use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const HTTP: Code = Code {
     id: "healthcheck.http",
@@ -36,6 +40,7 @@ pub(super) const HTTP: Code = Code {
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Server, "its"),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the"),
         ],
+        NEEDED,
         NEEDED_SERVERS,
     ],
     ..Code::BASE
@@ -56,6 +61,8 @@ const TRIES: usize = 3;
 const RETRY_DELAY: Duration = Duration::from_millis(150);
 /// Images that are never restarted: a database needs its own shutdown procedure.
 const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
+/// Age of the errors in its log that can be the reason (judgement: 10 min).
+const RECENT_ERRORS: SignedDuration = SignedDuration::from_mins(10);
 /// Limit of bytes read of a response.
 const MAX_BODY_BYTES: usize = 4096;
 
@@ -69,6 +76,8 @@ pub(super) struct Evidence {
     container: Container,
     /// `http://host:port/path` as requested inside.
     url: String,
+    /// Its port; `None` in recordings of 0.1.0.
+    port: Option<u16>,
     /// Tries from inside the container's network namespace; one when it succeeds.
     inside: Vec<Try>,
     /// One try from the host to the container's address, after success inside.
@@ -79,6 +88,10 @@ pub(super) struct Evidence {
     published_at: Option<String>,
     /// Ids of the servers that its environment names; only if it fails inside the container.
     needs: Vec<String>,
+    /// Ports that are served inside; only if every connection was refused.
+    served: Vec<u16>,
+    /// Errors that it has logged lately; only if it fails inside the container.
+    log: LogEvidence,
     /// Data for a restart; only if a restart would help.
     restart: restart_container::RestartContext,
 }
@@ -137,6 +150,7 @@ impl Check for Http {
         };
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
         e.url = format!("http://{}:{}{}", request.host, request.port, request.path);
+        e.port = Some(request.port);
         for n in 0..TRIES {
             if n > 0 {
                 tokio::time::sleep(RETRY_DELAY).await;
@@ -167,6 +181,16 @@ impl Check for Http {
         if !e.inside.iter().all(Try::answers) {
             e.restart = restart_container::RestartContext::of(cx, &container).await;
             e.needs = needs_of(cx, cx.docker()?, &container.id).await;
+            let since = clock::now().checked_sub(RECENT_ERRORS).unwrap_or(Timestamp::UNIX_EPOCH);
+            e.log = cx.errors_since(&container, since).await;
+        }
+        if e.inside.iter().all(|t| *t == Try::Refused) {
+            let pid = container.process()?;
+            let read = move |io: &Io| listeners::listeners_of(io, pid.into());
+            let found = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?.unwrap_or_default();
+            e.served = found.iter().filter(|l| l.address != NAME_SERVER).map(|l| l.port).collect();
+            e.served.sort_unstable();
+            e.served.dedup();
         }
         Ok(e)
     }
@@ -214,15 +238,23 @@ impl Check for Http {
         };
         let message =
             format!("{name} does not respond to {} as expected: {} in {} of {tries} tries", e.url, worst.words(), failed.len());
-        let mut found = finding(severity, message);
+        if let Some(port) = e.port.filter(|port| !e.served.is_empty() && !e.served.contains(port)) {
+            // the service listens elsewhere: neither its log nor a restart changes the port of the test
+            let served = e.served.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let hint = format!(
+                "the service listens on {served}: correct the port of the health test or of the service; a restart does not help"
+            );
+            let found = finding(severity, message).cite("listening inside", served).hint(hint);
+            return vec![found.key(KeyKind::Port, format!("{}:{port}", e.container.id))].into();
+        }
+        let mut found = with_log(finding(severity, with_reason(message, &e.log)), &e.log);
         // a rejected connection or a status below 500 is not the fault of a database
         if failed.iter().any(|t| matches!(t, Try::Timeout | Try::Status(500..))) {
             found = tied_to_needs(found, &e.needs);
         }
-        if severity == Severity::Crit {
-            found = found.fix(RESTART.id);
-        }
-        vec![found].into()
+        // a peer that is missing, or a permanent reason, is the same after a restart
+        let remains = e.log.reason().is_some_and(|r| r.is_permanent() || r.peer().is_some());
+        vec![found.fix_if(severity == Severity::Crit && !remains, RESTART.id)].into()
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {

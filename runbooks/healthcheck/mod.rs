@@ -7,6 +7,7 @@ mod endpoint;
 pub(crate) mod fuzz;
 mod http;
 mod propose;
+mod proxy;
 mod state;
 mod tcp;
 
@@ -50,6 +51,18 @@ const LINKS: &[Link] = &[
         "healthcheck.unhealthy",
         KeyKind::Container,
         "the health test connects to a port without a listener",
+    ),
+    Link::confirmed(
+        "healthcheck.port-mismatch",
+        "healthcheck.http",
+        KeyKind::Port,
+        "its health test requests a port without a listener, while the service listens on another",
+    ),
+    Link::confirmed(
+        "healthcheck.proxied",
+        "healthcheck.unhealthy",
+        KeyKind::Container,
+        "the health test sends its request to a proxy instead of to the service",
     ),
     Link::confirmed(
         "healthcheck.auth",

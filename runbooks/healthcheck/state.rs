@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk,
     Severity, quantity,
@@ -10,16 +10,22 @@ use opsctl_core::model::{
 use opsctl_core::probe::docker::image_files;
 use opsctl_core::probe::docker::image_files::ImageFiles;
 use opsctl_core::probe::docker::{Container, Health, HealthEntry, HealthTest, NAME_SERVER};
+use opsctl_core::probe::io::clock;
+use opsctl_core::probe::logs::LogEvidence;
+use opsctl_core::probe::needs::{ProxySettings, proxy_settings};
 use opsctl_core::probe::network::listeners;
 use opsctl_core::probe::network::listeners::Listener;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
 use super::classify::{Class, class};
 use super::command::Command;
 use super::propose::replacement;
-use crate::shared::dependencies::{NEEDED_SERVERS, NO_ROOM, STARVED, UNRESPONSIVE, running_container};
+use super::{Settings, proxy};
+use crate::shared::dependencies::{
+    ATTACHED, BIND_MOUNTS, NEEDED, NEEDED_SERVERS, NO_ROOM, STARVED, UNRESPONSIVE, running_container,
+};
+use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
 use crate::shared::processes::of_host;
 use crate::shared::servers::READ_TIMEOUT;
@@ -29,7 +35,7 @@ const UNHEALTHY: Code = Code {
     severities: &[Severity::Crit],
     when: "a running container is unhealthy according to the engine",
     hint: "read the output of the test; compare with healthcheck.http, which sends a request to the service itself",
-    depends_on: &[&running_container("its"), NO_ROOM, UNRESPONSIVE, NEEDED_SERVERS],
+    depends_on: &[&running_container("its"), NO_ROOM, UNRESPONSIVE, NEEDED, NEEDED_SERVERS, ATTACHED, BIND_MOUNTS],
     ..Code::BASE
 };
 const COMMAND_MISSING: Code = Code {
@@ -59,6 +65,13 @@ const PORT_MISMATCH: Code = Code {
     severities: &[Severity::Warn],
     when: "the test connects to a port without a listener in the container, while other ports are served",
     hint: "put the service's real port into the test",
+    ..Code::BASE
+};
+const PROXIED: Code = Code {
+    id: "healthcheck.proxied",
+    severities: &[Severity::Warn],
+    when: "the test requests a local address, and its client sends the request to the proxy in the environment of the container: no_proxy does not contain the address, or the client does not read it",
+    hint: "add localhost,127.0.0.1 to no_proxy in the environment of the container, or request without a proxy in the test",
     ..Code::BASE
 };
 const AUTH: Code = Code {
@@ -105,10 +118,25 @@ const PAUSE_UNPAUSE: FixSpec = FixSpec {
 static SPEC: CheckSpec = CheckSpec {
     id: "healthcheck.state",
     title: "containers are healthy and their health tests are valid",
-    codes: &[UNHEALTHY, COMMAND_MISSING, TIMEOUT, LOCALHOST_IPV6, PORT_MISMATCH, AUTH, WEAK, MONITOR_STALE, DEGRADING, ABSENT],
+    codes: &[
+        UNHEALTHY,
+        COMMAND_MISSING,
+        TIMEOUT,
+        LOCALHOST_IPV6,
+        PORT_MISMATCH,
+        PROXIED,
+        AUTH,
+        WEAK,
+        MONITOR_STALE,
+        DEGRADING,
+        ABSENT,
+    ],
     fixes: &[PAUSE_UNPAUSE],
     timeout: Duration::from_secs(5),
 };
+
+/// Time before the first failed test in which the log can give the reason (judgement: 5 min).
+const BEFORE_FAILURE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Limit of characters shown of a test's output.
 const MAX_OUTPUT_CHARS: usize = 300;
@@ -131,6 +159,11 @@ pub(super) struct Evidence {
     needs: Vec<String>,
     /// The engine's filesystem, if the engine reports no space to run the test.
     full: Option<String>,
+    /// Proxies in its environment; only if the test requests a URL and does not pass.
+    #[serde(skip_serializing_if = "ProxySettings::is_empty")]
+    proxies: ProxySettings,
+    /// Errors that it has logged since shortly before the first failed test; only if it is unhealthy.
+    log: LogEvidence,
 }
 
 impl Check for State {
@@ -165,6 +198,12 @@ impl Check for State {
                 e.listeners = blocking::run("listening sockets", &container.name, READ_TIMEOUT, read).await?;
             }
             e.needs = needs_of(cx, cx.docker()?, &container.id).await;
+            if command.url.is_some() {
+                e.proxies = proxy_settings(cx, &container.id).await;
+            }
+            if let Some(health) = container.state.health.as_ref().filter(|h| h.status == "unhealthy") {
+                e.log = cx.errors_since(&container, begin_of_failure(health, test, clock::now())).await;
+            }
             let last = container.state.health.as_ref().and_then(|h| h.log.last());
             if last.is_some_and(|l| l.output.contains("no space left on device")) {
                 let root = cx.docker()?.data_root().await?;
@@ -193,16 +232,18 @@ impl Check for State {
         if health.status != "healthy" {
             findings.extend(broken_test(e, &health, &command));
         }
+        // the errors of a service explain neither a broken test nor one that cannot run
+        let is_broken = findings.iter().any(|f| f.code != TIMEOUT.id) || e.full.is_some();
         if health.status == "unhealthy" {
             let streak = quantity::count(usize::try_from(health.failing_streak).unwrap_or(0), "time");
             let message = format!("{} has failed its health test {streak} in a row", c.name);
+            let message = if is_broken { message } else { with_reason(message, &e.log) };
             let onset = health.log.iter().find(|l| l.exit_code != 0).and_then(|l| l.start);
-            findings.push(
-                Finding::new(&UNHEALTHY, Severity::Crit, c.subject(), message)
-                    .since(onset)
-                    .cite("test", test.test.join(" "))
-                    .cite_opt("last test", last_output(&health)),
-            );
+            let finding = Finding::new(&UNHEALTHY, Severity::Crit, c.subject(), message)
+                .since(onset)
+                .cite("test", test.test.join(" "))
+                .cite_opt("last test", last_output(&health));
+            findings.push(if is_broken { finding } else { with_log(finding, &e.log) });
         }
         findings.extend(stale(judged, c, test, &health));
         findings.extend(weak(c, &command));
@@ -231,9 +272,9 @@ impl Check for State {
     }
 }
 
-/// Health tests that may still pass. A test with a missing command or without credentials will not.
+/// Health tests that may still pass. A test with a missing command, without credentials or through a proxy will not.
 fn pending(c: &Container, status: &str, findings: &[Finding]) -> Vec<String> {
-    let hopeless = findings.iter().any(|f| [COMMAND_MISSING.id, AUTH.id].contains(&f.code.as_str()));
+    let hopeless = findings.iter().any(|f| [COMMAND_MISSING.id, AUTH.id, PROXIED.id].contains(&f.code.as_str()));
     match status {
         "starting" if !hopeless => vec![format!("the first health tests of {}", c.name)],
         "unhealthy" if !hopeless => vec![format!("{} to become healthy", c.name)],
@@ -244,6 +285,16 @@ fn pending(c: &Container, status: &str, findings: &[Finding]) -> Vec<String> {
 /// The test ran and passed last time.
 fn passes(c: &Container) -> bool {
     c.state.health.as_ref().is_some_and(|h| h.status == "healthy" && h.failing_streak == 0)
+}
+
+/// Time from which its errors can be the reason: shortly before the first failure of the streak, of which the engine keeps the
+/// last five.
+fn begin_of_failure(health: &Health, test: &HealthTest, now: Timestamp) -> Timestamp {
+    let streak = SignedDuration::from_millis(health.failing_streak.max(0).saturating_mul(test.interval_ms.max(0)));
+    let logged = health.log.iter().find(|l| l.exit_code != 0).and_then(|l| l.start);
+    let counted = now.checked_sub(streak).unwrap_or(Timestamp::UNIX_EPOCH);
+    let first = logged.map_or(counted, |logged| logged.min(counted));
+    first.checked_sub(BEFORE_FAILURE).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn last_output(health: &Health) -> Option<String> {
@@ -282,6 +333,13 @@ fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Findi
     let finding = |code: &'static Code, message: String| {
         Some(Finding::new(code, Severity::Warn, c.subject(), message).cite_opt("last test", last_output(health)))
     };
+    // before the classes: the response or the timeout is that of the proxy
+    if let Some(request) = proxy::proxied(command, &e.proxies, e.files.as_ref()) {
+        let proxy = if request.proxy.is_empty() { "a proxy".to_owned() } else { format!("the proxy {}", request.proxy) };
+        let message =
+            format!("{name}'s health test of {} goes to {proxy} ({}), not to the service", request.host, request.variable);
+        return finding(&PROXIED, message).map(|f| f.hint(request.hint()));
+    }
     match last? {
         Class::Timeout => {
             let limit = c.health_test.as_ref().map_or(0, |t| t.timeout_ms);
@@ -292,7 +350,13 @@ fn broken_test(e: &Evidence, health: &Health, command: &Command) -> Option<Findi
             finding(&TIMEOUT, format!("{name}'s health test cannot be started in time: the engine or its disk is slow"))
         }
         Class::Auth => finding(&AUTH, format!("{name}'s health test is rejected: the service requires credentials")),
-        Class::Refused | Class::Other => refused(e, command).and_then(|(code, message)| finding(code, message)),
+        Class::Refused | Class::Other => {
+            let (code, message) = refused(e, command)?;
+            // a request of opsctl to this port fails for the same reason
+            let port = command.request.as_ref().filter(|_| code.id == PORT_MISMATCH.id).map(|r| r.port);
+            let key = |f: Finding, port: u16| f.key(KeyKind::Port, format!("{}:{port}", c.id));
+            finding(code, message).map(|f| port.into_iter().fold(f, key))
+        }
         Class::CommandMissing(_) => None,
     }
 }

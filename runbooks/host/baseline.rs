@@ -123,20 +123,37 @@ impl Check for Baseline {
         };
         if fix == ENABLE_UNIT.id {
             let unit = finding.subject.name.clone();
+            match e.engine_units.get(&unit).map(String::as_str) {
+                Some("disabled") => {}
+                Some("masked") => return Err(Refusal::Policy(format!("{unit} is masked: disabled on purpose"))),
+                Some(state) => return Err(Refusal::Precondition(format!("{unit} is {state}: enabling it has no effect"))),
+                None => return Err(Refusal::Precondition(format!("systemd has no unit {unit}"))),
+            }
             let undo = vec![Action::DisableUnit { unit: unit.clone() }];
             return Ok(plan(&ENABLE_UNIT, vec![Action::EnableUnit { unit }], undo));
         }
         if fix == ADD_HOSTNAME.id {
+            if e.name.in_hosts || e.name.hostname.is_empty() {
+                return Err(Refusal::Precondition("/etc/hosts contains the name already, or the host has none".to_owned()));
+            }
             // as in Debian's installer; 127.0.0.1 keeps the name localhost
             let (path, line) = ("/etc/hosts".to_owned(), format!("127.0.1.1 {}", e.name.hostname));
             let undo = vec![Action::RemoveLine { path: path.clone(), line: line.clone() }];
-            return Ok(plan(&ADD_HOSTNAME, vec![Action::AddLine { path, line }], undo));
+            let plan = plan(&ADD_HOSTNAME, vec![Action::AddLine { path, line }], undo);
+            return Ok(if e.in_container {
+                plan.recurs("the engine writes /etc/hosts at each start of the container")
+            } else {
+                plan.recurs("if cloud-init manages it (manage_etc_hosts), it writes /etc/hosts at each boot")
+            });
         }
         let (mut actions, mut undo) = (Vec::new(), Vec::new());
         for (key, now, minimum) in self.low_settings(e) {
             let (set, back) = sysctl::set(key, &now.to_string(), &minimum.to_string());
             actions.extend(set);
             undo.extend(back);
+        }
+        if actions.is_empty() {
+            return Err(Refusal::Precondition("the kernel settings are not below their minimum".to_owned()));
         }
         Ok(plan(&SET_SYSCTL, actions, undo))
     }
@@ -243,5 +260,75 @@ impl Baseline {
                 u.disk
             )),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// The plan of a fix for the first finding that offers it.
+    fn offered(fix: &str, e: &Evidence) -> Option<Result<Plan, Refusal>> {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Baseline { settings: Settings::default() };
+        let findings = check.judge(&judged, e).findings;
+        let finding = findings.iter().find(|f| f.fixes.iter().any(|offered| offered == fix))?;
+        Some(check.plan(fix, finding, &judged, e))
+    }
+
+    /// A host with a valid machine id and with this state of the unit of its engine.
+    fn engine(state: &str) -> Evidence {
+        Evidence {
+            machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            engine_units: [("docker.service".to_owned(), state.to_owned())].into(),
+            running: 1,
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn engine_is_enabled_only_if_it_is_disabled() {
+        let plan = offered(ENABLE_UNIT.id, &engine("disabled")).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::EnableUnit { .. }]) && plan.undo.len() == 1, "{plan:?}");
+        assert!(offered(ENABLE_UNIT.id, &engine("masked")).is_none());
+        let refused = offered(ENABLE_UNIT.id, &engine("static")).unwrap().unwrap_err().to_string();
+        assert!(refused.contains("is static: enabling it has no effect"), "{refused}");
+    }
+
+    #[test]
+    fn own_name_is_added_unless_the_file_contains_it() {
+        let name = OwnName { hostname: "web".into(), ..OwnName::default() };
+        let e = Evidence { name, ..engine("enabled") };
+        let plan = offered(ADD_HOSTNAME.id, &e).unwrap().unwrap();
+        assert!(matches!(&plan.actions[..], [Action::AddLine { line, .. }] if line == "127.0.1.1 web"), "{plan:?}");
+        assert!(plan.recurs.is_some_and(|why| why.contains("cloud-init")));
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Baseline { settings: Settings::default() };
+        let finding = check.judge(&judged, &e).findings.remove(0);
+        let mut now = e.clone();
+        now.name.in_hosts = true;
+        assert!(
+            check.plan(ADD_HOSTNAME.id, &finding, &judged, &now).unwrap_err().to_string().contains("contains the name already")
+        );
+    }
+
+    #[test]
+    fn kernel_settings_are_raised_and_never_lowered() {
+        let set = |value: &str| Evidence {
+            sysctls: [(SOMAXCONN.to_owned(), value.to_owned())].into(),
+            sysctls_writable: true,
+            ..engine("enabled")
+        };
+        assert!(offered(SET_SYSCTL.id, &set("128")).unwrap().is_ok());
+        assert!(offered(SET_SYSCTL.id, &set("65535")).is_none());
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Baseline { settings: Settings::default() };
+        let finding = check.judge(&judged, &set("128")).findings.remove(0);
+        let refused = check.plan(SET_SYSCTL.id, &finding, &judged, &set("65535")).unwrap_err().to_string();
+        assert!(refused.contains("are not below their minimum"), "{refused}");
     }
 }

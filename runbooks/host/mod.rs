@@ -4,6 +4,7 @@ mod baseline;
 mod boot;
 mod cloud_init;
 mod entropy;
+mod user_limits;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
@@ -24,6 +25,13 @@ settings! {
         somaxconn: u64 = 4096,
         /// `fs.inotify.max_user_instances` below which many containers run out (judgement: 512; the kernel's default is 128).
         inotify_instances: u64 = 512,
+        /// Inotify instances or watches, or processes, of one user in percent of their shared limit that are warn (judgement).
+        user_limit_warn_percent: f64 = 90.0,
+        /// The same for crit: the next one fails.
+        user_limit_crit_percent: f64 = 100.0,
+    }
+    limits {
+        user_limit: Percent at_least(user_limit_warn_percent, user_limit_crit_percent),
     }
 }
 
@@ -36,7 +44,24 @@ const LINKS: &[Link] = &[
         "the modules of the running kernel were removed, so no further module can be loaded",
     ),
     Link::confirmed("host.cloud-init", "systemd.unit-failed", KeyKind::Unit, "the unit is the stage of cloud-init that failed"),
+    Link::likely("host.inotify", "container.new-errors", KeyKind::Host, NO_INOTIFY),
+    Link::likely("host.inotify", "container.restart-loop", KeyKind::Host, NO_INOTIFY),
+    Link::likely("host.inotify", "container.down", KeyKind::Host, NO_INOTIFY),
+    Link::likely("host.inotify", "systemd.unit-failed", KeyKind::Host, NO_INOTIFY),
+    Link::likely("host.inotify", "systemd.new-errors", KeyKind::Host, NO_INOTIFY),
+    Link::likely("host.user-processes", "container.new-errors", KeyKind::Host, NO_PROCESS),
+    Link::likely("host.user-processes", "container.restart-loop", KeyKind::Host, NO_PROCESS),
+    Link::likely("host.user-processes", "container.down", KeyKind::Host, NO_PROCESS),
+    Link::likely("host.user-processes", "systemd.unit-failed", KeyKind::Host, NO_PROCESS),
+    Link::likely("host.user-processes", "systemd.new-errors", KeyKind::Host, NO_PROCESS),
+    Link::likely("host.user-processes", "healthcheck.unhealthy", KeyKind::Container, NO_PROCESS),
 ];
+
+/// Because of `host.inotify`.
+const NO_INOTIFY: &str = "its log reports that its user has no inotify instance or watch left";
+
+/// Because of `host.user-processes`.
+const NO_PROCESS: &str = "its user has reached the limit of its processes";
 
 /// The runbook with these settings.
 #[must_use]
@@ -49,6 +74,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(boot::BootCheck { settings: settings.clone() }),
             Box::new(cloud_init::CloudInitCheck { settings: settings.clone() }),
             Box::new(entropy::Entropy),
+            Box::new(user_limits::UserLimitsCheck { settings: settings.clone() }),
             Box::new(baseline::Baseline { settings }),
         ],
         links: &[LINKS],

@@ -122,14 +122,34 @@ impl Check for Growth {
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
-        let containers = e.largest.iter().filter_map(|s| s.container.as_ref());
-        let (container, context) = containers
-            .into_iter()
-            .find(|(c, _)| c.subject() == finding.subject)
+        let mut containers = e.largest.iter().filter_map(|s| Some((s, s.container.as_ref()?)));
+        let (tracked, (container, context)) = containers
+            .find(|(_, (c, _))| c.subject() == finding.subject)
             .ok_or_else(|| Refusal::Precondition("the container no longer exists".to_owned()))?;
+        let comm = tracked.process.comm.as_str();
+        if DATA_SERVERS.contains(&comm) {
+            return Err(Refusal::Policy(format!(
+                "the memory of {comm} is its data: a restart loads it again or loses it; limit the data instead"
+            )));
+        }
         restart_container::plan(container, context, &SPEC, finding, judged.target)
     }
 }
+
+/// Servers with data or a cache in their memory.
+const DATA_SERVERS: &[&str] = &[
+    "redis-server",
+    "valkey-server",
+    "keydb-server",
+    "dragonfly",
+    "memcached",
+    "postgres",
+    "mysqld",
+    "mariadbd",
+    "mongod",
+    "clickhouse-serv",
+    "prometheus",
+];
 
 /// A pid is reused: its start time and the boot id identify the process.
 fn object(process: &Consumer, boot_id: &str) -> String {
@@ -181,5 +201,67 @@ impl Growth {
             finding = finding.fix(RESTART.id);
         }
         Some(finding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::probe::kernel::tasks::Identity;
+
+    use super::*;
+
+    /// The plan for a container with a process of this name that grew from 1 to 3 GiB in six hours.
+    fn plan(comm: &str, context: restart_container::RestartContext) -> Result<Plan, Refusal> {
+        let container = Container { id: "a".repeat(64), name: "app".into(), ..Container::default() };
+        let now = jiff::Timestamp::from_second(100_000).unwrap();
+        let before = Sample {
+            object: String::new(),
+            metric: "anonymous_bytes".into(),
+            at: jiff::Timestamp::from_second(100_000 - 6 * 3600).unwrap(),
+            value: f64::from(1 << 30),
+        };
+        let process = Consumer {
+            process: Identity { pid: 7, start_ticks: 1 },
+            comm: comm.into(),
+            cpu_percent: 1.0,
+            rss: 3 << 30,
+            nice: 0,
+            home: Home::Container(container.id.clone()),
+        };
+        let tracked = TrackedProcess {
+            process,
+            anonymous: 3 << 30,
+            age_s: 90_000,
+            before: Some(before),
+            container: Some((container, context)),
+        };
+        let e = Evidence { total: 8 << 30, boot_id: "b".into(), largest: vec![tracked], containers: Names::default() };
+        let check = Growth { settings: Settings::default() };
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: now };
+        let finding = check.judge(&judged, &e).findings.remove(0);
+        check.plan(RESTART.id, &finding, &judged, &e)
+    }
+
+    #[test]
+    fn growing_container_is_restarted() {
+        let plan = plan("python3", restart_container::RestartContext::default()).unwrap();
+        assert!(plan.risk == opsctl_core::model::Risk::R2 && plan.actions.len() == 1, "{plan:?}");
+    }
+
+    #[test]
+    fn growing_data_is_no_leak() {
+        for comm in ["redis-server", "postgres", "prometheus"] {
+            let refused = plan(comm, restart_container::RestartContext::default());
+            assert!(matches!(refused, Err(Refusal::Policy(why)) if why.contains("is its data")), "{comm}");
+        }
+    }
+
+    #[test]
+    fn container_that_would_stay_down_is_not_restarted() {
+        let context = restart_container::RestartContext { stays_down: Some("`nginx -t` fails".into()), ..Default::default() };
+        let refused = plan("nginx", context).unwrap_err().to_string();
+        assert!(refused.contains("nginx would not start again in it"), "{refused}");
     }
 }

@@ -133,7 +133,8 @@ impl Check for Enrolled {
         if !e.host.monitored {
             judgement.findings.extend(e.entries.iter().map(|entry| {
                 let text = format!("[host] declares this host retired, but {} still lists {address}", shown(entry));
-                finding(text).fix(RETIRE.id)
+                let found = finding(text).fix(RETIRE.id);
+                if entry.path.is_empty() { found } else { found.part("file", &entry.path) }
             }));
             return judgement;
         }
@@ -171,10 +172,14 @@ impl Check for Enrolled {
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let address = e.address.as_deref().unwrap_or_default();
         if fix == RETIRE.id {
-            let Some(entry) = e.entries.iter().find(|x| x.alone && !x.path.is_empty()) else {
-                let files: Vec<String> = e.entries.iter().map(shown).collect();
-                return Err(Refusal::ByHand(format!("remove {address} from {}: it contains other hosts too", some_of(&files))));
+            let file = finding.part.strip_prefix("file ").unwrap_or_default();
+            let Some(entry) = e.entries.iter().find(|x| x.path == file) else {
+                return Err(Refusal::Precondition("the file no longer lists this host".to_owned()));
             };
+            if !entry.alone || entry.path.is_empty() {
+                let why = if entry.path.is_empty() { "it is not on this host" } else { "it contains other hosts too" };
+                return Err(Refusal::ByHand(format!("remove {address} from {}: {why}", shown(entry))));
+            }
             let (path, text) = (entry.path.clone(), entry.text.clone());
             let retire = Action::RetireFile { path: path.clone(), text: text.clone() };
             let undo = vec![Action::WriteFile { path, text, executable: false }];
@@ -289,6 +294,50 @@ fn finding(text: String) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The plan of the fix that the finding offers, for a host with this enrolment and these entries.
+    fn offered(monitored: bool, entries: Vec<Entry>, own: Option<&str>) -> Vec<Result<Plan, Refusal>> {
+        let host = Enrolment { monitored, ..Enrolment::default() };
+        let own = own.map(str::to_owned);
+        let e = Evidence { host, address: Some("a:1".to_owned()), entries, own, ..Evidence::default() };
+        let check = Enrolled { settings: Settings::default() };
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = check.judge(&judged, &e).findings;
+        findings.iter().map(|f| check.plan(&f.fixes[0], f, &judged, &e)).collect()
+    }
+
+    fn listed(path: &str, ours: bool, alone: bool) -> Entry {
+        let text = if alone { "[]".to_owned() } else { String::new() };
+        let labels = [("environment".to_owned(), "other".to_owned())].into();
+        Entry { path: path.to_owned(), ours, alone, text, labels }
+    }
+
+    #[test]
+    fn host_is_enrolled_in_a_file_of_its_own() {
+        let plans = offered(true, vec![], Some("/t/web.json"));
+        assert!(matches!(&plans[..], [Ok(plan)] if plan.actions.len() == 1), "{plans:?}");
+        let plans = offered(true, vec![listed("/t/web.json", true, true)], None);
+        assert!(matches!(&plans[..], [Ok(_)]), "{plans:?}");
+    }
+
+    #[test]
+    fn target_file_of_another_author_is_not_written() {
+        for entry in [listed("/t/all.json", false, true), listed("/t/all.json", true, false)] {
+            let plans = offered(true, vec![entry], None);
+            assert!(matches!(&plans[..], [Err(Refusal::ByHand(why))] if why.contains("which opsctl did not write")), "{plans:?}");
+        }
+        let plans = offered(true, vec![], None);
+        assert!(matches!(&plans[..], [Err(Refusal::ByHand(why))] if why.contains("set `targets_file`")), "{plans:?}");
+    }
+
+    #[test]
+    fn each_target_file_is_retired_by_itself() {
+        let plans = offered(false, vec![listed("/t/all.json", false, false), listed("/t/web.json", false, true)], None);
+        let [Err(Refusal::ByHand(why)), Ok(plan)] = &plans[..] else { panic!("{plans:?}") };
+        assert!(why.contains("remove a:1 from /t/all.json: it contains other hosts too"), "{why}");
+        assert_eq!(plan.part, "file /t/web.json");
+    }
 
     #[test]
     fn unlisted_host_without_enrolment_has_no_finding() {

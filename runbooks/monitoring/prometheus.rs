@@ -165,7 +165,11 @@ impl Check for Prometheus {
         let command = e.test.join(" ");
         let wrong = e.checked.as_ref().filter(|c| !c.passes);
         if let Some(c) = wrong {
-            let why = c.not_run.clone().unwrap_or_else(|| c.says.join("; "));
+            let then = if fix == RESTART.id { "restart" } else { "reload" };
+            if let Some(why) = &c.not_run {
+                return Err(Refusal::ByHand(format!("`{command}` could not be run ({why}): run it, and {then} when it passes")));
+            }
+            let why = c.says.join("; ");
             let effect = if fix == RESTART.id { "it would not start again" } else { "it cannot load it" };
             return Err(Refusal::ByHand(format!("correct the configuration first, {effect} ({why}); then `{command}`")));
         }
@@ -219,4 +223,64 @@ fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, S
     }
     let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&changed));
     Some(cited(finding(Severity::Info, text)).hint("reload to apply them, if intended"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::{Kind, ServerProcess, ServerRef};
+
+    use super::*;
+
+    /// A Prometheus that could not load its configuration, with this result of the check of the file.
+    fn failed_to_load(checked: Option<ConfigCheck>) -> Result<Plan, Refusal> {
+        let server = ServerRef {
+            product: Product::Prometheus,
+            name: "prometheus".into(),
+            id: "prometheus:a".into(),
+            found_by: "process 7 (prometheus)".into(),
+            process: Some(ServerProcess { pid: 7, start_ticks: 1 }),
+            container: None,
+            unit: None,
+            address: None,
+            untrusted: None,
+        };
+        let server = serde_json::from_value(serde_json::to_value(Some(server)).unwrap()).unwrap();
+        let e = Evidence {
+            standing: ServerState { server, status: 200, ..ServerState::default() },
+            reload_ok: Some(false),
+            checked,
+            test: ["promtool", "check", "config", "/p.yml"].map(str::to_owned).to_vec(),
+            ..Evidence::default()
+        };
+        let check = Prometheus { settings: Settings::default() };
+        let target = Object::named(Kind::Prometheus, "prometheus");
+        let judged = Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH };
+        let finding = check.judge(&judged, &e).findings.remove(0);
+        assert_eq!(finding.fixes, [RELOAD.id]);
+        check.plan(RELOAD.id, &finding, &judged, &e)
+    }
+
+    #[test]
+    fn valid_configuration_is_reloaded() {
+        let plan = failed_to_load(Some(ConfigCheck { passes: true, ..ConfigCheck::default() })).unwrap();
+        assert!(matches!(&plan.actions[..], [Action::ReloadPrometheus { pid: 7, .. }]), "{plan:?}");
+    }
+
+    #[test]
+    fn invalid_configuration_is_not_reloaded() {
+        let fails = ConfigCheck { says: vec!["line 3: mapping values are not allowed".into()], ..ConfigCheck::default() };
+        let refused = failed_to_load(Some(fails));
+        assert!(
+            matches!(refused, Err(Refusal::ByHand(why)) if why.contains("correct the configuration first, it cannot load it"))
+        );
+    }
+
+    #[test]
+    fn unchecked_configuration_is_not_reloaded() {
+        let not_run = ConfigCheck { not_run: Some("promtool is not installed".into()), ..ConfigCheck::default() };
+        let refused = failed_to_load(Some(not_run));
+        assert!(matches!(refused, Err(Refusal::ByHand(why)) if why.contains("could not be run (promtool is not installed)")));
+        assert!(matches!(failed_to_load(None), Err(Refusal::ByHand(_))));
+    }
 }

@@ -176,3 +176,105 @@ fn native(required: &[RequiredRule], e: &Evidence) -> (Vec<Action>, Vec<Action>)
     let undo = if had { Vec::new() } else { vec![nft(&["delete", "table", "ip", NATIVE_TABLE])] };
     (actions, undo)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::{Check, Object};
+    use opsctl_core::probe::network::firewall::Rule;
+
+    use super::super::Settings;
+    use super::super::evidence::MssRule;
+    use super::super::path::{BLACKHOLE, Path};
+    use super::*;
+
+    fn fixture(text: &str, change: impl FnOnce(&mut Evidence)) -> Evidence {
+        let fixture: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut e: Evidence = serde_json::from_value(fixture["evidence"].clone()).unwrap();
+        change(&mut e);
+        e
+    }
+
+    /// Packets over 1400 bytes from the container web are dropped behind ens3.
+    fn lost(change: impl FnOnce(&mut Evidence)) -> Evidence {
+        fixture(include_str!("fixtures/remote-no-rule.json"), change)
+    }
+
+    /// The plan of the fix, if the finding offers it.
+    fn offered(e: &Evidence) -> Option<Result<Plan, Refusal>> {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Path { settings: Settings::default() };
+        let findings = check.judge(&judged, e).findings;
+        let finding = findings.iter().find(|f| f.code == BLACKHOLE.id && f.fixes.contains(&FIX.id.to_owned()))?;
+        Some(check.plan(FIX.id, finding, &judged, e))
+    }
+
+    fn refused(change: impl FnOnce(&mut Evidence)) -> String {
+        offered(&lost(change)).unwrap().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn segments_are_clamped_to_the_measured_size() {
+        let plan = offered(&lost(|_| {})).unwrap().unwrap();
+        let sets =
+            |action: &Action| matches!(action, Action::AddRule { rule, .. } if rule.ends_with(&words(&["--set-mss", "1360"])));
+        assert!(plan.actions.iter().all(sets) && plan.undo.len() == plan.actions.len(), "{plan:?}");
+        assert!(plan.blast[0].contains("open connections and UDP are not changed"), "{:?}", plan.blast);
+    }
+
+    #[test]
+    fn clamp_of_an_unmeasured_path_is_not_offered() {
+        assert!(offered(&fixture(include_str!("fixtures/stuck-database.json"), |_| {})).is_none());
+    }
+
+    #[test]
+    fn clamp_that_cannot_help_is_refused() {
+        let without_backend = refused(|e| e.programs.clear());
+        assert!(without_backend.contains("the engine uses iptables-nft, which is not installed"), "{without_backend}");
+        let unknown = refused(|e| e.looks[0].tried.out = PathResult::Vanishes { lost: 1410, arrived: None });
+        assert!(unknown.contains("the largest size that arrives was not found"), "{unknown}");
+        let tiny = refused(|e| e.looks[0].tried.out = PathResult::Vanishes { lost: 560, arrived: Some(556) });
+        assert!(tiny.contains("MSS clamping cannot fix that"), "{tiny}");
+        let exists = refused(|e| {
+            let text = format!("-A FORWARD -p tcp -m comment --comment {COMMENT} -j TCPMSS --set-mss 1360");
+            let (backend, chain) = (Backend::Nft, "FORWARD".to_owned());
+            let mut rule: Rule = rule_of(text);
+            (rule.backend, rule.chain, rule.effect) = (backend, chain, Effect::SetMss(1360));
+            e.mss_rules.push(MssRule { rule, hook: Some("FORWARD".into()), shadow: None, before: Some(1) });
+        });
+        assert!(exists.contains("the rule exists already and has no effect"), "{exists}");
+    }
+
+    /// A rule of the fixture `number-too-large`, with another text.
+    fn rule_of(text: String) -> Rule {
+        let e = fixture(include_str!("fixtures/number-too-large.json"), |_| {});
+        Rule { text, ..e.mss_rules[0].rule.clone() }
+    }
+
+    #[test]
+    fn clamp_of_ipv6_is_left_to_the_operator() {
+        let e = fixture(include_str!("fixtures/ipv6.json"), |_| {});
+        assert!(matches!(offered(&e), Some(Err(Refusal::ByHand(why))) if why.contains("ip6tables")));
+    }
+
+    #[test]
+    fn clamp_is_verified_by_the_paths_that_were_lost() {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Path { settings: Settings::default() };
+        let findings = check.judge(&judged, &lost(|_| {})).findings;
+        let before = findings.iter().find(|f| f.code == BLACKHOLE.id).unwrap();
+        assert_eq!(before.facts, ["out web to 203.0.113.9:443"]);
+        // the engine does not respond any more, and the path was measured nevertheless
+        let after = check.judge(
+            &judged,
+            &lost(|e| {
+                e.looks[0].tried.out = PathResult::Arrives;
+                e.gaps.push("the container engine does not respond".into());
+            }),
+        );
+        assert!(after.findings.iter().all(|f| f.code != BLACKHOLE.id));
+        assert!(before.facts.iter().all(|fact| after.facts.contains(fact)), "{:?}", after.facts);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use opsctl_core::probe::network::NetworkRoute;
 use opsctl_core::probe::network::firewall::{Backend, Effect, Firewall, Rule};
-use opsctl_core::probe::network::path::{PathTest, Peer};
+use opsctl_core::probe::network::path::{PathResult, PathTest, Peer};
 use serde::{Deserialize, Serialize};
 
 /// The evidence of `mtu.path`.
@@ -89,6 +89,15 @@ impl PathProbe {
 
     pub(super) fn is_lost(&self) -> bool {
         self.tried.out.is_lost() || self.tried.back.is_lost()
+    }
+
+    /// The directions with a clear result, and whether full packets are lost in them.
+    pub(super) fn directions(&self) -> Vec<(String, bool)> {
+        let of = |direction: &str, result: &PathResult| {
+            let is_clear = matches!(result, PathResult::Arrives | PathResult::Vanishes { .. });
+            is_clear.then(|| (format!("{direction} {} to {}", self.source(), self.peer.name), result.is_lost()))
+        };
+        [of("out", &self.tried.out), of("back", &self.tried.back)].into_iter().flatten().collect()
     }
 }
 

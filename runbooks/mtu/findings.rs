@@ -111,6 +111,7 @@ pub(super) fn blackholes(e: &Evidence) -> Vec<Finding> {
             f = f.likely();
         }
         for l in &probes {
+            f = l.directions().into_iter().filter(|(_, lost)| *lost).fold(f, |f, (name, _)| f.fact(name));
             f = f
                 .cite(format!("{} to {}", l.source(), l.peer.name), loss_summary(l))
                 .key(KeyKind::Address, &l.peer.name)

@@ -148,7 +148,8 @@ impl Check for Path {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        let facts = e.looks.iter().flat_map(PathProbe::directions).map(|(name, _)| name).collect();
+        let mut judgement = Judgement { gaps: e.gaps.clone(), facts, ..Judgement::default() };
         if !e.would.is_empty() {
             judgement.skip = Some(format!(
                 "a dry run: nothing was sent. It would make up to {} connections for each of {}, and send at most {} KiB each",

@@ -174,3 +174,40 @@ fn script(commands: &[Commands]) -> String {
     });
     std::iter::once(head.to_owned()).chain(lines).map(|l| l + "\n").collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn offered(change: impl FnOnce(&mut Evidence)) -> Option<Result<Plan, Refusal>> {
+        let fixture: serde_json::Value = serde_json::from_str(include_str!("fixtures/volatile.json")).unwrap();
+        let mut e: Evidence = serde_json::from_value(fixture["evidence"].clone()).unwrap();
+        change(&mut e);
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Persistent.judge(&judged, &e).findings;
+        findings.first().map(|f| Persistent.plan(FIX.id, f, &judged, &e))
+    }
+
+    #[test]
+    fn rule_without_a_file_is_restored_by_a_unit() {
+        let plan = offered(|_| {}).unwrap().unwrap();
+        assert!(
+            matches!(&plan.actions[..], [Action::WriteFile { .. }, Action::ReloadUnits, Action::EnableUnit { .. }]),
+            "{plan:?}"
+        );
+    }
+
+    #[test]
+    fn rule_that_a_file_restores_is_left_alone() {
+        assert!(offered(|e| e.persisted.mss.push(("/etc/ppp/ip-up.d/mss".into(), "iptables … TCPMSS".into()))).is_none());
+        assert!(offered(|e| e.persisted.denied.push("/etc/iptables".into())).is_none());
+    }
+
+    #[test]
+    fn rule_is_restored_by_hand_without_a_service_manager() {
+        let refused = offered(|e| e.systemd = false).unwrap();
+        assert!(matches!(refused, Err(Refusal::ByHand(why)) if why.contains("run this at every boot")));
+    }
+}

@@ -43,6 +43,9 @@ const FIREWALLS: &[&str] = &[
     "csf.service",
 ];
 
+/// The unit of the daemon in Docker's packages and those of distributions.
+const UNIT: &str = "docker.service";
+
 pub(super) struct Chains;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -64,6 +67,8 @@ pub(super) struct Evidence {
     /// Firewalls of this host, and their start times.
     firewalls: Vec<(String, Option<jiff::Timestamp>)>,
     systemd: bool,
+    /// `docker.service` runs the daemon; `None` in recordings from before it was read.
+    unit_runs: Option<bool>,
 }
 
 impl Check for Chains {
@@ -106,6 +111,7 @@ impl Check for Chains {
         e.rules = firewall.rules.iter().filter(|r| matters(&r.table)).filter(engine_s).cloned().collect();
         e.systemd = cx.inventory.systemd.as_ref().is_some_and(|s| s.state == SystemdState::Answers);
         if e.systemd {
+            e.unit_runs = cx.systemd()?.unit(UNIT).await.ok().map(|unit| unit.active == "active");
             for name in FIREWALLS {
                 if let Ok(unit) = cx.systemd()?.unit(name).await
                     && unit.load == "loaded"
@@ -163,12 +169,25 @@ impl Check for Chains {
                     .to_owned(),
             ));
         }
+        if e.unit_runs == Some(false) {
+            return Err(Refusal::ByHand(format!(
+                "restart dockerd in the same way it was started, {UNIT} does not run it; all containers stop with it unless live-restore is on"
+            )));
+        }
+        if e.daemon.is_some_and(|d| d.invalid) {
+            return Err(Refusal::Precondition(
+                "dockerd would not start again: its configuration file is no valid JSON".to_owned(),
+            ));
+        }
         let mut all: Vec<&str> = e.running.iter().map(|(_, c)| c.as_str()).collect();
         all.sort_unstable();
         all.dedup();
-        let mut plan =
-            Plan::new(&REBUILD, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: "docker.service".to_owned() }])
-                .verified(Duration::from_secs(120), Duration::from_secs(2));
+        let mut plan = Plan::new(&REBUILD, &SPEC, finding, judged.target, vec![Action::RestartUnit { unit: UNIT.to_owned() }])
+            .verified(Duration::from_secs(120), Duration::from_secs(2));
+        if !e.firewalls.is_empty() {
+            let units: Vec<&str> = e.firewalls.iter().map(|(unit, _)| unit.as_str()).collect();
+            plan = plan.recurs(format!("the next restart of {} can remove them again", units.join(" or ")));
+        }
         if e.engine.live_restore {
             plan.risk = Risk::R2;
             return Ok(
@@ -236,4 +255,62 @@ fn missing(e: &Evidence) -> Vec<String> {
         need(accepts, &format!("the rule that accepts packets of {interface} (network {})", network.name));
     }
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// A host without Docker's rules, with one running container.
+    fn flushed() -> Evidence {
+        Evidence {
+            daemon: Some(Daemon::default()),
+            running: vec![("bridge".into(), "web".into())],
+            systemd: true,
+            unit_runs: Some(true),
+            ..Evidence::default()
+        }
+    }
+
+    /// The plan, if the finding offers the fix.
+    fn offered(e: &Evidence) -> Option<Result<Plan, Refusal>> {
+        let target = Object::named(Kind::Engine, "docker");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Chains.judge(&judged, e).findings;
+        findings.first().map(|f| Chains.plan(REBUILD.id, f, &judged, e))
+    }
+
+    #[test]
+    fn flushed_rules_are_rebuilt_by_a_restart() {
+        let plan = offered(&flushed()).unwrap().unwrap();
+        assert!(plan.risk == Risk::R3 && plan.blast[0].contains("1 container will be restarted: web"), "{plan:?}");
+        let firewall = vec![("nftables.service".to_owned(), None)];
+        let plan = offered(&Evidence { firewalls: firewall, ..flushed() }).unwrap().unwrap();
+        assert!(plan.recurs.is_some_and(|why| why.contains("nftables.service")));
+        let live = EngineSettings { live_restore: true, ..EngineSettings::default() };
+        assert_eq!(offered(&Evidence { engine: live, ..flushed() }).unwrap().unwrap().risk, Risk::R2);
+    }
+
+    #[test]
+    fn daemon_that_would_not_start_again_is_not_restarted() {
+        let invalid = Daemon { invalid: true, ..Daemon::default() };
+        let refused = offered(&Evidence { daemon: Some(invalid), ..flushed() });
+        assert!(matches!(refused, Some(Err(Refusal::Precondition(why))) if why.contains("would not start again")));
+    }
+
+    #[test]
+    fn daemon_of_another_unit_is_restarted_by_hand() {
+        for e in [Evidence { unit_runs: Some(false), ..flushed() }, Evidence { systemd: false, ..flushed() }] {
+            assert!(matches!(offered(&e), Some(Err(Refusal::ByHand(why))) if why.contains("in the same way it was started")));
+        }
+    }
+
+    #[test]
+    fn rules_that_docker_does_not_write_are_not_rebuilt() {
+        let hands_off = Daemon { hands_off: true, ..Daemon::default() };
+        assert!(offered(&Evidence { daemon: Some(hands_off), ..flushed() }).is_none());
+        let unread = Evidence { unread: vec!["iptables is not installed".into()], ..flushed() };
+        assert!(offered(&unread).is_none());
+    }
 }

@@ -56,6 +56,9 @@ static SPEC: CheckSpec = CheckSpec {
 const FORWARD: &str = "net.ipv4.ip_forward";
 const BRIDGE: &str = "net.bridge.bridge-nf-call-iptables";
 
+/// The fact that findings about forwarding follow from, unlike those about rules.
+const SETTINGS_READ: &str = "kernel settings";
+
 pub(super) struct Forwarding;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -111,14 +114,16 @@ impl Check for Forwarding {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        let mut judgement = Judgement { gaps: e.gaps.clone(), ..Judgement::default() };
+        let facts = vec![SETTINGS_READ.to_owned()];
+        let mut judgement = Judgement { gaps: e.gaps.clone(), facts, ..Judgement::default() };
         let names: Vec<&str> = e.bridges.iter().map(|(n, _)| n.as_str()).collect();
         // the global setting covers those of the interfaces
         let off = |key: &str| e.sysctls.get(key).is_some_and(|v| v == "0");
         let keys = e.sysctls.keys().filter(|k| *k != BRIDGE && off(k));
         for key in keys.filter(|k| *k == FORWARD || !off(FORWARD)) {
             let message = format!("{key} is 0: packets of containers in {} are not forwarded", names.join(", "));
-            let mut f = Finding::new(&IP_FORWARD, Severity::Crit, Object::host(), message).key(KeyKind::Host, "host");
+            let mut f =
+                Finding::new(&IP_FORWARD, Severity::Crit, Object::host(), message).key(KeyKind::Host, "host").fact(SETTINGS_READ);
             for (file, value) in e.files.iter().filter(|(_, v)| v == "0") {
                 f = f.cite(file, format!("{FORWARD} = {value}"));
             }
@@ -150,10 +155,7 @@ impl Check for Forwarding {
         let plan = Plan::new(&ENABLE, &SPEC, finding, judged.target, actions).undo(undo).affects([
             "this host forwards packets between all its interfaces, as far as the packet filter accepts them".to_owned(),
         ]);
-        // the file read last takes effect
-        let later =
-            e.files.iter().rfind(|(file, value)| value == "0" && (file.as_str() > sysctl::FILE || file == "/etc/sysctl.conf"));
-        Ok(match later {
+        Ok(match sysctl::later(&e.files, "1") {
             Some((file, _)) => plan.recurs(format!("{file} sets it to 0 at the next boot: change it there")),
             None => plan,
         })
@@ -263,5 +265,52 @@ fn matches_interface(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix(['+', '*']) {
         Some(beginning) => name.starts_with(beginning),
         None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Evidence {
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+        Evidence {
+            bridges: vec![("bridge".into(), "docker0".into())],
+            sysctls: owned(settings).into_iter().collect(),
+            files: owned(files),
+            writable: true,
+            gaps: vec!["reading packet filter rules: denied".into()],
+            ..Evidence::default()
+        }
+    }
+
+    fn offered(e: &Evidence) -> Option<(Finding, Result<Plan, Refusal>)> {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let judgement = Forwarding.judge(&judged, e);
+        let finding = judgement.findings.into_iter().find(|f| f.fixes.contains(&ENABLE.id.to_owned()))?;
+        assert!(finding.facts.iter().all(|fact| judgement.facts.contains(fact)), "the rules are no fact of it");
+        let plan = Forwarding.plan(ENABLE.id, &finding, &judged, e);
+        Some((finding, plan))
+    }
+
+    #[test]
+    fn forwarding_is_enabled_while_containers_need_it() {
+        let (_, plan) = offered(&with(&[(FORWARD, "0")], &[])).unwrap();
+        let plan = plan.unwrap();
+        assert!(plan.recurs.is_none() && plan.blast[0].contains("between all its interfaces"), "{plan:?}");
+        let (_, plan) = offered(&with(&[(FORWARD, "0")], &[("/etc/sysctl.d/99-hardening.conf", "0")])).unwrap();
+        assert!(plan.unwrap().recurs.is_some_and(|why| why.contains("99-hardening.conf sets it to 0 at the next boot")));
+    }
+
+    #[test]
+    fn enabled_forwarding_is_left_alone() {
+        assert!(offered(&with(&[(FORWARD, "1")], &[])).is_none());
+        let (finding, _) = offered(&with(&[(FORWARD, "0")], &[])).unwrap();
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let refused = Forwarding.plan(ENABLE.id, &finding, &judged, &with(&[(FORWARD, "1")], &[])).unwrap_err().to_string();
+        assert!(refused.contains("forwarding is already enabled"), "{refused}");
     }
 }

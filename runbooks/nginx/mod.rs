@@ -2,6 +2,7 @@
 
 mod config;
 mod errors;
+mod meanings;
 mod mode;
 mod processes;
 mod sockets;
@@ -65,6 +66,7 @@ const LINKS: &[Link] = &[
     Link::confirmed("nginx.mode", "nginx.5xx-rate", KeyKind::Server, "it is in maintenance mode"),
     // the log states the reason, the rate only counts
     Link::confirmed("nginx.error-signals", "nginx.5xx-rate", KeyKind::Upstream, "its error log names the reason"),
+    Link::confirmed("nginx.error-signals", "nginx.5xx-rate", KeyKind::ErrorLog, "its error log names the reason"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.http", KeyKind::Server, "requests go to the old address"),
     Link::confirmed("nginx.upstream-stale-ip", "healthcheck.content", KeyKind::Server, "requests go to another service"),
     Link::confirmed("nginx.upstream-unreachable", "healthcheck.http", KeyKind::Server, "the upstream is unreachable"),

@@ -1,4 +1,5 @@
-//! Upstreams: the address nginx uses, the current address of the upstream, and a connection from the network namespace of nginx.
+//! Upstreams: the address nginx uses, the current address of the upstream, and a connection from the network namespace of
+//! nginx.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,11 +17,12 @@ use opsctl_core::probe::names::{Lookup, look_up};
 use opsctl_core::probe::network::listeners::{Listener, listeners_of};
 use opsctl_core::probe::network::netns;
 use opsctl_core::probe::network::netns::ConnectError;
-use opsctl_core::probe::nginx::{Backend, Nginx, known_addresses, ports_used_by, remotes_of};
+use opsctl_core::probe::nginx::{Backend, DeniedSocket, Nginx, denied_socket, known_addresses, ports_used_by, remotes_of};
 use opsctl_core::probe::servers::{ConnectAddr, Socket, open_connection};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::meanings::meaning;
 use super::{Settings, behind};
 use crate::shared::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
 use crate::shared::nginx_context::ProxyContext;
@@ -39,7 +41,7 @@ const STALE: Code = Code {
 const UNREACHABLE: Code = Code {
     id: "nginx.upstream-unreachable",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "an upstream server refuses connections from nginx, does not answer, or its name does not resolve (crit; warn if others of its group answer)",
+    when: "an upstream server refuses connections from nginx, does not answer, denies its unix socket to the workers, or its name does not resolve (crit; warn if others of its group answer)",
     hint: "check the listener of the upstream, and the networks of both",
     depends_on: &[
         &running("the upstream's"),
@@ -100,7 +102,8 @@ struct UpstreamState {
     /// The units that serve its port, for an upstream on this host.
     #[serde(default)]
     units: Vec<String>,
-    /// Addresses with its port that nginx uses and no upstream has: the current owner, and whether nginx has connections to them.
+    /// Addresses with its port that nginx uses and no upstream has: the current owner, and whether nginx has connections to
+    /// them.
     #[serde(default)]
     others: Vec<Other>,
 }
@@ -112,6 +115,8 @@ enum ConnectOutcome {
     Refused,
     Timeout,
     Failed(String),
+    /// opsctl connects as root; the workers may not.
+    Denied(DeniedSocket),
     /// docker-proxy accepts, but the container has no listener.
     NothingBehind(String),
 }
@@ -229,7 +234,7 @@ impl Upstreams {
                 };
                 let mut tried = Vec::new();
                 if let Some(path) = &backend.unix {
-                    tried.push((backend.label(), self.unix(nginx.master, path).await?));
+                    tried.push((backend.label(), self.unix(nginx, path).await?));
                 } else if let Lookup::Up(addresses) = &found {
                     for ip in addresses.iter().take(8) {
                         let at = SocketAddr::new(*ip, backend.port);
@@ -297,15 +302,22 @@ impl Upstreams {
         Ok((outcome, None))
     }
 
-    async fn unix(&self, pid: i32, path: &str) -> Result<ConnectOutcome, ProbeError> {
-        let address = ConnectAddr { socket: Socket::Unix(PathBuf::from(path)), inside: Some(pid), user: None };
+    async fn unix(&self, nginx: &Nginx, path: &str) -> Result<ConnectOutcome, ProbeError> {
+        let address = ConnectAddr { socket: Socket::Unix(PathBuf::from(path)), inside: Some(nginx.master), user: None };
         let timeout = Duration::from_millis(self.settings.connect_timeout_ms);
-        Ok(match open_connection(&address, timeout).await? {
+        let outcome = match open_connection(&address, timeout).await? {
             Ok(_) => ConnectOutcome::Connected,
             Err(ConnectError::Refused) => ConnectOutcome::Refused,
             Err(ConnectError::Timeout) => ConnectOutcome::Timeout,
             Err(ConnectError::Other(why)) => ConnectOutcome::Failed(why),
-        })
+        };
+        let Some(worker) = nginx.serving().next().map(|w| w.pid).filter(|_| outcome == ConnectOutcome::Connected) else {
+            return Ok(outcome);
+        };
+        let socket = path.to_owned();
+        let read = move |io: &Io| denied_socket(io, worker, &socket);
+        let denied = blocking::run("the permissions of a socket", path, READ_TIMEOUT, read).await;
+        Ok(denied.ok().flatten().map_or(outcome, ConnectOutcome::Denied))
     }
 
     /// Finds the addresses that nginx uses, for names of containers.
@@ -406,7 +418,11 @@ impl Upstreams {
             e.server.subject(judged.target),
             format!("{name} proxies requests to {upstream}, which {why}"),
         );
-        let mut finding = behind(&e.server, finding)
+        let mut finding = match hint_of_attempts(seen) {
+            Some(hint) => behind(&e.server, finding).hint(hint),
+            None => behind(&e.server, finding),
+        };
+        finding = finding
             .cite(
                 "from the network of nginx",
                 seen.tried.iter().map(|(at, t)| format!("{at}: {}", t.words())).collect::<Vec<_>>().join(", "),
@@ -415,6 +431,10 @@ impl Upstreams {
         // dropped packets, not a rejecting service
         if !seen.tried.is_empty() && seen.tried.iter().all(|(_, t)| *t == ConnectOutcome::Timeout) {
             finding = of_host(finding);
+        }
+        if decisive(seen).is_some_and(|(_, t)| t.is_local()) {
+            judgement.findings.push(finding);
+            return;
         }
         finding = seen.tried.iter().fold(finding, |f, (at, _)| f.key(KeyKind::Address, at));
         finding = seen.units.iter().fold(finding, |f, unit| f.key(KeyKind::Unit, unit));
@@ -432,7 +452,7 @@ impl Upstreams {
         if seen.tried.iter().any(|(_, t)| *t == ConnectOutcome::Connected) {
             return None;
         }
-        let Some((_, tried)) = seen.tried.first() else {
+        let Some((address, tried)) = decisive(seen) else {
             let known_to_nginx = seen.container.is_none() && e.reload.as_ref().is_some_and(|r| r.tested.passes);
             if seen.looked != Lookup::NoSuchName || known_to_nginx {
                 return None;
@@ -456,20 +476,55 @@ impl Upstreams {
                 None => "refuses connections".to_owned(),
             },
             ConnectOutcome::Timeout => format!("does not answer within {} ms", self.settings.connect_timeout_ms),
+            ConnectOutcome::Failed(_) if tried.is_local() && is_ipv6(address) => {
+                "cannot be reached: nginx has no IPv6 address".to_owned()
+            }
+            ConnectOutcome::Failed(_) if tried.is_local() => {
+                "cannot be reached: no local port is left for connections to it".to_owned()
+            }
             ConnectOutcome::Failed(why) => format!("cannot be reached: {why}"),
+            ConnectOutcome::Denied(denied) => {
+                format!("denies access to the workers, which run as {}: {denied}", denied.user)
+            }
             ConnectOutcome::NothingBehind(endpoint) => format!("has no listener at {endpoint}"),
             ConnectOutcome::Connected => return None,
         })
     }
 }
 
+/// The attempt that shows the state of the upstream: the first one that did not fail on this side.
+fn decisive(seen: &UpstreamState) -> Option<&(String, ConnectOutcome)> {
+    seen.tried.iter().find(|(_, t)| !t.is_local()).or(seen.tried.first())
+}
+
+/// A hint for attempts that failed for a reason other than the listener of the upstream.
+fn hint_of_attempts(seen: &UpstreamState) -> Option<&'static str> {
+    let (address, tried) = decisive(seen)?;
+    Some(match tried {
+        ConnectOutcome::Denied(_) => meaning("socket-denied")?.hint,
+        _ if tried.is_local() && is_ipv6(address) => meaning("no-ipv6")?.hint,
+        _ if tried.is_local() => meaning("ports-exhausted")?.hint,
+        _ => return None,
+    })
+}
+
+fn is_ipv6(address: &str) -> bool {
+    address.starts_with('[')
+}
+
 impl ConnectOutcome {
+    /// `EADDRNOTAVAIL`: this side has no address or no port for the connection (connect(2)).
+    fn is_local(&self) -> bool {
+        matches!(self, Self::Failed(why) if why.contains("(os error 99)"))
+    }
+
     fn words(&self) -> String {
         match self {
             Self::Connected => "connected".to_owned(),
             Self::Refused => "refused".to_owned(),
             Self::Timeout => "timeout".to_owned(),
             Self::Failed(why) => why.clone(),
+            Self::Denied(denied) => format!("connected as root; {} may not connect", denied.user),
             Self::NothingBehind(endpoint) => format!("no listener at {endpoint}"),
         }
     }

@@ -69,7 +69,7 @@ static SPEC: CheckSpec = CheckSpec {
 const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
     application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
     extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
-    extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, left(query, 300) AS query, \
+    extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, wait_event, left(query, 300) AS query, \
     CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by, \
     (SELECT rolsuper FROM pg_roles WHERE rolname = usename) AS superuser \
     FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 500";
@@ -80,9 +80,9 @@ const PREPARED_XACTS: &str = "SELECT gid, owner, database AS db, extract(epoch F
 const UNSEEN: &str = "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type IS NULL AND pid <> pg_backend_pid()";
 
 const GUARDS: &str = "SELECT rolname AS role, rolsuper AS superuser, \
-    coalesce((SELECT string_agg(c, ',') FROM unnest(rolconfig) AS c WHERE c LIKE 'idle_in_transaction_session_timeout=%'), '') AS set, \
-    (SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS ours, \
-    (SELECT boot_val::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS usual FROM pg_roles";
+    coalesce((SELECT string_agg(c, ',') FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c \
+    WHERE s.setrole IN (r.oid, 0) AND c LIKE 'idle_in_transaction_session_timeout=%'), '') AS set, \
+    (SELECT reset_val::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS server_ms FROM pg_roles AS r";
 
 pub(super) struct Activity {
     pub(super) settings: Settings,
@@ -102,6 +102,7 @@ pub(super) struct Backend {
     state_s: f64,
     query_s: Option<f64>,
     waits_for: Option<String>,
+    wait_event: Option<String>,
     query: String,
     blocked_by: Option<Vec<i32>>,
     superuser: Option<bool>,
@@ -121,8 +122,10 @@ pub(super) struct PreparedXact {
 pub(super) struct Guard {
     role: String,
     superuser: bool,
-    /// `idle_in_transaction_session_timeout=…` of the role.
+    /// `idle_in_transaction_session_timeout=…` of the role, or of a database for all roles.
     set: String,
+    /// The default of the server, in milliseconds; 0 is none.
+    server_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -180,13 +183,16 @@ impl Check for Activity {
         findings.extend(e.sessions.iter().filter_map(|s| self.long(judged, e, s)));
         findings.extend(prepared(judged, e));
         findings.extend(self.unguarded(judged, e, &tree));
-        Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+        Judgement { findings, gaps: e.gaps.clone(), facts: e.facts(), ..Judgement::default() }
     }
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let server = judged.target.id.clone();
         if fix == SET_GUARD.id {
             let role = finding.evidence.iter().find(|c| c.label == "role").map(|c| c.value.clone()).unwrap_or_default();
+            if role.is_empty() {
+                return Err(Refusal::Precondition("the finding names no role".to_owned()));
+            }
             if !e.we_may_alter {
                 return Err(Refusal::Precondition("only a superuser may set it for another role".to_owned()));
             }
@@ -227,14 +233,34 @@ impl Check for Activity {
         if backend.state.as_deref() != Some("active") {
             return Err(Refusal::Precondition(format!("{label} no longer runs a query")));
         }
+        if backend.waits_for_standby() {
+            return Err(Refusal::Policy(format!(
+                "{label} waits for a synchronous standby to confirm its commit: a cancel leaves it committed here and not there"
+            )));
+        }
+        if backend.waits_for.as_deref() == Some("Client") {
+            return Err(Refusal::Precondition(format!(
+                "{label} waits for its client to read or send data: a cancel has no effect before that, end the client"
+            )));
+        }
         let action = Action::PgCancel { server, pid: backend.pid, started_us: backend.started_us };
-        Ok(plan(&CANCEL, action).affects([format!("{label}: its query fails with an error, the connection stays open")]))
+        let invalid = backend.query.to_ascii_uppercase().contains(" CONCURRENTLY ");
+        Ok(plan(&CANCEL, action)
+            .affects([format!(
+                "{label}: its query fails with an error and its transaction is rolled back, the connection stays open"
+            )])
+            .affects(invalid.then(|| "the index that it builds stays behind, invalid, and must be dropped".to_owned())))
     }
 }
 
 impl Backend {
     fn identity(&self) -> String {
         format!("{}@{}", self.pid, self.started_us)
+    }
+
+    /// Its transaction is committed here, and a synchronous standby has not confirmed it.
+    fn waits_for_standby(&self) -> bool {
+        self.wait_event.as_deref() == Some("SyncRep")
     }
 
     fn is_idle_in_tx(&self) -> bool {
@@ -278,7 +304,17 @@ impl Tree {
     }
 }
 
+/// Facts that findings of this check follow from.
+const SESSIONS_READ: &str = "sessions";
+const ROLES_READ: &str = "roles";
+
 impl Evidence {
+    /// The facts that were read: a gap names those that were not.
+    fn facts(&self) -> Vec<String> {
+        let is_read = |fact: &&str| !self.gaps.iter().any(|gap| gap.contains(*fact));
+        [SESSIONS_READ, ROLES_READ].into_iter().filter(is_read).map(str::to_owned).collect()
+    }
+
     fn tree(&self) -> Tree {
         let mut tree = Tree::default();
         for s in &self.sessions {
@@ -324,6 +360,8 @@ impl Idle<'_> {
             .server
             .finding(&IDLE_IN_TX, self.severity, judged.target, message)
             .key(KeyKind::Backend, b.identity())
+            .part("pid", b.pid)
+            .fact(SESSIONS_READ)
             .cite("its last statement", &b.query)
             .cite_opt("database", b.db.clone());
         if self.waiters > 0 { finding.fix(TERMINATE_IDLE.id) } else { finding }
@@ -372,13 +410,16 @@ impl Activity {
                 .server
                 .finding(&BLOCKED, severity, judged.target, message)
                 .cite("tree", tree_text(e, tree, root))
-                .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()));
+                .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()))
+                .fact(SESSIONS_READ);
             if root == 0 {
                 finding = finding.key(KeyKind::Backend, prepared_at(judged));
             }
             if let Some(b) = backend {
-                finding = finding.key(KeyKind::Backend, b.identity());
-                if b.state.as_deref() == Some("active") {
+                finding = finding.key(KeyKind::Backend, b.identity()).part("pid", b.pid);
+                if b.waits_for_standby() {
+                    finding = finding.cite("its wait", "a synchronous standby has not confirmed its commit");
+                } else if b.state.as_deref() == Some("active") {
                     finding = finding.fix(CANCEL.id);
                 }
             }
@@ -390,6 +431,10 @@ impl Activity {
     fn long(&self, judged: &Judged<'_>, e: &Evidence, b: &Backend) -> Option<Finding> {
         let running =
             b.query_s.filter(|_| b.state.as_deref() == Some("active") && b.blocked_by.as_ref().is_none_or(Vec::is_empty))?;
+        // a commit that waits runs no query: see postgres.sync-standby-missing
+        if b.waits_for_standby() {
+            return None;
+        }
         let (severity, limit) = self.settings.query().exceeded(running)?;
         let start = b.query.trim_start().to_ascii_uppercase();
         let maintenance = ["VACUUM", "ANALYZE", "CREATE INDEX", "REINDEX", "CLUSTER"].iter().any(|w| start.starts_with(w));
@@ -401,6 +446,8 @@ impl Activity {
             e.server
                 .finding(&LONG_QUERY, severity, judged.target, message)
                 .key(KeyKind::Backend, b.identity())
+                .part("pid", b.pid)
+                .fact(SESSIONS_READ)
                 .cite("statement", &b.query)
                 .fix(CANCEL.id),
         )
@@ -423,10 +470,12 @@ impl Activity {
     /// Roles that leave transactions open and have no timeout.
     fn unguarded(&self, judged: &Judged<'_>, e: &Evidence, tree: &Tree) -> Vec<Finding> {
         let roles: BTreeSet<&String> = self.idle(e, tree).filter_map(|i| i.backend.role.as_ref()).collect();
-        let open = |role: &&&String| e.guards.iter().any(|g| g.role == ***role && !g.superuser && g.set.is_empty());
+        let has_none = |g: &Guard| g.set.is_empty() && g.server_ms.is_none_or(|ms| ms <= 0);
+        let open = |role: &&&String| e.guards.iter().any(|g| g.role == ***role && !g.superuser && has_none(g));
         let finding = |role: &String| {
             let message = format!("role {role} has no idle_in_transaction_session_timeout");
-            e.server.finding(&IDLE_GUARD, Severity::Info, judged.target, message).cite("role", role).fix(SET_GUARD.id)
+            let finding = e.server.finding(&IDLE_GUARD, Severity::Info, judged.target, message).cite("role", role);
+            finding.part("role", role).fact(SESSIONS_READ).fact(ROLES_READ).fix(SET_GUARD.id)
         };
         roles.iter().filter(open).map(|r| finding(r)).collect()
     }
@@ -567,6 +616,89 @@ mod tests {
             planned(Backend { superuser: Some(true), ..backend(1, "active", None) }, CANCEL.id, &[]),
             Err(Refusal::Policy(_))
         ));
+    }
+
+    /// The refusal or the plan of a cancel of this session, which blocks another one.
+    fn cancel(root: Backend) -> Result<Plan, Refusal> {
+        planned(root, CANCEL.id, &[])
+    }
+
+    #[test]
+    fn commit_that_waits_for_a_standby_is_not_cancelled() {
+        let waiting = || Backend {
+            waits_for: Some("IPC".into()),
+            wait_event: Some("SyncRep".into()),
+            query: "COMMIT".into(),
+            query_s: Some(9000.0),
+            ..backend(1, "active", None)
+        };
+        assert!(matches!(cancel(waiting()), Err(Refusal::Policy(why)) if why.contains("committed here and not there")));
+        let e = Evidence { sessions: vec![waiting(), backend(2, "active", Some(vec![1]))], ..Evidence::default() };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Activity { settings: Settings::default() }.judge(&judged, &e).findings;
+        assert_eq!(findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), [BLOCKED.id], "{findings:?}");
+        assert!(findings[0].fixes.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn query_that_waits_for_its_client_is_not_cancelled() {
+        let waiting = Backend { waits_for: Some("Client".into()), ..backend(1, "active", None) };
+        assert!(matches!(cancel(waiting), Err(Refusal::Precondition(why)) if why.contains("end the client")));
+        let reading = Backend { waits_for: Some("IO".into()), ..backend(1, "active", None) };
+        assert!(cancel(reading).is_ok());
+    }
+
+    #[test]
+    fn cancel_of_an_index_build_leaves_an_invalid_index() {
+        let build = Backend { query: "CREATE INDEX CONCURRENTLY i ON t (a)".into(), ..backend(1, "active", None) };
+        assert!(cancel(build).unwrap().blast.iter().any(|effect| effect.contains("must be dropped")));
+        let plain = cancel(backend(1, "active", None)).unwrap();
+        assert!(plain.blast.len() == 1 && plain.blast[0].contains("its transaction is rolled back"), "{:?}", plain.blast);
+    }
+
+    #[test]
+    fn long_queries_are_parts_of_their_server() {
+        let long = |pid| Backend { query_s: Some(4000.0), ..backend(pid, "active", None) };
+        let e = Evidence {
+            sessions: vec![long(812), long(900)],
+            gaps: vec!["roles could not be read: x".into()],
+            ..Evidence::default()
+        };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Activity { settings: Settings::default() };
+        let judgement = check.judge(&judged, &e);
+        let plans: Vec<Plan> = judgement.findings.iter().map(|f| check.plan(CANCEL.id, f, &judged, &e).unwrap()).collect();
+        assert_eq!(plans.iter().map(|p| p.part.as_str()).collect::<Vec<_>>(), ["pid 812", "pid 900"]);
+        // the sessions were read, although the roles were not
+        assert!(judgement.findings.iter().all(|f| f.facts.iter().all(|fact| judgement.facts.contains(fact))));
+    }
+
+    /// The plan of `pg.set-guard` for the role of a session that left its transaction open, if it is offered.
+    fn guard(guard: Guard, we_may_alter: bool) -> Option<Result<Plan, Refusal>> {
+        let idle = Backend { state_s: 4000.0, ..backend(1, "idle in transaction", None) };
+        let e = Evidence { sessions: vec![idle], guards: vec![guard], we_may_alter, ..Evidence::default() };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Activity { settings: Settings::default() };
+        let findings = check.judge(&judged, &e).findings;
+        findings.iter().find(|f| f.code == IDLE_GUARD.id).map(|f| check.plan(SET_GUARD.id, f, &judged, &e))
+    }
+
+    #[test]
+    fn timeout_is_set_for_a_role_without_any() {
+        let role = || Guard { role: "app".into(), server_ms: Some(0), ..Guard::default() };
+        let plan = guard(role(), true).unwrap().unwrap();
+        assert!(plan.part == "role app" && plan.blast[0].contains("opens from now on"), "{plan:?}");
+        assert!(matches!(guard(role(), false), Some(Err(Refusal::Precondition(why))) if why.contains("only a superuser")));
+    }
+
+    #[test]
+    fn timeout_of_the_server_or_the_role_is_not_raised() {
+        let role = || Guard { role: "app".into(), ..Guard::default() };
+        assert!(guard(Guard { server_ms: Some(60_000), ..role() }, true).is_none());
+        assert!(guard(Guard { set: "idle_in_transaction_session_timeout=1min".into(), ..role() }, true).is_none());
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub(super) async fn of_wal(cx: &ProbeCx, server: &Server) -> Option<FsUsage> {
     data_directories(cx, server).await.into_iter().find(|p| p.what == "its WAL").map(|p| p.space)
 }
 
-/// The full filesystems of the server's data. If it is not running: those of its container's mounts.
+/// The full filesystems of the server's data. If it is not running: those of its container's mounts, or of its configured directory.
 pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
     let mut spaces: Vec<FsUsage> =
         data_directories(cx, server).await.into_iter().map(|p| p.space).filter(|s| s.avail < TWO_SEGMENTS / 2).collect();
@@ -148,8 +148,55 @@ pub(super) async fn full(cx: &ProbeCx, server: &Server) -> Vec<String> {
     {
         spaces = full_filesystems(cx, docker, &c).await;
     }
+    let unit = server.get().filter(|s| s.process.is_none()).and_then(|s| s.unit.as_deref());
+    if let Some(unit) = unit
+        && let Some(directory) = configured_directory(unit).await
+        && let Ok(space) = cx.filesystems.of(directory.as_ref()).await
+        && space.avail < TWO_SEGMENTS / 2
+    {
+        spaces.push(space);
+    }
     let mut full: Vec<String> = spaces.into_iter().map(|s| s.dev).collect();
     full.sort();
     full.dedup();
     full
+}
+
+/// `data_directory` of a cluster of Debian's packages: `postgresql@15-main.service` is configured in `/etc/postgresql/15/main`.
+async fn configured_directory(unit: &str) -> Option<String> {
+    let path = configuration_of(unit)?;
+    let from = path.clone();
+    let text =
+        blocking::run("its configuration", &from, READ_TIMEOUT, move |io| io.read_lossy(path).ok()).await.ok().flatten()?;
+    data_directory(&text).map(str::to_owned)
+}
+
+fn configuration_of(unit: &str) -> Option<String> {
+    let (version, cluster) = unit.strip_prefix("postgresql@")?.strip_suffix(".service")?.split_once('-')?;
+    let is_name = |word: &str| !word.is_empty() && !word.starts_with('.') && !word.contains('/');
+    (is_name(version) && is_name(cluster)).then(|| format!("/etc/postgresql/{version}/{cluster}/postgresql.conf"))
+}
+
+/// The last setting counts; `=` is optional.
+fn data_directory(configuration: &str) -> Option<&str> {
+    let settings = configuration.lines().filter_map(|line| line.trim_start().strip_prefix("data_directory"));
+    let line = settings.filter(|rest| rest.starts_with([' ', '\t', '='])).last()?;
+    let value = line.trim_start().trim_start_matches('=').trim_start().strip_prefix('\'')?.split('\'').next()?;
+    value.starts_with('/').then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directory_of_a_cluster_is_configured() {
+        assert_eq!(configuration_of("postgresql@15-main.service").as_deref(), Some("/etc/postgresql/15/main/postgresql.conf"));
+        assert_eq!(configuration_of("postgresql.service"), None);
+        assert_eq!(configuration_of("postgresql@../x-main.service"), None);
+        let text = "#data_directory = 'ConfigDir'\ndata_directory = '/old'\n data_directory '/srv/pg'\t# moved\ndata_directory_mode = 0700\n";
+        assert_eq!(data_directory(text), Some("/srv/pg"));
+        assert_eq!(data_directory("data_directory = 'relative'\n"), None);
+        assert_eq!(data_directory(""), None);
+    }
 }

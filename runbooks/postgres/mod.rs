@@ -117,6 +117,18 @@ const LINKS: &[Link] = &[
     Link::confirmed("postgres.wal-size", "disk.space", KeyKind::Filesystem, "the WAL fills it"),
     Link::confirmed("postgres.idle-in-tx", "postgres.blocked", KeyKind::Backend, "the blocking session is idle"),
     Link::confirmed("postgres.long-query", "postgres.blocked", KeyKind::Backend, "the blocking query is still running"),
+    Link::confirmed(
+        "postgres.sync-standby-missing",
+        "postgres.blocked",
+        KeyKind::Backend,
+        "the blocking session waits for a synchronous standby",
+    ),
+    Link::likely(
+        "postgres.sync-standby-missing",
+        "postgres.connections",
+        KeyKind::Server,
+        "waiting commits keep their connections",
+    ),
     Link::likely("postgres.blocked", "postgres.connections", KeyKind::Server, "blocked sessions keep their connections"),
     Link::confirmed("postgres.idle-in-tx", "postgres.connections", KeyKind::Server, "idle transactions hold the connections"),
     Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction retains dead rows"),

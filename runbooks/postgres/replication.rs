@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Severity, quantity::seconds,
+    Check, CheckSpec, Code, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity,
+    quantity::{count, seconds},
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,14 @@ const REPLICATION: Code = Code {
     hint: "check the network between them, the replica's log, and long queries on the standby that delay replay",
     ..Code::BASE
 };
+const SYNC_MISSING: Code = Code {
+    id: "postgres.sync-standby-missing",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "synchronous_standby_names requires more standbys than are connected: commits wait for them (crit), or the next one will (warn); or the connected ones do not confirm a commit for {blocked_warn_s} (warn) or {blocked_crit_s} (crit)",
+    hint: "start the standby or restore its connection; to accept writes without it, remove it from synchronous_standby_names and reload. Do not cancel waiting commits: they are committed here and may be missing there",
+    impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
+    ..Code::BASE
+};
 const READ_ONLY: Code = Code {
     id: "postgres.read-only",
     severities: &[Severity::Warn, Severity::Crit],
@@ -30,7 +39,7 @@ const READ_ONLY: Code = Code {
 static SPEC: CheckSpec = CheckSpec {
     id: "postgres.replication",
     title: "PostgreSQL replication is up to date",
-    codes: &[REPLICATION, READ_ONLY],
+    codes: &[REPLICATION, SYNC_MISSING, READ_ONLY],
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
@@ -43,7 +52,16 @@ const STATE: &str = "SELECT pg_is_in_recovery() AS standby, \
     (SELECT status FROM pg_stat_wal_receiver) AS receiver, current_setting('primary_conninfo') <> '' AS has_primary";
 
 const REPLICAS: &str = "SELECT coalesce(application_name, '?') AS name, coalesce(client_addr::text, 'local') AS client, coalesce(state, 'unknown') AS state, \
-    extract(epoch FROM clock_timestamp() - backend_start)::float8 AS age_s FROM pg_stat_replication";
+    coalesce(sync_state, 'unknown') AS sync_state, extract(epoch FROM clock_timestamp() - backend_start)::float8 AS age_s FROM pg_stat_replication";
+
+/// The required standbys, and whether commits wait for them by default.
+const SYNCHRONOUS: &str =
+    "SELECT current_setting('synchronous_standby_names') AS names, current_setting('synchronous_commit') AS level";
+
+/// Sessions that wait for a standby to confirm their commit.
+const WAITING: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, \
+    coalesce(extract(epoch FROM clock_timestamp() - query_start)::float8, 0) AS wait_s \
+    FROM pg_stat_activity WHERE wait_event = 'SyncRep' ORDER BY query_start LIMIT 500";
 
 pub(super) struct Replication {
     pub(super) settings: Settings,
@@ -65,7 +83,25 @@ pub(super) struct Replica {
     name: String,
     client: String,
     state: String,
+    /// `sync` and `quorum` confirm commits, `potential` is a spare, `async` does not.
+    sync_state: String,
     age_s: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Synchronous {
+    names: String,
+    /// `synchronous_commit`.
+    level: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Waiting {
+    pid: i32,
+    started_us: i64,
+    wait_s: f64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -74,6 +110,9 @@ pub(super) struct Evidence {
     server: Server,
     state: Option<State>,
     replicas: Vec<Replica>,
+    /// `None` if no standby is required.
+    synchronous: Option<Synchronous>,
+    waiting: Vec<Waiting>,
     gaps: Vec<String>,
 }
 
@@ -93,6 +132,11 @@ impl Check for Replication {
         let mut e = Evidence { server: Server::of(cx, target)?, ..Evidence::default() };
         e.state = row(&session, "the state of replication", STATE, &mut e.gaps).await;
         e.replicas = rows(&session, "replicas", REPLICAS, &mut e.gaps).await;
+        let synchronous: Option<Synchronous> = row(&session, "synchronous standbys", SYNCHRONOUS, &mut e.gaps).await;
+        e.synchronous = synchronous.filter(|s| !s.names.trim().is_empty());
+        if e.synchronous.is_some() {
+            e.waiting = rows(&session, "waiting commits", WAITING, &mut e.gaps).await;
+        }
         Ok(e)
     }
 
@@ -133,6 +177,7 @@ impl Check for Replication {
                 ));
             }
         }
+        findings.extend(self.synchronous(judged, e));
         // a new replica catches up first, and a base backup is not a replica
         let behind =
             e.replicas.iter().filter(|r| !matches!(r.state.as_str(), "streaming" | "backup" | "unknown") && r.age_s > 60.0);
@@ -142,5 +187,154 @@ impl Check for Replication {
             findings.push(finding(&REPLICATION, Severity::Warn, message));
         }
         Judgement { findings, gaps: e.gaps.clone(), ..Judgement::default() }
+    }
+}
+
+impl Replication {
+    /// Commits that wait for synchronous standbys.
+    fn synchronous(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let synchronous = e.synchronous.as_ref().filter(|_| e.state.as_ref().is_none_or(|s| !s.standby))?;
+        let required = Required::parse(&synchronous.names)?;
+        // this role may not read the states of replicas
+        if e.replicas.iter().any(|r| r.sync_state == "unknown") {
+            return None;
+        }
+        let name = &judged.target.name;
+        let confirming: Vec<&str> = e.replicas.iter().filter(|r| r.confirms()).map(|r| r.name.as_str()).collect();
+        let longest = e.waiting.iter().map(|w| w.wait_s).fold(0.0, f64::max);
+        let waits = match e.waiting.len() {
+            1 => "1 commit waits".to_owned(),
+            n => format!("{} wait", count(n, "commit")),
+        };
+        let missing = required.missing(&e.replicas);
+        let (severity, message) = if confirming.len() < required.count {
+            let connected = format!("{} of {} required are connected", confirming.len(), required.count);
+            let lacks = format!("{name} lacks {missing}, {connected}");
+            if !e.waiting.is_empty() {
+                (Severity::Crit, format!("{waits} for a synchronous standby, the longest for {}: {lacks}", seconds(longest)))
+            } else if matches!(synchronous.level.as_str(), "off" | "local") {
+                return None;
+            } else {
+                (Severity::Warn, format!("the next commit waits for a synchronous standby: {lacks}"))
+            }
+        } else {
+            let (severity, limit) = self.settings.blocked().exceeded(longest).filter(|_| !e.waiting.is_empty())?;
+            let standbys = confirming.join(", ");
+            let message = format!(
+                "{waits} for the synchronous standby {standbys} of {name} to confirm, the longest for {}, limit {}",
+                seconds(longest),
+                seconds(limit)
+            );
+            (severity, message)
+        };
+        let shown = |r: &Replica| format!("{} ({}) {}, {}", r.name, r.client, r.state, r.sync_state);
+        let standbys: Vec<String> = e.replicas.iter().map(shown).collect();
+        let finding = e
+            .server
+            .finding(&SYNC_MISSING, severity, judged.target, message)
+            .cite("synchronous_standby_names", &synchronous.names)
+            .cite("connected standbys", if standbys.is_empty() { "none".to_owned() } else { standbys.join("\n") });
+        let backend = |w: &Waiting| format!("{}@{}", w.pid, w.started_us);
+        Some(e.waiting.iter().fold(finding, |f, w| f.key(KeyKind::Backend, backend(w))))
+    }
+}
+
+impl Replica {
+    /// It confirms commits now.
+    fn confirms(&self) -> bool {
+        matches!(self.sync_state.as_str(), "sync" | "quorum")
+    }
+}
+
+/// The standbys that `synchronous_standby_names` requires.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Required {
+    pub(super) count: usize,
+    pub(super) names: Vec<String>,
+}
+
+impl Required {
+    /// Parses `FIRST 1 (a, b)`, `ANY 2 (a, "b-c", d)`, `2 (a, b)`, `a, b` and `*`; `None` if no standby is required.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let counted = text.strip_suffix(')').and_then(|rest| rest.split_once('(')).and_then(|(head, list)| {
+            let count = head.split_whitespace().last()?.parse::<usize>().ok()?;
+            Some((count, list))
+        });
+        let (count, list) = counted.unwrap_or((1, text));
+        let name = |word: &str| word.trim().trim_matches('"').to_owned();
+        let names: Vec<String> = list.split(',').map(name).filter(|n| !n.is_empty()).collect();
+        (count > 0 && !names.is_empty()).then_some(Self { count, names })
+    }
+
+    /// The standbys of the list that are not connected.
+    fn missing(&self, replicas: &[Replica]) -> String {
+        if self.names.iter().any(|n| n == "*") {
+            return if replicas.is_empty() { "any standby".to_owned() } else { "a standby that streams".to_owned() };
+        }
+        let streams = |name: &&String| replicas.iter().any(|r| r.name.eq_ignore_ascii_case(name) && r.state == "streaming");
+        let missing: Vec<&str> = self.names.iter().filter(|n| !streams(n)).map(String::as_str).collect();
+        if missing.is_empty() { self.names.join(", ") } else { missing.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::Kind;
+
+    use super::*;
+
+    #[test]
+    fn synchronous_standby_names_in_all_forms() {
+        let parse = |text: &str| Required::parse(text).map(|r| (r.count, r.names.join(" ")));
+        assert_eq!(parse("s1"), Some((1, "s1".to_owned())));
+        assert_eq!(parse("s1, \"s-2\""), Some((1, "s1 s-2".to_owned())));
+        assert_eq!(parse("FIRST 2 (s1, s2, s3)"), Some((2, "s1 s2 s3".to_owned())));
+        assert_eq!(parse("ANY 1 (*)"), Some((1, "*".to_owned())));
+        assert_eq!(parse("2(s1,s2)"), Some((2, "s1 s2".to_owned())));
+        assert_eq!((parse(" "), parse("()")), (None, Some((1, "()".to_owned()))));
+    }
+
+    fn replica(name: &str, sync_state: &str) -> Replica {
+        let (name, sync_state) = (name.to_owned(), sync_state.to_owned());
+        Replica { name, client: "10.0.0.2".into(), state: "streaming".into(), sync_state, age_s: 900.0 }
+    }
+
+    /// Severity and message for these standbys and for commits that wait this long.
+    fn found(names: &str, level: &str, replicas: Vec<Replica>, waits: &[f64]) -> Option<(Severity, String)> {
+        let waiting = |wait_s: &f64| Waiting { pid: 812, started_us: 1, wait_s: *wait_s };
+        let e = Evidence {
+            state: Some(State::default()),
+            replicas,
+            synchronous: Some(Synchronous { names: names.into(), level: level.into() }),
+            waiting: waits.iter().map(waiting).collect(),
+            ..Evidence::default()
+        };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Replication { settings: Settings::default() }.judge(&judged, &e).findings;
+        findings.first().map(|f| (f.severity, f.message.clone()))
+    }
+
+    #[test]
+    fn commits_without_their_synchronous_standby_are_critical_at_once() {
+        let (severity, message) = found("s1", "on", vec![replica("s2", "async")], &[0.4]).unwrap();
+        assert_eq!(severity, Severity::Crit);
+        assert!(message.contains("db lacks s1, 0 of 1 required are connected"), "{message}");
+        assert_eq!(found("ANY 2 (s1, s2)", "on", vec![replica("s1", "quorum")], &[3.0]).unwrap().0, Severity::Crit);
+        // before the first write
+        assert_eq!(found("*", "on", vec![], &[]).unwrap().0, Severity::Warn);
+        assert_eq!(found("s1", "local", vec![], &[]), None);
+    }
+
+    #[test]
+    fn connected_synchronous_standby_is_no_finding() {
+        // a commit always waits for some milliseconds
+        assert_eq!(found("s1", "on", vec![replica("s1", "sync"), replica("s2", "async")], &[0.01]), None);
+        assert_eq!(found("ANY 1 (s1, s2)", "on", vec![replica("s1", "quorum"), replica("s2", "quorum")], &[]), None);
+        assert_eq!(found("s1", "on", vec![replica("s1", "unknown")], &[9.0]), None, "not readable for this role");
+        let (severity, message) = found("s1", "on", vec![replica("s1", "sync")], &[500.0]).unwrap();
+        assert!(severity == Severity::Crit && message.contains("the synchronous standby s1 of db to confirm"), "{message}");
     }
 }

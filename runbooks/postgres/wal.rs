@@ -164,6 +164,7 @@ impl Check for Wal {
         Judgement {
             findings: findings.collect(),
             gaps: e.gaps.clone(),
+            facts: (!e.gaps.iter().any(|gap| gap.contains(SLOTS_READ))).then(|| SLOTS_READ.to_owned()).into_iter().collect(),
             samples: failed.into_iter().collect(),
             ..Judgement::default()
         }
@@ -177,16 +178,47 @@ impl Check for Wal {
         if slot.active {
             return Err(Refusal::Precondition(format!("the slot {} is in use again", slot.name)));
         }
+        let is_lost = slot.status.as_deref() == Some("lost");
+        if !is_lost && let Some(why) = e.also_retained(slot) {
+            return Err(Refusal::Precondition(format!("dropping {} would free nothing: {why}", slot.name)));
+        }
         let action = Action::PgDropSlot {
             server: judged.target.id.clone(),
             slot: slot.name.clone(),
             restart_lsn: slot.restart_lsn.clone(),
         };
         let consumer = if slot.kind == "logical" { "the consumer of its changes" } else { "its replica" };
-        Ok(Plan::new(&DROP_SLOT, &SPEC, finding, judged.target, vec![action]).affects([
-            format!("{consumer} must be set up again from a full copy"),
-            "its WAL is removed at the next checkpoint".to_owned(),
-        ]))
+        let freed = if is_lost {
+            "no WAL is freed: the slot retains none".to_owned()
+        } else {
+            "its WAL is removed at the next checkpoint".to_owned()
+        };
+        Ok(Plan::new(&DROP_SLOT, &SPEC, finding, judged.target, vec![action])
+            .affects([format!("{consumer} must be set up again from a full copy"), freed]))
+    }
+}
+
+/// Size of a WAL file, in bytes (default of `initdb --wal-segsize`).
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// The fact that findings about slots follow from.
+const SLOTS_READ: &str = "replication slots";
+
+impl Evidence {
+    /// The reason why the WAL of a slot is retained without it too.
+    fn also_retained(&self, slot: &Slot) -> Option<String> {
+        let held = slot.retained();
+        let waiting = self.waiting.unwrap_or(0);
+        if self.archive.as_ref().is_some_and(|a| a.failing) && waiting.saturating_mul(SEGMENT_BYTES) >= held / 2 {
+            return Some(format!("the archiver fails, and {waiting} files that wait for it are kept as well"));
+        }
+        let holds_more = |other: &&Slot| {
+            let is_other = other.name != slot.name && other.restart_lsn.is_some();
+            is_other && (other.retained() > held || (other.active && other.retained() == held))
+        };
+        let other = self.slots.iter().find(holds_more)?;
+        let state = if other.active { "active" } else { "inactive" };
+        Some(format!("the {state} slot {} retains {} too", other.name, bytes(other.retained())))
     }
 }
 
@@ -219,6 +251,8 @@ impl Wal {
             .server
             .finding(&SLOTS, severity, judged.target, message)
             .weight(held)
+            .part("slot", name)
+            .fact(SLOTS_READ)
             .cite("slot", name)
             .cite("kind", &s.kind)
             .cite_opt("free space for WAL", e.space.as_ref().map(|f| bytes(f.avail)))
@@ -266,4 +300,65 @@ fn wal_size(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     };
     let message = format!("the WAL of {} has {} in {} files, limit {limit}", judged.target.name, bytes(w.bytes), w.files);
     Some(e.server.finding(&WAL_SIZE, severity, judged.target, message).weight(w.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::Kind;
+
+    use super::*;
+
+    const GIB: i64 = 1 << 30;
+
+    fn slot(name: &str, retained: i64) -> Slot {
+        let restart_lsn = (retained > 0).then(|| "0/16B3748".to_owned());
+        let status = Some(if retained > 0 { "extended" } else { "lost" }.to_owned());
+        Slot { name: name.to_owned(), kind: "physical".into(), status, restart_lsn, retained: Some(retained), ..Slot::default() }
+    }
+
+    /// The plan of the fix for the slot `gone`, the first of these slots.
+    fn drop_first(e: &Evidence) -> Result<Plan, Refusal> {
+        let check = Wal { settings: Settings::default() };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = check.judge(&judged, e).findings;
+        let finding = findings.iter().find(|f| f.part == "slot gone").unwrap();
+        check.plan(DROP_SLOT.id, finding, &judged, e)
+    }
+
+    fn with(slots: Vec<Slot>) -> Evidence {
+        Evidence { slots, ..Evidence::default() }
+    }
+
+    #[test]
+    fn slot_that_alone_retains_wal_is_dropped() {
+        let plan = drop_first(&with(vec![slot("gone", 4 * GIB), slot("used", GIB)])).unwrap();
+        assert!(plan.blast.iter().any(|effect| effect.contains("removed at the next checkpoint")), "{:?}", plan.blast);
+        let lost = drop_first(&with(vec![slot("gone", 0)])).unwrap();
+        assert!(lost.blast.iter().any(|effect| effect.contains("no WAL is freed")), "{:?}", lost.blast);
+    }
+
+    #[test]
+    fn slot_whose_wal_another_retains_is_kept() {
+        let refused = |e: &Evidence| drop_first(e).unwrap_err().to_string();
+        let frozen = Slot { active: true, ..slot("frozen", 4 * GIB) };
+        assert!(refused(&with(vec![slot("gone", 4 * GIB), frozen])).contains("the active slot frozen retains 4 GiB too"));
+        assert!(refused(&with(vec![slot("gone", 4 * GIB), slot("older", 5 * GIB)])).contains("the inactive slot older"));
+        let archive = Archive { failing: true, mode: "on".into(), ..Archive::default() };
+        let e = Evidence { archive: Some(archive), waiting: Some(300), ..with(vec![slot("gone", 4 * GIB)]) };
+        assert!(refused(&e).contains("dropping gone would free nothing: the archiver fails"));
+    }
+
+    #[test]
+    fn slot_in_use_is_kept() {
+        let e = with(vec![slot("gone", 4 * GIB)]);
+        let check = Wal { settings: Settings::default() };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let finding = check.judge(&judged, &e).findings.remove(0);
+        let used = with(vec![Slot { active: true, ..slot("gone", 4 * GIB) }]);
+        assert!(check.plan(DROP_SLOT.id, &finding, &judged, &used).unwrap_err().to_string().contains("is in use again"));
+        assert!(check.plan(DROP_SLOT.id, &finding, &judged, &with(vec![])).is_err());
+    }
 }

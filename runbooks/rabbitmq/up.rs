@@ -8,7 +8,7 @@ use opsctl_core::model::{
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use crate::shared::dependencies::{DESCRIPTORS, running};
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::shared::servers::{Server, Silence};
 
 const UP: Code = Code {
@@ -20,7 +20,7 @@ const UP: Code = Code {
         Impact::confirmed(Role::Down, KeyKind::Server, "broker is down"),
         Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
     ],
-    depends_on: &[&running("its"), DESCRIPTORS],
+    depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM],
 };
 
 static SPEC: CheckSpec = CheckSpec {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Sample, Severity, quantity::duration,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Sample, Severity, quantity::duration,
 };
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,11 @@ fn exposed(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
             .finding(&EXPOSED, severity, judged.target, message)
             .cite("bind", bind)
             .cite_opt("protected-mode", e.protected_mode.clone())
+    };
+    // any client can also change its settings
+    let finding = |severity, message: String| match e.server.get() {
+        Some(server) => finding(severity, message).key(KeyKind::Altered, &server.id),
+        None => finding(severity, message),
     };
     if e.host_network {
         Some(finding(Severity::Crit, format!("{name} listens on every address and requires no authentication")))

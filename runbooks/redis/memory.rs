@@ -79,6 +79,7 @@ const KEYS: &[&str] = &[
     "errorstat_OOM",
     "uptime_in_seconds",
     "dragonfly_version",
+    "role",
 ];
 
 /// Period over which counters are compared, in seconds.
@@ -147,8 +148,9 @@ impl Check for Memory {
             server,
             ..Evidence::default()
         };
-        // without a limit nothing is evicted, regardless of the policy
-        if e.info.number("maxmemory").is_some_and(|m| m > 0) && !e.info.is("maxmemory_policy", "noeviction") {
+        // without a limit nothing is evicted, regardless of the policy; a limit may be set by the fix
+        let limited = e.info.number("maxmemory").is_some_and(|m| m > 0) || e.limit.is_some();
+        if limited && !e.info.is("maxmemory_policy", "noeviction") {
             e.broker = broker_keys::find(&session).await.unwrap_or_default();
         }
         Ok(e)
@@ -177,22 +179,51 @@ impl Check for Memory {
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let name = &judged.target.name;
-        let limit = e.limit.ok_or_else(|| Refusal::Precondition(format!("{name} has no memory limit")))?;
+        let refuse = |why: String| Err(Refusal::Precondition(why));
+        let Some(limit) = e.own_limit() else {
+            return refuse(format!("{name} has no memory limit below the memory of the host"));
+        };
         let new_limit = limit / 4 * 3;
         let used = e.info.number("used_memory").unwrap_or(u64::MAX);
         if used > new_limit {
-            return Err(Refusal::Precondition(format!(
+            return refuse(format!(
                 "{name} uses {}, more than the {} that would be set: it would have to evict keys at once",
                 bytes(used),
                 bytes(new_limit)
+            ));
+        }
+        if e.info.is("role", "slave") {
+            return refuse(format!("{name} is a replica, which ignores maxmemory: set it on its master"));
+        }
+        let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");
+        let is_broker = !e.broker.is_empty();
+        if is_broker && policy != "noeviction" {
+            return Err(Refusal::Policy(format!(
+                "{name} is the broker of {}, and its policy {policy} would evict tasks at the limit: set maxmemory-policy noeviction first",
+                e.broker
             )));
+        }
+        // memory beyond the data does not shrink with a limit of the data
+        let overhead = e.info.number("used_memory_rss").unwrap_or(used).saturating_sub(used);
+        if overhead > limit - new_limit {
+            return refuse(format!(
+                "{} of the RSS of {name} are not data: it is fragmented, and maxmemory does not limit that",
+                bytes(overhead)
+            ));
+        }
+        let share = used as f64 * 100.0 / new_limit.max(1) as f64;
+        if policy == "noeviction" && share >= self.settings.maxmemory_warn_percent {
+            return refuse(format!(
+                "{name} already uses {} of the {} that would be set, and would soon reject writes: raise the limit of its container",
+                percent(share),
+                bytes(new_limit)
+            ));
         }
         let set = |value: u64| Action::RedisSet {
             server: judged.target.id.clone(),
             name: "maxmemory".to_owned(),
             value: value.to_string(),
         };
-        let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");
         let then = if policy == "noeviction" { "writes are rejected".to_owned() } else { format!("keys are evicted ({policy})") };
         Ok(Plan::new(&MAXMEMORY, &SPEC, finding, judged.target, vec![set(new_limit)])
             .undo(vec![set(0)])
@@ -202,6 +233,11 @@ impl Check for Memory {
 }
 
 impl Evidence {
+    /// The memory limit of its container or unit, if it is below the memory of the host.
+    fn own_limit(&self) -> Option<u64> {
+        self.limit.filter(|limit| self.total.is_none_or(|total| *limit < total))
+    }
+
     /// Commands rejected with `OOM`; the server counts error replies since 6.2.
     fn refused(&self) -> Option<u64> {
         self.info.text("errorstat_OOM")?.strip_prefix("count=")?.parse().ok()
@@ -247,9 +283,9 @@ impl Memory {
             });
         }
         let rss = e.info.number("used_memory_rss").unwrap_or(used);
-        let (have, limit_of) = match (e.limit, e.total) {
-            (Some(limit), total) if total.is_none_or(|t| limit < t) => (limit, "its limit"),
-            (_, Some(total)) => (total, "the host"),
+        let (have, limit_of) = match (e.own_limit(), e.total) {
+            (Some(limit), _) => (limit, "its limit"),
+            (None, Some(total)) => (total, "the host"),
             _ => return None,
         };
         let share = rss as f64 * 100.0 / have.max(1) as f64;
@@ -262,7 +298,7 @@ impl Memory {
             percent(limit)
         );
         let finding = e.server.finding(&MEMORY, severity, judged.target, message).key(KeyKind::Host, "host");
-        Some(if e.limit.is_some() { finding.fix(MAXMEMORY.id) } else { finding })
+        Some(finding.fix_if(e.own_limit().is_some(), MAXMEMORY.id))
     }
 }
 
@@ -334,4 +370,66 @@ fn fork_risk(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
             .finding(&FORK_RISK, Severity::Info, judged.target, message)
             .hint("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and at boot")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::model::Kind;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A server without maxmemory in a container of 100 MiB, with these fields of `INFO`.
+    fn server(fields: &[(&str, &str)]) -> Evidence {
+        let mib = |n: u64| (n * MIB).to_string();
+        let mut info = serde_json::Map::new();
+        info.insert("used_memory".to_owned(), mib(60).into());
+        info.insert("used_memory_rss".to_owned(), mib(80).into());
+        info.insert("maxmemory".to_owned(), "0".into());
+        info.insert("role".to_owned(), "master".into());
+        info.extend(fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())));
+        let info = serde_json::from_value(info.into()).unwrap();
+        Evidence { info, limit: Some(100 * MIB), total: Some(4096 * MIB), ..Evidence::default() }
+    }
+
+    fn plan(e: &Evidence) -> Result<Plan, Refusal> {
+        let check = Memory { settings: Settings::default() };
+        let target = Object::named(Kind::Redis, "cache");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let finding = e.server.finding(&MEMORY, Severity::Warn, &target, "much");
+        check.plan(MAXMEMORY.id, &finding, &judged, e)
+    }
+
+    #[test]
+    fn maxmemory_is_set_below_the_limit_of_the_container() {
+        let found = plan(&server(&[("maxmemory_policy", "allkeys-lru")])).unwrap();
+        assert!(matches!(&found.actions[..], [Action::RedisSet { value, .. }] if *value == (75 * MIB).to_string()), "{found:?}");
+        assert!(found.blast[0].contains("keys are evicted (allkeys-lru)"), "{:?}", found.blast);
+        let found = plan(&server(&[("maxmemory_policy", "noeviction")])).unwrap();
+        assert!(found.blast[0].ends_with("writes are rejected"), "{:?}", found.blast);
+    }
+
+    #[test]
+    fn maxmemory_that_does_not_help_is_refused() {
+        let refused = |e: &Evidence| plan(e).unwrap_err().to_string();
+        let used = |n: u64| (n * MIB).to_string();
+        assert!(refused(&server(&[("used_memory", used(80).as_str())])).contains("would have to evict keys at once"));
+        assert!(refused(&server(&[("role", "slave")])).contains("is a replica, which ignores maxmemory"));
+        assert!(refused(&server(&[("used_memory_rss", used(95).as_str())])).contains("it is fragmented"));
+        let (data, rss) = (used(74), used(80));
+        let full = server(&[("used_memory", data.as_str()), ("used_memory_rss", rss.as_str())]);
+        assert!(refused(&full).contains("would soon reject writes"));
+        // a limit above the memory of the host is none
+        let large = Evidence { limit: Some(8192 * MIB), ..server(&[]) };
+        assert!(refused(&large).contains("has no memory limit below"));
+    }
+
+    #[test]
+    fn maxmemory_does_not_make_a_broker_evict_tasks() {
+        let mut broker = server(&[("maxmemory_policy", "allkeys-lru")]);
+        broker.broker.others.insert("RQ".to_owned());
+        assert!(matches!(plan(&broker), Err(Refusal::Policy(why)) if why.contains("would evict tasks")));
+    }
 }

@@ -68,6 +68,7 @@ const LINKS: &[Link] = &[
         KeyKind::Host,
         "the commit limit is reached, and a fork commits the whole memory again",
     ),
+    Link::likely("redis.exposed", "redis.persistence", KeyKind::Altered, "any client can change where it saves"),
     Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy evicts keys"),
 ];
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::info::Info;
-use crate::shared::dependencies::{DESCRIPTORS, running};
+use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::shared::servers::{Server, Silence};
 
 pub(super) const UP: Code = Code {
@@ -23,7 +23,7 @@ pub(super) const UP: Code = Code {
         Impact::confirmed(Role::Down, KeyKind::Server, "cache is down"),
         Impact::confirmed(Role::Unresponsive, KeyKind::Container, "server does not respond"),
     ],
-    depends_on: &[&running("its"), DESCRIPTORS],
+    depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM],
 };
 
 static SPEC: CheckSpec =

@@ -41,6 +41,12 @@ pub(crate) const ENGINE: &[DependsOn] = &[DependsOn::likely(Role::Unresponsive, 
 pub(crate) const STARVED: &[DependsOn] =
     &[DependsOn::likely(Role::Starved, KeyKind::Host, ""), DependsOn::likely(Role::Starved, KeyKind::Container, "its")];
 
+/// The networks of its container.
+pub(crate) const ATTACHED: &[DependsOn] = &[DependsOn::likely(Role::Detached, KeyKind::Container, "its")];
+
+/// The bind mounts of its container that its log names.
+pub(crate) const BIND_MOUNTS: &[DependsOn] = &[DependsOn::confirmed(Role::OldFile, KeyKind::BindMount, "its")];
+
 /// The databases, caches and brokers without which an application does not start.
 pub(crate) const NEEDED_TO_START: &[DependsOn] = &[DependsOn::likely(Role::Down, KeyKind::Server, "its")];
 

@@ -1,5 +1,6 @@
 //! Common parts of the checks of databases, caches and brokers: identity, and the finding for an unreachable server.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -77,7 +78,7 @@ pub(crate) struct Silence {
     stopped_by_hand: bool,
     /// Running containers with its name in their environment.
     needed_by: Vec<String>,
-    /// Filesystems of its data with too little space to start, for a unit.
+    /// Filesystems of its data with too little space to start.
     full: Vec<FsUsage>,
     /// State of its first process: `T` is stopped, `D` waits in the kernel.
     process_state: Option<char>,
@@ -99,8 +100,11 @@ impl Silence {
                     e.container == *id && matches!(e.action.as_str(), "kill" | "stop") && e.signal.as_deref() != Some("9")
                 });
                 silence.needed_by = needed_by(cx, id).await;
+                if let Some(c) = &silence.container {
+                    silence.full = full_filesystems(cx, docker, c).await;
+                }
             } else if why == SessionError::NotRunning && server.unit.is_some() {
-                silence.full = full_directories(cx, spec(server.product).data).await;
+                silence.full = full_directories(cx, &packaged_directories(cx, server)).await;
             }
         }
         silence.why = Some(why);
@@ -184,13 +188,15 @@ impl Silence {
 
     fn not_running(&self, code: &'static Code, server: &Server, target: &Object, now: Timestamp) -> Judgement {
         let name = &target.name;
-        let finding = |message: String| server.finding(code, Severity::Crit, target, message);
+        let finding = |message: String| {
+            let finding = server.finding(code, Severity::Crit, target, message);
+            self.full.iter().fold(finding, |f, full| f.key(KeyKind::Filesystem, &full.dev))
+        };
         let Some(c) = &self.container else {
             let unit = server.get().and_then(|s| s.unit.clone());
             let message = unit
                 .map_or_else(|| format!("{name} does not run"), |unit| format!("{name} does not run: its unit {unit} is down"));
-            let finding = self.full.iter().fold(finding(message), |f, full| f.key(KeyKind::Filesystem, &full.dev));
-            return vec![finding].into();
+            return vec![finding(message)].into();
         };
         let ended = c.state.finished_at.filter(|t| t.as_second() > 0);
         // a container that was stopped on purpose is reported by the container runbook
@@ -251,6 +257,14 @@ pub(crate) async fn full_filesystems(cx: &ProbeCx, docker: &Docker, c: &Containe
     let mut paths: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
     paths.extend(docker.data_root().await.ok());
     full_directories(cx, &paths).await
+}
+
+/// The data directories of a packaged server, and the filesystems mounted below them.
+fn packaged_directories<'a>(cx: &'a ProbeCx, server: &ServerRef) -> Vec<&'a str> {
+    let data = spec(server.product).data;
+    let mounts = cx.inventory.mounts.iter().map(|m| m.mountpoint.as_str());
+    let below = mounts.filter(|mount| data.iter().any(|directory| Path::new(mount).starts_with(directory)));
+    data.iter().copied().chain(below).collect()
 }
 
 /// Those of these directories' filesystems with too little space for a database to start.

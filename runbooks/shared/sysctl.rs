@@ -14,3 +14,22 @@ pub(crate) fn set(key: &str, now: &str, required: &str) -> (Vec<Action>, Vec<Act
         vec![value(now), Action::RemoveLine { path, line }],
     )
 }
+
+/// The file that overrides [`FILE`] at the next boot, with its value: the file read last takes effect (sysctl.d(5)).
+pub(crate) fn later<'a>(files: &'a [(String, String)], required: &str) -> Option<&'a (String, String)> {
+    let last = files.iter().rfind(|(file, _)| file.as_str() > FILE || file == "/etc/sysctl.conf")?;
+    (last.1 != required).then_some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_file_overrides_the_file_of_opsctl() {
+        let files = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), "0".to_owned())).collect::<Vec<_>>();
+        assert_eq!(later(&files(&["/usr/lib/sysctl.d/50-x.conf", "/etc/sysctl.d/10-a.conf"]), "1"), None);
+        assert!(later(&files(&["/etc/sysctl.d/99-b.conf"]), "1").is_some_and(|(file, _)| file.ends_with("99-b.conf")));
+        assert!(later(&files(&["/etc/sysctl.conf"]), "1").is_some() && later(&files(&["/etc/sysctl.conf"]), "0").is_none());
+    }
+}

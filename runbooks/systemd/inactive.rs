@@ -1,23 +1,35 @@
 //! A service that is enabled but inactive, although no unit failed. `systemctl --failed` does not list it.
 
 use opsctl_core::model::{Finding, Judged, Severity, quantity::ago};
+use opsctl_core::probe::logs::LogEvidence;
 
 use super::decode::EXITED;
-use super::unit::{ENABLED_INACTIVE, Evidence, START, about, with_journal};
+use super::unit::{ENABLED_INACTIVE, Evidence, START, about, explained, with_faults, with_journal};
 
-/// Whether an active unit wants the service, nothing starts it on demand, and its type is long-running.
+/// Whether an active unit wants the service, nothing starts it on demand, and its type is long-running or its start was removed.
 pub(super) fn should_run(e: &Evidence) -> bool {
+    let Some(service) = &e.unit.service else { return false };
+    // a oneshot job ends; one with RemainAfterExit= that is inactive was not run, or was stopped
+    let stays = service.kind != "oneshot" || service.remain_after_exit;
+    (stays || !e.cycle.is_empty()) && is_expected(e)
+}
+
+/// Whether the service is a job that was to run at boot and never ran.
+pub(super) fn never_ran(e: &Evidence) -> bool {
+    e.unit.inactive_since.is_none() && e.unit.starting_since.is_none() && is_expected(e)
+}
+
+/// Whether an active unit wants the service, and nothing else starts it.
+fn is_expected(e: &Evidence) -> bool {
     let u = &e.unit;
     let Some(service) = &u.service else { return false };
     let enabled = matches!(u.file_state.as_str(), "enabled" | "enabled-runtime");
-    // a oneshot job ends; one with RemainAfterExit= that is inactive was not run, or was stopped
-    let stays = service.kind != "oneshot" || service.remain_after_exit;
     let is_wanted = u.wanted_by.iter().any(|w| e.others.get(w).is_some_and(|state| state == "active"));
     // an unmet ConditionPathExists= or similar is intended
     let barred = u.condition == Some(false);
     // a bus name or a trigger starts it on demand
     let on_demand = service.kind == "dbus" || !u.triggered_by.is_empty();
-    u.load == "loaded" && enabled && stays && is_wanted && !barred && !on_demand && e.job.is_empty()
+    u.load == "loaded" && enabled && is_wanted && !barred && !on_demand && e.job.is_empty()
 }
 
 pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
@@ -34,18 +46,43 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let reason = match (broken.first(), u.inactive_since) {
         (Some((name, state)), _) if *state == "failed" => format!("{name}, which it requires, has failed"),
         (Some((name, state)), _) => format!("{name}, which it requires, is {state}"),
+        (None, _) if !e.cycle.is_empty() => {
+            format!("systemd removed its start from the boot to break an ordering cycle ({})", e.cycle.join(", "))
+        }
         (None, None) => "it was never started since boot".to_owned(),
         (None, Some(t)) if ended_by_itself => format!("it exited with 0, {}", ago(judged.taken_at, t)),
         (None, Some(t)) => format!("it was stopped {}", ago(judged.taken_at, t)),
     };
     let severity = if may_end && broken.is_empty() { Severity::Info } else { Severity::Warn };
     let wanted_by: Vec<&str> = u.wanted_by.iter().map(String::as_str).collect();
-    let mut finding = about(u, &ENABLED_INACTIVE, severity, format!("{} is enabled but inactive: {reason}", u.name))
+    // the log of a service that was stopped by hand is not the reason
+    let by_itself = broken.is_empty() && (ended_by_itself || u.inactive_since.is_none());
+    let own_log = Evidence { log: LogEvidence::default(), ..e.clone() };
+    let e = if by_itself { e } else { &own_log };
+    let message = explained(&format!("{} is enabled but inactive: {reason}", u.name), e);
+    let mut finding = about(u, &ENABLED_INACTIVE, severity, message)
         .since(u.inactive_since)
         .cite("wanted by", wanted_by.join(", "))
         .fix(START.id);
     for (name, _) in broken {
         finding = finding.needs(name);
     }
-    Some(with_journal(finding, e))
+    finding = with_faults(with_journal(finding, e), e);
+    if !e.cycle.is_empty() {
+        finding = finding.hint(cycle_hint(&u.name));
+    }
+    Some(finding)
+}
+
+/// The next step for a unit that an ordering cycle removed.
+pub(super) fn cycle_hint(unit: &str) -> String {
+    format!(
+        "remove one After= or Before= between these units: `systemd-analyze verify {unit}` prints the cycle; a start by hand \
+         lasts until the next boot"
+    )
+}
+
+/// Why a start does not last.
+pub(super) fn cycle_recurs(cycle: &[String]) -> String {
+    format!("the next boot removes its start or that of another unit of the ordering cycle again: {}", cycle.join(", "))
 }

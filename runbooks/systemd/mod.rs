@@ -2,15 +2,20 @@
 
 mod decode;
 mod deleted_exe;
+mod errors;
 mod failed;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod ignored_setting;
 mod inactive;
 mod journal;
 mod names;
 mod plans;
+mod prerequisites;
 mod restarting;
+mod run;
 mod state;
+mod stuck;
 mod timer;
 mod unit;
 
@@ -35,6 +40,8 @@ settings! {
         tasks_warn_percent: f64 = 90.0,
         /// Time limit of the boot in minutes (judgement: 10).
         starting_min: i64 = 10,
+        /// Time limit of the start or stop of a service in minutes (judgement: 10; the default timeout of systemd is 90 s).
+        stuck_min: i64 = 10,
         /// Time limit of a timer's job in hours (awesome: 24).
         job_hours: i64 = 24,
     }
@@ -114,6 +121,8 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(unit::UnitCheck { settings: settings.clone() }),
             Box::new(timer::TimerCheck { settings }),
             Box::new(deleted_exe::DeletedExe),
+            Box::new(errors::Errors),
+            Box::new(ignored_setting::IgnoredSettings),
             Box::new(journal::Journal),
         ],
         links: &[LINKS],

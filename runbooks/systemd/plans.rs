@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Judged, Plan, Refusal, Risk};
 
-use super::names;
 use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, START};
+use super::{inactive, names};
 
 /// Time a unit must stay up to count as fixed: long enough to detect a service that exits again at once.
 const STAYS: Duration = Duration::from_secs(10);
@@ -29,7 +29,8 @@ pub(super) fn plan(fix: &str, check: &CheckSpec, finding: &Finding, judged: &Jud
     let job = e.unit.service.as_ref().is_some_and(|s| s.kind == "oneshot" && !s.remain_after_exit);
     let stop = if job { Vec::new() } else { vec![Action::StopUnit { unit: unit.clone() }] };
     if fix == START.id {
-        return Ok(new(&START, vec![Action::StartUnit { unit }]).undo(stop).verified(STARTS, STAYS));
+        let plan = new(&START, vec![Action::StartUnit { unit }]).undo(stop).verified(STARTS, STAYS);
+        return Ok(if e.cycle.is_empty() { plan } else { plan.recurs(inactive::cycle_recurs(&e.cycle)) });
     }
     let restart = Action::RestartUnit { unit: unit.clone() };
     if !names::is_firewall(&unit) {
@@ -82,6 +83,9 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
     if let Some((name, state)) = required.into_iter().find(|(_, state)| !matches!(state.as_str(), "active" | "reloading")) {
         return refuse(format!("{name}, which it requires, is {state}"));
     }
+    if let Some(fault) = e.faults.first() {
+        return refuse(fault.refusal());
+    }
     Ok(())
 }
 
@@ -92,7 +96,8 @@ mod tests {
     use opsctl_core::model::{Kind, Object, Severity};
     use opsctl_core::probe::systemd::{Service, Unit};
 
-    use super::super::unit::{FAILED, SPEC, about};
+    use super::super::prerequisites::{Fault, PathState};
+    use super::super::unit::{ENABLED_INACTIVE, FAILED, SPEC, about};
     use super::*;
 
     fn failed(name: &str) -> Evidence {
@@ -127,6 +132,28 @@ mod tests {
         edited.unit.need_reload = true;
         assert!(restart(&edited).unwrap_err().to_string().contains("daemon-reload"));
         assert_eq!(restart(&failed("app.service")).unwrap().risk, Risk::R2);
+    }
+
+    #[test]
+    fn start_is_refused_while_a_prerequisite_is_missing() {
+        let path = Fault::Path { of: "EnvironmentFile=".into(), path: "/etc/app.env".into(), state: PathState::Missing };
+        let without_file = Evidence { faults: vec![path], ..failed("app.service") };
+        let refusal = restart(&without_file).unwrap_err().to_string();
+        assert_eq!(refusal, "its EnvironmentFile= /etc/app.env does not exist: restore it first");
+        let invalid = Fault::Configuration { command: "nginx -t".into(), error: "[emerg] unknown directive \"servr\"".into() };
+        let nginx = Evidence { faults: vec![invalid], ..failed("nginx.service") };
+        assert!(restart(&nginx).unwrap_err().to_string().starts_with("`nginx -t` fails: [emerg] unknown directive"));
+    }
+
+    #[test]
+    fn start_of_a_unit_in_an_ordering_cycle_recurs() {
+        let mut e = failed("app.service");
+        e.cycle = vec!["app.service".into(), "a.service".into()];
+        let target = Object::named(Kind::Unit, &e.unit.name);
+        let finding = about(&e.unit, &ENABLED_INACTIVE, Severity::Warn, "inactive".into());
+        let judged = Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH };
+        let plan = plan(START.id, &SPEC, &finding, &judged, &e).unwrap();
+        assert!(plan.recurs.unwrap().ends_with("ordering cycle again: app.service, a.service"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{Finding, Judged, Severity, quantity::duration};
 
-use super::unit::{Evidence, RESTART_LOOP, about, with_journal};
+use super::unit::{Evidence, RESTART_LOOP, about, explained, with_faults, with_journal};
 use super::{Settings, decode, names};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -57,13 +57,16 @@ pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<F
         format!("systemd restarted {} {how_often}; {now}", unit.name)
     };
     // a running service has no result yet; the previous run's result counts
-    let ended =
-        if service.result == "success" && service.exit_code_kind == 0 { None } else { Some(decode::outcome(unit, false)) };
-    let finding = about(unit, &RESTART_LOOP, severity, message)
+    let ended = if service.result == "success" && service.exit_code_kind == 0 {
+        None
+    } else {
+        Some(decode::outcome(unit, false, e.timed_out))
+    };
+    let finding = about(unit, &RESTART_LOOP, severity, explained(&message, e))
         .since(e.restarts.first().copied())
         .cite_opt("result of its last run", ended.filter(|o| o != "success"))
         .cite("Restart=", &service.restart);
-    Some(with_journal(finding, e))
+    Some(with_faults(with_journal(finding, e), e))
 }
 
 /// Restarts since the last run of opsctl if the journal is not readable; `None` for fewer than two.

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Object, Plan,
+    Check, CheckSpec, Cited, Code, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Kind, MountRef, Object, Plan,
     Refusal, Risk, Role, Sample, Severity, quantity::percent,
 };
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::host;
 use opsctl_core::probe::kernel::kmsg::OomKill;
+use opsctl_core::probe::logs::{LogEvidence, journal_of};
 use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, failed, inactive, names, plans, restarting};
-use crate::shared::dependencies::NO_ROOM;
+use super::decode::TimedOut;
+use super::prerequisites::{self, Fault};
+use super::{Settings, failed, inactive, names, plans, restarting, run, stuck};
+use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
+use crate::shared::log_reason::{because, with_log};
 use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const FAILED: Code = Code {
@@ -24,23 +28,40 @@ pub(super) const FAILED: Code = Code {
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
     when: "a unit failed (warn; crit for essential units: engine, network, firewall, databases, time, backups; info for units that fail on healthy hosts)",
     hint: "find the cause in its journal: `journalctl -u UNIT -b`; fix it, then restart the unit",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit failed")],
-    depends_on: &[NO_ROOM],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Unit, "unit failed"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "unit failed"),
+    ],
+    depends_on: &[NO_ROOM, NEEDED_TO_START, NEEDED],
 };
 pub(super) const RESTART_LOOP: Code = Code {
     id: "systemd.restart-loop",
     severities: &[Severity::Warn, Severity::Crit],
     when: "systemd restarted a service {restarts_1min} times in a minute, over {restarts_5min} times in 5 min or {restarts_hour} times in an hour, or the service is down and waits for a restart (warn; crit after the third time, or for an essential unit)",
     hint: "`systemctl --failed` does not list it: read the journal of its last run; another restart does not help",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit restarts repeatedly")],
-    depends_on: &[NO_ROOM],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Unit, "unit restarts repeatedly"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "unit restarts repeatedly"),
+    ],
+    depends_on: &[NO_ROOM, NEEDED_TO_START, NEEDED],
+};
+pub(super) const STUCK: Code = Code {
+    id: "systemd.stuck",
+    severities: &[Severity::Warn],
+    when: "a service other than a oneshot job has been starting or stopping for over {stuck_min}",
+    hint: "its journal shows the last step: `journalctl -u UNIT -b`; `systemctl list-jobs` lists the jobs that wait for it",
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit does not complete its start or stop")],
+    ..Code::BASE
 };
 pub(super) const ENABLED_INACTIVE: Code = Code {
     id: "systemd.enabled-inactive",
     severities: &[Severity::Info, Severity::Warn],
-    when: "a service is enabled in an active unit and is inactive: a required unit is not active, it was stopped, or it was never started (info if it exited with 0 and is of a type that may)",
+    when: "a service is enabled in an active unit and is inactive: a required unit is not active, it was stopped, it was never started, or an ordering cycle removed its start from the boot (info if it exited with 0 and is of a type that may)",
     hint: "start it, or disable it if it is meant to be inactive",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit is not started")],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Unit, "unit is not started"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "unit is not started"),
+    ],
     ..Code::BASE
 };
 pub(super) const BAD_UNIT: Code = Code {
@@ -48,7 +69,10 @@ pub(super) const BAD_UNIT: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a unit file cannot be loaded, or a unit that should start at boot has no unit file (crit for essential units)",
     hint: "`systemd-analyze verify UNIT` shows the faulty line; `systemctl --failed` does not list the unit",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit cannot be loaded")],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Unit, "unit cannot be loaded"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "unit cannot be loaded"),
+    ],
     ..Code::BASE
 };
 pub(super) const MASKED: Code = Code {
@@ -56,7 +80,10 @@ pub(super) const MASKED: Code = Code {
     severities: &[Severity::Warn],
     when: "an essential unit is masked, and no alternative is active",
     hint: "`systemctl unmask UNIT` if this is not intended",
-    impacts: &[Impact::confirmed(Role::Down, KeyKind::Unit, "unit is masked")],
+    impacts: &[
+        Impact::confirmed(Role::Down, KeyKind::Unit, "unit is masked"),
+        Impact::confirmed(Role::Down, KeyKind::Requirement, "unit is masked"),
+    ],
     ..Code::BASE
 };
 pub(super) const NEED_RELOAD: Code = Code {
@@ -83,13 +110,16 @@ pub(super) const RELOAD: FixSpec = FixSpec { id: "systemd.daemon-reload", risk: 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "systemd.unit",
     title: "systemd units are in their expected state",
-    codes: &[FAILED, RESTART_LOOP, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
+    codes: &[FAILED, RESTART_LOOP, STUCK, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
     fixes: &[RESTART, RESET_FAILED, START, RELOAD],
     timeout: Duration::from_secs(9),
 };
 
 /// A service that has run longer than this is not in a restart loop.
 const STABLE_RUN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Lines of the journal in the evidence; more are read, and their reason is part of it.
+const RECORDED_LINES: usize = 20;
 
 pub(super) struct UnitCheck {
     pub(super) settings: Settings,
@@ -107,6 +137,18 @@ pub(super) struct Evidence {
     pub(super) others: BTreeMap<String, String>,
     /// Its last log lines in this boot, if the unit is suspicious.
     pub(super) journal: Vec<JournalLine>,
+    /// The lines that give the reason of the end of its last run, from its journal and from the log file of its server.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) log: LogEvidence,
+    /// The operation of systemd that timed out in its last run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) timed_out: TimedOut,
+    /// Faults of its prerequisites, in the order of a start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) faults: Vec<Fault>,
+    /// The units of the ordering cycle for which systemd removed its start from the boot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) cycle: Vec<String>,
     /// Automatic restarts by systemd in the last hour.
     pub(super) restarts: Vec<Timestamp>,
     /// Its restart counter at the oldest run of opsctl in the last hour; a manual restart resets it to 0.
@@ -125,8 +167,14 @@ pub(super) struct Evidence {
     pub(super) caller: Caller,
     /// The last OOM kill in its control group, if the unit failed by a signal.
     pub(super) oom: Option<OomKill>,
-    /// Filesystems, if its journal reports a full one.
+    /// Filesystems, if its journal reports a full one, in recordings from before [`Evidence::log`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) mounts: Vec<MountRef>,
+}
+
+/// Whether a part of the evidence is absent.
+fn is_default<T: Default + PartialEq>(part: &T) -> bool {
+    *part == T::default()
 }
 
 /// The unit that runs opsctl. opsctl cannot wait for a unit that waits for opsctl.
@@ -175,14 +223,10 @@ impl Check for UnitCheck {
             e.before = cx.history.oldest(&object(&e.unit.name, &e.boot_id), "restarts", STABLE_RUN.as_secs());
             keep(systemd::restarts(&e.unit.name).await, &mut e.restarts, &mut e.journal_gap);
         }
-        let suspicious =
-            e.unit.active == "failed" || !e.restarts.is_empty() || (e.unit.active == "inactive" && inactive::should_run(&e));
-        if suspicious {
-            let lines = systemd::journal_of_unit(&e.unit.name, 20).await;
-            keep(lines, &mut e.journal, &mut e.journal_gap);
-            if e.journal.iter().any(|l| l.text.contains("No space left on device")) {
-                e.mounts.clone_from(&cx.inventory.mounts);
-            }
+        let inactive = e.unit.active == "inactive" && (inactive::should_run(&e) || inactive::never_ran(&e));
+        let waiting = e.unit.sub.starts_with("auto-restart") || stuck::lasting(&self.settings, clock::now(), &e.unit).is_some();
+        if e.unit.active == "failed" || inactive || waiting || !e.restarts.is_empty() {
+            read_reason(cx, &mut e).await;
         }
         if e.unit.active == "failed" {
             if let Some(program) = e.unit.service.as_ref().and_then(|s| s.program()).map(str::to_owned) {
@@ -217,6 +261,7 @@ impl Check for UnitCheck {
         let found = [
             failed::judge(s, judged, e),
             restarting::judge(s, judged, e),
+            stuck::judge(s, judged, e),
             inactive::judge(judged, e),
             bad_unit(s, e),
             masked(s, e),
@@ -244,6 +289,28 @@ impl Check for UnitCheck {
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         plans::plan(fix, &SPEC, finding, judged, e)
     }
+}
+
+/// Reads the reason of the end of the last run: its log, and the prerequisites of a start.
+async fn read_reason(cx: &ProbeCx, e: &mut Evidence) {
+    let mut lines = Vec::new();
+    keep(journal_of(&e.unit.name).await, &mut lines, &mut e.journal_gap);
+    let ended = if e.unit.active == "failed" { None } else { e.restarts.last().copied() };
+    let last_run = run::last(&lines, ended);
+    // relative paths in the log of a database are in its data directory, those of other services in their working directory
+    let data = prerequisites::data_path(&e.unit).await;
+    let working = Some(e.unit.context.working_directory.as_str()).filter(|d| !d.is_empty());
+    let directory = data.as_deref().or(working).unwrap_or("/");
+    e.log = cx.log_of_unit(&e.unit.name, last_run, Some(directory)).await;
+    // a server of the unit itself does not explain its failure
+    let own: Vec<&String> =
+        cx.inventory.servers.iter().filter(|s| s.unit.as_ref() == Some(&e.unit.name)).map(|s| &s.id).collect();
+    e.log.needed.retain(|object| *object != e.unit.name && !own.contains(&object));
+    e.timed_out = TimedOut::of(last_run);
+    e.cycle = run::ordering_cycle(&e.unit, &lines);
+    e.faults = prerequisites::read(cx, &e.unit, &e.log).await;
+    let recorded = lines.len().saturating_sub(RECORDED_LINES);
+    e.journal = lines.split_off(recorded);
 }
 
 /// The OOM kill of the unit, from the kernel log. The control group ends with the unit's name even if
@@ -309,18 +376,27 @@ pub(super) fn about(unit: &Unit, code: &'static Code, severity: Severity, messag
     Finding::new(code, severity, subject(unit), message)
 }
 
-/// Adds the last log lines, oldest first, as evidence, and links to the filesystem if they report a failed write.
-pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
+/// Cites the log before all other evidence, and ties the finding to the objects that its lines name. The hint of a known reason
+/// replaces the general one.
+pub(super) fn with_journal(finding: Finding, e: &Evidence) -> Finding {
+    let finding = if is_default(&e.log) { with_last_lines(finding, e) } else { with_log(finding, &e.log) };
+    finding.cite_opt("journal", e.journal_gap.as_deref())
+}
+
+/// The same for evidence without [`Evidence::log`]: the last log lines, oldest first.
+fn with_last_lines(mut finding: Finding, e: &Evidence) -> Finding {
     let last = |by_systemd: bool| {
-        // systemd's warnings about the unit file are not the reason of a failure
-        let relevant = |l: &&JournalLine| l.by_systemd == by_systemd && !l.text.starts_with('/');
+        // lines of systemd with a path are warnings about the unit file, not the reason of a failure
+        let relevant = |l: &&JournalLine| l.by_systemd == by_systemd && !(by_systemd && l.text.starts_with('/'));
         let lines: Vec<&str> = e.journal.iter().filter(relevant).map(|l| l.text.as_str()).collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
     };
     let own = last(false);
     // systemd's own lines repeat the finding: used only if the unit logged nothing
     let lines = if own.is_empty() { last(true) } else { own };
-    finding = finding.cite("journal", lines).cite_opt("journal", e.journal_gap.as_deref());
+    if !lines.is_empty() {
+        finding.evidence.insert(0, Cited { label: "journal".to_owned(), value: lines });
+    }
     let cannot_write = |l: &&JournalLine| ["No space left on device", "Read-only file system"].iter().any(|w| l.text.contains(w));
     for line in e.journal.iter().filter(cannot_write) {
         let paths = line.text.split(|c: char| c.is_whitespace() || "'\"`:(),=".contains(c)).filter(|w| w.starts_with('/'));
@@ -336,6 +412,39 @@ pub(super) fn with_journal(mut finding: Finding, e: &Evidence) -> Finding {
         }
     }
     finding
+}
+
+/// Completes a message: the line of the log that gives the reason, and a fault of a prerequisite.
+pub(super) fn explained(message: &str, e: &Evidence) -> String {
+    let fault = e.faults.first();
+    let line = because(&e.log).and_then(|line| {
+        // systemd's line repeats the result
+        let of_systemd = line.strip_prefix(&e.unit.name).and_then(|rest| rest.strip_prefix(": "));
+        let names = |path: &str| line.contains(path);
+        let repeats = fault.is_some_and(|f| of_systemd.is_some() || f.path().is_some_and(names))
+            || (e.program_missing && e.unit.service.as_ref().and_then(|s| s.program()).is_some_and(names));
+        let line = of_systemd.unwrap_or(&line).to_owned();
+        (!repeats).then_some(line)
+    });
+    let fault = fault.filter(|f| !is_in(f, line.as_deref())).map(|f| format!("; {}", f.clause())).unwrap_or_default();
+    match &line {
+        Some(line) => format!("{message}: {line}{fault}"),
+        None => format!("{message}{fault}"),
+    }
+}
+
+/// Whether a line of the log has the same error of the configuration, with other prefixes.
+fn is_in(fault: &Fault, line: Option<&str>) -> bool {
+    let Fault::Configuration { error, .. } = fault else { return false };
+    line.is_some_and(|line| line.contains(error.trim_start_matches("[emerg] ")))
+}
+
+/// Ties a finding to the faults of its prerequisites, cites them, and sets the hint of the first.
+pub(super) fn with_faults(finding: Finding, e: &Evidence) -> Finding {
+    let Some(first) = e.faults.first() else { return finding };
+    let clauses: Vec<String> = e.faults.iter().map(Fault::clause).collect();
+    let finding = e.faults.iter().fold(finding, |f, fault| fault.tied(f));
+    finding.cite("prerequisites", clauses.join("; ")).hint(first.hint(&e.unit.fragment))
 }
 
 fn bad_unit(s: &Settings, e: &Evidence) -> Option<Finding> {

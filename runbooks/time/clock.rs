@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{
-    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk,
-    Role, Sample, Severity, quantity::duration,
+    Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
+    Refusal, Risk, Role, Sample, Severity, quantity::duration,
 };
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::kernel_clock;
 use opsctl_core::probe::kernel::kernel_clock::KernelClock;
 use opsctl_core::probe::kernel::setup::{Tree, clock_daemons};
-use opsctl_core::probe::kernel::{boot, host};
+use opsctl_core::probe::kernel::{boot, host, tasks};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::shared::servers::READ_TIMEOUT;
 const UNSYNCED: Code = Code {
     id: "time.unsynced",
     severities: &[Severity::Info, Severity::Warn],
-    when: "{grace_s} after boot the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
+    when: "{grace_s} after boot and after the start of its time service the kernel's clock is not synchronised (info in a container: the host synchronises the clock)",
     hint: "enable one time service (chrony, or systemd-timesyncd) that reaches its servers; if the hypervisor sets the clock, waive this",
     depends_on: &[&[DependsOn::likely(Role::NamesBroken, KeyKind::Names, "")]],
     ..Code::BASE
@@ -72,6 +72,11 @@ static SPEC: CheckSpec = CheckSpec {
 };
 
 const TIMESYNCD: &str = "systemd-timesyncd.service";
+/// Units of other time services, by the names of distributions.
+const OTHER_SERVICES: &[&str] =
+    &["chrony.service", "chronyd.service", "ntp.service", "ntpd.service", "ntpsec.service", "openntpd.service"];
+/// Time for the first response of a time server: the second query follows after 32 s (timesyncd.conf(5), PollIntervalMinSec=).
+const SYNC_TIMEOUT: Duration = Duration::from_secs(75);
 /// Upper bound of the kernel's maximum error while no program corrects the clock, in microseconds
 /// (include/linux/timex.h, `NTP_PHASE_LIMIT`).
 const UNKNOWN_ERROR_US: i64 = 16_000_000;
@@ -90,6 +95,8 @@ pub(super) struct Evidence {
     kernel: KernelClock,
     uptime_s: i64,
     daemons: Vec<String>,
+    /// Seconds since the start of the oldest of them; `None` in recordings from before it was read.
+    daemon_age_s: Option<i64>,
     rtc_local: bool,
     in_container: bool,
     boot_id: String,
@@ -97,6 +104,8 @@ pub(super) struct Evidence {
     booted_s: f64,
     /// The same at the oldest run of opsctl in this boot and the last 24 h.
     before: Option<Sample>,
+    /// Unit of another time service that has failed.
+    failed: Option<String>,
     /// State of the unit file of systemd-timesyncd; `None` if it is not installed or systemd is not running.
     timesyncd: Option<String>,
 }
@@ -113,15 +122,25 @@ impl Check for Clock {
         let boot_id = host::read_info().await.boot_id;
         let read = |io: &Io| (Tree::default().rtc_is_local(io), boot::in_container(io));
         let (rtc_local, in_container) = blocking::run("the hardware clock", "/etc/adjtime", READ_TIMEOUT, read).await?;
+        let table = cx.processes().await?;
+        let daemons = clock_daemons(&*table).await;
+        let uptime_s = clock::since_boot().as_secs();
+        // the kernel truncates names
+        let is_daemon = |comm: &str| daemons.iter().any(|d| d == comm || (comm.len() == 15 && d.starts_with(comm)));
+        let running = table.iter().filter(|p| is_daemon(&p.comm));
+        let age = |ticks: u64| uptime_s.saturating_sub(i64::try_from(tasks::seconds(ticks)).unwrap_or(0));
+        let daemon_age_s = running.map(|p| age(p.start_ticks)).max();
         let mut e = Evidence {
             kernel,
-            uptime_s: clock::since_boot().as_secs(),
-            daemons: clock_daemons(&*cx.processes().await?).await,
+            uptime_s,
+            daemons,
+            daemon_age_s,
             rtc_local,
             in_container,
             booted_s: clock::boot_time().as_duration().as_secs_f64(),
             before: cx.history.oldest(&object(&boot_id), "booted_s", JUMP_PERIOD_S),
             boot_id,
+            failed: failed_service(&cx.inventory),
             timesyncd: None,
         };
         if !e.kernel.synchronised
@@ -143,7 +162,7 @@ impl Check for Clock {
             }],
             ..Judgement::default()
         };
-        if !e.kernel.synchronised && e.uptime_s < self.settings.grace_s && !e.daemons.is_empty() {
+        if !e.kernel.synchronised && self.is_starting(e) && !e.daemons.is_empty() {
             j.pending.push("the clock to be synchronised".to_owned());
         }
         let findings = [self.unsynced(e), self.offset(e), self.jumped(judged, e)];
@@ -155,6 +174,9 @@ impl Check for Clock {
         let refuse = |why: &str| Err(Refusal::Precondition(why.to_owned()));
         if !e.daemons.is_empty() {
             return refuse(&format!("{} is already running: find out why it does not synchronise", e.daemons.join(" and ")));
+        }
+        if let Some(failed) = &e.failed {
+            return refuse(&format!("{failed}, the time service of this host, has failed: repair it, two services conflict"));
         }
         let unit = || TIMESYNCD.to_owned();
         match e.timesyncd.as_deref() {
@@ -171,10 +193,15 @@ impl Check for Clock {
                 Ok(Plan::new(&ENABLE_SYNC, &SPEC, finding, judged.target, actions)
                     .undo(undo)
                     .affects(["the clock is corrected, in one step if the offset is large".to_owned()])
-                    .verified(Duration::from_secs(30), Duration::ZERO))
+                    .verified(SYNC_TIMEOUT, Duration::ZERO))
             }
         }
     }
+}
+
+fn failed_service(inventory: &Inventory) -> Option<String> {
+    let mut units = inventory.systemd.iter().flat_map(|s| &s.units);
+    units.find(|u| u.active == "failed" && OTHER_SERVICES.contains(&u.name.as_str())).map(|u| u.name.clone())
 }
 
 /// The history key of the clock in one boot.
@@ -183,8 +210,14 @@ fn object(boot_id: &str) -> String {
 }
 
 impl Clock {
+    /// The host or its time service was started less than the grace period ago.
+    fn is_starting(&self, e: &Evidence) -> bool {
+        let of_service = e.daemon_age_s.filter(|_| !e.daemons.is_empty()).is_some_and(|age| age < self.settings.grace_s);
+        e.uptime_s < self.settings.grace_s || of_service
+    }
+
     fn unsynced(&self, e: &Evidence) -> Option<Finding> {
-        if e.kernel.synchronised || e.uptime_s < self.settings.grace_s {
+        if e.kernel.synchronised || self.is_starting(e) {
             return None;
         }
         let service =
@@ -246,4 +279,56 @@ fn two_daemons(e: &Evidence) -> Option<Finding> {
         let message = format!("{} all discipline the clock", e.daemons.join(", "));
         Finding::new(&TWO_DAEMONS, Severity::Info, Object::host(), message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use jiff::Timestamp;
+
+    use super::*;
+
+    /// A host without a synchronised clock an hour after boot.
+    fn unsynced(timesyncd: Option<&str>) -> Evidence {
+        Evidence { uptime_s: 3600, timesyncd: timesyncd.map(str::to_owned), ..Evidence::default() }
+    }
+
+    fn plan(e: &Evidence) -> Result<Plan, Refusal> {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH };
+        let check = Clock { settings: Settings::default() };
+        let finding = check.judge(&judged, e).findings.remove(0);
+        check.plan(ENABLE_SYNC.id, &finding, &judged, e)
+    }
+
+    #[test]
+    fn time_service_is_enabled_if_none_runs() {
+        let disabled = plan(&unsynced(Some("disabled"))).unwrap();
+        assert!(matches!(&disabled.actions[..], [Action::EnableUnit { .. }, Action::StartUnit { .. }]), "{disabled:?}");
+        assert!(matches!(&disabled.undo[..], [Action::StopUnit { .. }, Action::DisableUnit { .. }]));
+        let stopped = plan(&unsynced(Some("enabled"))).unwrap();
+        assert!(matches!(&stopped.actions[..], [Action::StartUnit { .. }]) && stopped.undo.len() == 1, "{stopped:?}");
+    }
+
+    #[test]
+    fn time_service_that_was_just_started_gets_time() {
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH };
+        let check = Clock { settings: Settings::default() };
+        let started = |age| Evidence { daemons: vec!["chronyd".into()], daemon_age_s: Some(age), ..unsynced(None) };
+        let young = check.judge(&judged, &started(5));
+        assert!(young.findings.is_empty() && young.pending.len() == 1, "{young:?}");
+        assert_eq!(check.judge(&judged, &started(3000)).findings.len(), 1);
+    }
+
+    #[test]
+    fn second_time_service_is_refused() {
+        let refused = |e: &Evidence| plan(e).unwrap_err().to_string();
+        let running = Evidence { daemons: vec!["chronyd".into()], ..unsynced(Some("disabled")) };
+        assert!(refused(&running).contains("find out why it does not synchronise"));
+        let failed = Evidence { failed: Some("chrony.service".into()), ..unsynced(Some("disabled")) };
+        assert!(refused(&failed).contains("chrony.service, the time service of this host, has failed"));
+        assert!(refused(&unsynced(None)).contains("is not installed"));
+        assert!(matches!(plan(&unsynced(Some("masked"))), Err(Refusal::Policy(_))));
+    }
 }

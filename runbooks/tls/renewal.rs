@@ -5,15 +5,17 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, CertificateRef, CertificateSource, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Inventory, Judged, Judgement,
-    KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, quantity,
+    KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, ends, quantity,
 };
+use opsctl_core::probe::network::listeners;
 use opsctl_core::probe::tls::{Lineage, Renewers};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::served::HOOK;
 use crate::shared::processes::of_host;
+use crate::shared::servers::READ_TIMEOUT;
 
 const FAILING: Code = Code {
     id: "tls.renewal-failing",
@@ -53,6 +55,8 @@ pub(super) struct Evidence {
     users: Vec<String>,
     /// The filesystem of certbot's directory.
     filesystem: Option<String>,
+    /// Port 80 has a listener; read only if the last run could not bind it.
+    port_80_taken: Option<bool>,
 }
 
 impl Check for Renewal {
@@ -76,8 +80,16 @@ impl Check for Renewal {
             Some((_, Some(_))) if pid.is_none() => cx.filesystems.of("/etc/letsencrypt".as_ref()).await.ok().map(|f| f.dev),
             _ => None,
         };
+        let needs_port = matches!(&lineage.last_run, Some((_, Some(why))) if is_port_taken(why));
+        let port_80_taken = if needs_port && pid.is_none() {
+            let read =
+                |io: &Io| listeners::listeners_of(io, i64::from(std::process::id())).map(|all| all.iter().any(|l| l.port == 80));
+            blocking::run("listening sockets", "/proc/self/net/tcp", READ_TIMEOUT, read).await.ok().flatten()
+        } else {
+            None
+        };
         let renewers = (*cx.tls().renewers(&cx.process_table).await?).clone();
-        Ok(Evidence { renewers, reference: Some(reference), lineage: (*lineage).clone(), users, filesystem })
+        Ok(Evidence { renewers, reference: Some(reference), lineage: (*lineage).clone(), users, filesystem, port_80_taken })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -139,6 +151,20 @@ impl Check for Renewal {
                 e.lineage.missing_webroots.join(", ")
             )));
         }
+        if e.lineage.authenticator == "manual" {
+            return Err(Refusal::ByHand(format!(
+                "`certbot renew --cert-name {name}`: its challenge is answered by hand (authenticator manual)"
+            )));
+        }
+        if let Some(why) = failed_run(e).filter(|why| is_rate_limited(why)) {
+            return Err(Refusal::Precondition(format!("the authority rejects further attempts for now: {}", ends(why, 160))));
+        }
+        if failed_run(e).is_some_and(is_port_taken) && e.port_80_taken != Some(false) {
+            return Err(Refusal::Precondition(
+                "port 80, which its challenge needs, is in use: stop its owner in a pre-hook, or use the webroot challenge"
+                    .to_owned(),
+            ));
+        }
         let run = |more: &[&str]| {
             let argv = ["certbot", "renew", "--cert-name", name, "--non-interactive", "--no-random-sleep-on-renew"];
             Action::Run { argv: argv.iter().chain(more).map(|a| (*a).to_owned()).collect() }
@@ -164,6 +190,23 @@ fn finding(code: &'static Code, severity: Severity, judged: &Judged<'_>, e: &Evi
     Finding::new(code, severity, subject, message).key(KeyKind::Certificate, format!("lineage:{}", judged.target.name))
 }
 
+/// The error of the last run.
+fn failed_run(e: &Evidence) -> Option<&str> {
+    e.lineage.last_run.as_ref().and_then(|(_, why)| why.as_deref())
+}
+
+/// Whether the authority counts and rejects attempts, by error types of RFC 8555 (6.7) and texts of Let's Encrypt.
+fn is_rate_limited(why: &str) -> bool {
+    ["rateLimited", "too many certificates", "too many failed authorizations", "too many new orders"]
+        .iter()
+        .any(|w| why.contains(w))
+}
+
+/// Whether certbot's own web server could not bind its port, by certbot's error text.
+fn is_port_taken(why: &str) -> bool {
+    why.contains("Could not bind TCP port 80") || why.contains("Problem binding to port 80")
+}
+
 /// Whether this host could not resolve the authority's name, by error texts of Python and libc.
 fn is_resolution_failure(why: &str) -> bool {
     ["name resolution", "NameResolutionError", "Name or service not known", "Failed to resolve"].iter().any(|w| why.contains(w))
@@ -185,4 +228,69 @@ fn why_not_renewed(e: &Evidence) -> Option<String> {
     }
     (!l.missing_webroots.is_empty())
         .then(|| format!("the directory of its challenge does not exist: {}", l.missing_webroots.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// A lineage of this host after a run with this error.
+    fn failed(why: &str) -> Evidence {
+        let lineage = Lineage {
+            name: "shop.example".into(),
+            configured: true,
+            authenticator: "webroot".into(),
+            last_run: Some((jiff::Timestamp::UNIX_EPOCH, Some(why.to_owned()))),
+            here: true,
+            ..Lineage::default()
+        };
+        Evidence { lineage, ..Evidence::default() }
+    }
+
+    fn plan(e: &Evidence) -> Result<Plan, Refusal> {
+        let target = Object::named(Kind::Certificate, "shop.example");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let check = Renewal { settings: Settings::default() };
+        let finding = check.judge(&judged, e).findings.remove(0);
+        check.plan(RENEW.id, &finding, &judged, e)
+    }
+
+    #[test]
+    fn failed_renewal_is_rehearsed_first() {
+        let plan = plan(&failed("Timeout during connect (likely firewall problem)")).unwrap();
+        let dry_run = |action: &Action| matches!(action, Action::Run { argv } if argv.contains(&"--dry-run".to_owned()));
+        assert!(plan.actions.len() == 2 && dry_run(&plan.actions[0]) && !dry_run(&plan.actions[1]), "{plan:?}");
+    }
+
+    #[test]
+    fn renewal_is_not_tried_against_a_rate_limit() {
+        let refused = plan(&failed("urn:ietf:params:acme:error:rateLimited :: too many certificates already issued"));
+        assert!(matches!(refused, Err(Refusal::Precondition(why)) if why.contains("rejects further attempts for now")));
+    }
+
+    #[test]
+    fn renewal_waits_for_its_port() {
+        let taken = failed("Could not bind TCP port 80 because it is already in use by another process on this system");
+        assert!(plan(&taken).unwrap_err().to_string().contains("port 80, which its challenge needs, is in use"));
+        assert!(plan(&Evidence { port_80_taken: Some(true), ..taken.clone() }).is_err());
+        // its owner was stopped since
+        assert!(plan(&Evidence { port_80_taken: Some(false), ..taken }).is_ok());
+    }
+
+    #[test]
+    fn renewal_that_opsctl_cannot_run_is_left_to_the_operator() {
+        let mut elsewhere = failed("x");
+        elsewhere.lineage.here = false;
+        let mut manual = failed("x");
+        manual.lineage.authenticator = "manual".into();
+        let mut removed = failed("x");
+        removed.lineage.configured = false;
+        for e in [elsewhere, manual, removed] {
+            assert!(matches!(plan(&e), Err(Refusal::ByHand(_))), "{e:?}");
+        }
+        let mut webroot = failed("x");
+        webroot.lineage.missing_webroots = vec!["/var/www/shop".into()];
+        assert!(plan(&webroot).unwrap_err().to_string().contains("the directory of its challenge does not exist"));
+    }
 }

@@ -16,6 +16,7 @@ fn plan(name: &str) -> Plan {
         fix: "container.start".into(),
         risk: Risk::R2,
         subject: subject(name),
+        part: String::new(),
         check: "container.state".into(),
         target: Object::named(ObjectKind::Container, name),
         code: "container.down".into(),

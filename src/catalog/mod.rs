@@ -248,7 +248,8 @@ mod tests {
         }
         // an application and the server it needs can fail in the same way, but never are the same object
         let of_needs = |l: &Link| {
-            l.tie == KeyKind::Requirement || (l.tie == KeyKind::Server && ["container.", "systemd."].iter().any(|r| l.effect.starts_with(r)))
+            l.tie == KeyKind::Requirement
+                || (l.tie == KeyKind::Server && ["container.", "systemd."].iter().any(|r| l.effect.starts_with(r)))
         };
         // a path longer than the number of codes contains a cycle
         for start in &known {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use opsctl_core::model::{Action, FixSpec, Refusal, Risk, printable, quantity::count};
+use opsctl_core::model::{Action, FixSpec, Object, Refusal, Risk, fix_command, printable, quantity::count, with_part};
 use opsctl_core::probe::ProbeOptions;
 use opsctl_core::probe::endpoint::Endpoint;
 
@@ -23,6 +23,8 @@ pub struct Args {
     fix: Option<String>,
     /// Object to apply it to: a name, `kind:name`, or the beginning of a container id
     subject: Option<String>,
+    /// Part of the object, as the list shows it: `pid 812`, `slot standby`
+    part: Vec<String>,
     /// Also check this address in the diagnosis (a URL, or host:port for TLS); can be given several times
     #[arg(long, value_name = "URL", value_parser = config::endpoint)]
     endpoint: Vec<Endpoint>,
@@ -129,7 +131,7 @@ async fn apply_one(args: &Args, config: &Config, assessment: &Assessment, engine
     let known = fix::registry(&runbooks);
     let mut out = std::io::stdout();
     let context = GuardContext::of(config);
-    let choice = choose(args.fix.as_deref(), args.subject.as_deref(), offers, &known);
+    let choice = choose(args.fix.as_deref(), args.subject.as_deref(), &args.part, offers, &known);
     if matches!(choice, Choice::List | Choice::Nothing(_)) {
         context.guard(engine, args.consent.into(), &mut out).recover().await;
     }
@@ -180,7 +182,8 @@ async fn apply_each(offers: &[Offer], options: FixOptions, config: &Config, engi
 fn without_duplicates(offers: &[Offer]) -> Vec<&Offer> {
     let mut kept: Vec<&Offer> = Vec::new();
     for offer in offers {
-        if !kept.iter().any(|k| k.fix == offer.fix && subject_of(k) == subject_of(offer)) {
+        let alike = |k: &&Offer| k.fix == offer.fix && subject_of(k) == subject_of(offer) && k.finding.part == offer.finding.part;
+        if !kept.iter().any(alike) {
             kept.push(offer);
         }
     }
@@ -201,7 +204,7 @@ enum Choice<'a> {
     One(&'a Offer),
 }
 
-fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], known: &[&FixSpec]) -> Choice<'a> {
+fn choose<'a>(fix: Option<&str>, subject: Option<&str>, part: &[String], offers: &'a [Offer], known: &[&FixSpec]) -> Choice<'a> {
     let Some(fix) = fix else { return Choice::List };
     let here: Vec<&Offer> = offers.iter().filter(|o| o.fix == fix).collect();
     if here.is_empty() {
@@ -215,7 +218,12 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
         None => here.clone(),
         Some(word) => here.iter().copied().filter(|o| names(o, word)).collect(),
     };
-    match (matching.as_slice(), subject) {
+    let part = part.join(" ");
+    let named: Vec<&Offer> = matching.iter().copied().filter(|o| part.is_empty() || names_part(o, &part)).collect();
+    match (named.as_slice(), subject) {
+        ([], Some(word)) if !matching.is_empty() => {
+            Choice::Nothing(format!("nothing to do: no finding about `{part}` of `{word}` requires {fix}"))
+        }
         ([], Some(word)) => {
             let subjects: Vec<&str> = here.iter().map(|o| subject_of(o).name.as_str()).collect();
             let hint = did_you_mean(word, subjects.iter().copied());
@@ -228,10 +236,13 @@ fn choose<'a>(fix: Option<&str>, subject: Option<&str>, offers: &'a [Offer], kno
             Choice::One(first)
         }
         (several, _) => {
-            let twins = |name: &str| several.iter().filter(|o| subject_of(o).name == name).count() > 1;
-            let commands = several.iter().map(|o| printable(&fix::command(fix, subject_of(o), twins(&subject_of(o).name))));
-            let lines: Vec<String> =
-                std::iter::once(format!("{fix} is available for several objects; name one:")).chain(commands).collect();
+            let mut lines = vec![format!("{fix} is available for several objects; name one:")];
+            for line in several.iter().map(|o| printable(&command(o, several))) {
+                // two findings about one object
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
             Choice::Usage(lines.join("\n  "))
         }
     }
@@ -243,6 +254,24 @@ fn names(offer: &Offer, word: &str) -> bool {
     subject.name == word || subject.to_string() == word || (word.len() >= 12 && subject.id.starts_with(word))
 }
 
+/// The command that selects this offer among all offers of its fix: by name, by kind and name, or by identity.
+fn command(offer: &Offer, all: &[&Offer]) -> String {
+    let (subject, part) = (subject_of(offer), &offer.finding.part);
+    let named = || all.iter().map(|o| (subject_of(o), &o.finding.part)).filter(|(other, _)| other.name == subject.name);
+    let is_twin =
+        |(other, of): (&Object, &String)| other.kind == subject.kind && of == part && other.lasting_id() != subject.lasting_id();
+    if named().any(is_twin) {
+        return fix_command(&offer.fix, subject.lasting_id(), part);
+    }
+    fix::command(&offer.fix, subject, part, named().any(|(other, _)| other.kind != subject.kind))
+}
+
+/// Whether `words` name the part of the object of this offer: `pid 812`, or the name alone.
+fn names_part(offer: &Offer, words: &str) -> bool {
+    let part = offer.finding.part.as_str();
+    !part.is_empty() && (part == words || part.split_once(' ').is_some_and(|(_, name)| name == words))
+}
+
 fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::Result<()> {
     if offers.is_empty() {
         return writeln!(out, "nothing to fix");
@@ -250,17 +279,16 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
     for offer in without_duplicates(offers) {
         let spec = known.iter().find(|f| f.id == offer.fix);
         let title = spec.map_or("", |s| s.title);
-        writeln!(out, "{} {} {}: {title}", offer.fix, offer.risk, printable(&subject_of(offer).to_string()))?;
+        let object = with_part(subject_of(offer), &offer.finding.part);
+        writeln!(out, "{} {} {}: {title}", offer.fix, offer.risk, printable(&object))?;
         writeln!(out, "    because  {}: {}", offer.finding.code, printable(&offer.finding.message))?;
         match (&offer.refused, &offer.plan) {
             (Some(why), _) => writeln!(out, "    refused  {}", printable(why))?,
             (None, Err(Refusal::ByHand(instruction))) => writeln!(out, "    by hand  {}", printable(instruction))?,
             (None, Err(refusal)) => writeln!(out, "    refused  {}", printable(&refusal.to_string()))?,
             (None, Ok(plan)) => {
-                let alike =
-                    |o: &&Offer| o.fix == offer.fix && subject_of(o).name == plan.subject.name && subject_of(o) != &plan.subject;
-                let command = fix::command(&offer.fix, &plan.subject, offers.iter().any(|o| alike(&o)));
-                writeln!(out, "    {}", printable(&command))?;
+                let all: Vec<&Offer> = offers.iter().filter(|o| o.fix == plan.fix).collect();
+                writeln!(out, "    {}", printable(&command(offer, &all)))?;
             }
         }
     }
@@ -271,7 +299,7 @@ fn list(offers: &[Offer], known: &[&FixSpec], out: &mut dyn Write) -> std::io::R
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use opsctl_core::model::{Code, Finding, Kind, Object, Plan, Reported, Severity};
+    use opsctl_core::model::{Code, Finding, Kind, Plan, Reported, Severity};
 
     use super::*;
 
@@ -285,6 +313,7 @@ mod tests {
             fix: fix.into(),
             risk: Risk::R2,
             subject: subject.clone(),
+            part: String::new(),
             check: "container.state".into(),
             target: Object::named(kind, name),
             code: DOWN.id.into(),
@@ -319,7 +348,7 @@ mod tests {
             offer("container.stop-loop", Kind::Container, "web"),
         ];
         let known = [&START, &STOP];
-        let choose = |fix: Option<&str>, subject: Option<&str>| description(&choose(fix, subject, &offers, &known));
+        let choose = |fix: Option<&str>, subject: Option<&str>| description(&choose(fix, subject, &[], &offers, &known));
         assert_eq!(choose(None, None), "list");
         assert_eq!(choose(Some("container.start"), Some("web")), "container.start container:web");
         assert_eq!(choose(Some("container.start"), Some("mount:db")), "container.start mount:db");
@@ -336,9 +365,57 @@ mod tests {
             "nothing to do: no finding about `wbe` requires container.start; did you mean `web`?"
         );
         assert_eq!(
-            description(&super::choose(Some("container.start"), Some("web"), &[], &known)),
+            description(&super::choose(Some("container.start"), Some("web"), &[], &[], &known)),
             "nothing to do: no finding requires container.start"
         );
+    }
+
+    /// An offer about a backend of `db`.
+    fn backend(pid: i32) -> Offer {
+        let mut offer = offer("pg.cancel", Kind::Postgres, "db");
+        offer.finding.finding.part = format!("pid {pid}");
+        if let Ok(plan) = &mut offer.plan {
+            plan.part = format!("pid {pid}");
+            plan.actions = vec![Action::PgCancel { server: "db".into(), pid, started_us: 1 }];
+        }
+        offer
+    }
+
+    #[test]
+    fn parts_of_one_object_are_selected_by_name() {
+        let offers = [backend(812), backend(900), backend(900)];
+        let words = |part: &[&str]| part.iter().map(|w| (*w).to_owned()).collect::<Vec<String>>();
+        let select = |part: &[&str]| match choose(Some("pg.cancel"), Some("db"), &words(part), &offers, &[]) {
+            Choice::One(offer) => offer.finding.part.clone(),
+            other => description(&other),
+        };
+        assert_eq!(
+            select(&[]),
+            "pg.cancel is available for several objects; name one:\n  opsctl fix pg.cancel db pid 812\n  opsctl fix pg.cancel db pid 900"
+        );
+        assert_eq!(select(&["pid", "812"]), "pid 812");
+        assert_eq!(select(&["900"]), "pid 900", "two findings about one backend");
+        assert_eq!(select(&["pid", "1"]), "nothing to do: no finding about `pid 1` of `db` requires pg.cancel");
+        let mut out = Vec::new();
+        list(&offers, &[], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.matches("opsctl fix pg.cancel db pid").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn objects_with_one_name_are_selected_by_identity() {
+        let mut other = offer("container.start", Kind::Queue, "celery");
+        let id = "redis:cache/1/celery";
+        other.finding.finding.subject.id = format!("{id}@7:8");
+        if let Ok(plan) = &mut other.plan {
+            plan.subject.id = format!("{id}@7:8");
+            plan.actions = vec![Action::PruneBuildCache];
+        }
+        let offers = [offer("container.start", Kind::Queue, "celery"), other];
+        let choice = description(&choose(Some("container.start"), Some("celery"), &[], &offers, &[]));
+        assert!(choice.contains(&format!("\n  opsctl fix container.start {id}")), "{choice}");
+        let Choice::One(found) = choose(Some("container.start"), Some(id), &[], &offers, &[]) else { panic!("not selected") };
+        assert!(subject_of(found).id.starts_with(id));
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Ties {
                     }
                     None => unit(&key.value, shared),
                 },
-                KeyKind::Server | KeyKind::Upstream | KeyKind::Silent | KeyKind::Writes => {
+                KeyKind::Server | KeyKind::Upstream | KeyKind::Silent | KeyKind::Writes | KeyKind::Altered => {
                     inventory.server(&key.value).into_iter().for_each(|s| server(s, inventory, shared));
                 }
                 KeyKind::Filesystem => {

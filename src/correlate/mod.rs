@@ -14,6 +14,7 @@ mod ties;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{Cause, Confidence, Finding, Key, KeyKind, Link, Reported, Severity};
@@ -99,8 +100,31 @@ fn parents<'l>(findings: &[Reported], links: &[&'l Link]) -> (Vec<Parent<'l>>, u
         }
         found
     };
-    let parents = (0..findings.len()).map(&mut best).collect();
-    (parents, compared)
+    let parents = (0..findings.len()).map(&mut best).collect::<Vec<_>>();
+    let parents = parents.into_iter().enumerate().map(|(at, parent)| parent.or_else(|| fault_of_same_object(findings, at)));
+    (parents.collect(), compared)
+}
+
+/// Codes about the log of a running object: errors in it are symptoms of a fault that another check has found at the object.
+const SYMPTOMS: &[&str] = &["container.new-errors", "systemd.new-errors"];
+
+static SAME_OBJECT: LazyLock<Vec<Link>> = LazyLock::new(|| {
+    let link = |effect, tie| Link::likely("", effect, tie, "the same object has this fault").treatable();
+    SYMPTOMS.iter().flat_map(|effect| [link(effect, KeyKind::Container), link(effect, KeyKind::Unit)]).collect()
+});
+
+/// The worst fault of the object of a symptom, if it is crit.
+fn fault_of_same_object<'l>(findings: &[Reported], effect: usize) -> Parent<'l> {
+    let symptom = &findings[effect];
+    let links: Vec<&'static Link> = SAME_OBJECT.iter().filter(|l| l.effect == symptom.code).collect();
+    if links.is_empty() || !symptom.is_open() {
+        return None;
+    }
+    let is_fault = |f: &Reported| f.severity == Severity::Crit && !SYMPTOMS.contains(&f.code.as_str());
+    let shared = |f: &Reported, link: &Link| f.keys.iter().any(|k| k.kind == link.tie && symptom.keys.contains(k));
+    let faults = findings.iter().enumerate().filter(|(_, f)| is_fault(f));
+    let tied = faults.filter_map(|(at, f)| Some((at, *links.iter().find(|l| shared(f, l))?)));
+    tied.min_by_key(|(at, _)| rank(findings, *at))
 }
 
 /// Order of causes: by weight, then by severity, then by position in the report.

@@ -154,7 +154,9 @@ fn tied(runbooks: &[Runbook], link: &Link, causes: &[Found<'_>], effects: &[Foun
     }
     let mut too_much = false;
     for (cause, effect) in causes.iter().flat_map(|c| effects.iter().map(move |e| (c, e))) {
-        for (c, e) in of_tie(of_cause(cause.1)).iter().flat_map(|c| of_tie(of_effect(effect.1)).into_iter().map(move |e| (c.clone(), e))) {
+        for (c, e) in
+            of_tie(of_cause(cause.1)).iter().flat_map(|c| of_tie(of_effect(effect.1)).into_iter().map(move |e| (c.clone(), e)))
+        {
             let effect_is = |case: &Case| case.judge(runbooks).iter().any(|f| f.code == link.effect && ties(link, cause.1, f));
             let cause_is = |case: &Case| case.judge(runbooks).iter().any(|f| f.code == link.cause && ties(link, f, effect.1));
             // there is only one machine

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use opsctl_core::model::{
     AnyCheck, Build, CheckRow, ContainerRef, Finding, FixOffer, Inventory, Judged, Judgement, KeyKind, Kind, Link, Outcome, Plan,
-    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Reported, Risk, Runbook, Sample, Severity, Verdict, named, shell_word,
+    REPORT_SCHEMA_VERSION, Record, Refusal, Report, Reported, Risk, Runbook, Sample, Severity, Verdict, fix_command, named,
 };
 
 use opsctl_core::probe::panics;
@@ -26,6 +26,10 @@ pub struct Assessment {
     pub samples: Vec<Sample>,
     /// Checks that may still succeed without intervention.
     pub pending: Vec<Pending>,
+    /// Facts that checks could not read.
+    pub gaps: Vec<String>,
+    /// Names of facts that checks read.
+    pub facts: Vec<String>,
 }
 
 /// A check that may still succeed without intervention.
@@ -179,8 +183,10 @@ pub(super) fn assess_except(judging: &Judging, recording: &Recording, but: Optio
         notes,
     };
     let pending = judged.iter().flat_map(pending).collect();
+    let gaps = judged.iter().flat_map(|j| j.judgement.gaps.clone()).collect();
+    let facts = judged.iter().flat_map(|j| j.judgement.facts.clone()).collect();
     let samples = judged.into_iter().flat_map(|j| j.judgement.samples).collect();
-    let mut assessment = Assessment { report, verdict, verdicts, offers, samples, pending };
+    let mut assessment = Assessment { report, verdict, verdicts, offers, samples, pending, gaps, facts };
     // after the offers: earlier changes do not affect whether a fix is possible
     assessment.add_changes(recording);
     assessment
@@ -199,7 +205,16 @@ impl Assessment {
         report.checks.push(gap_row(why));
         let verdict = Verdict::roll_up(&[verdict, Verdict::Unknown(why.to_owned())]);
         (report.verdict, report.exit_code) = (verdict.word().to_owned(), verdict.exit_code());
-        Self { report, verdict, verdicts: Vec::new(), offers: Vec::new(), samples: Vec::new(), pending: Vec::new() }
+        Self {
+            report,
+            verdict,
+            verdicts: Vec::new(),
+            offers: Vec::new(),
+            samples: Vec::new(),
+            pending: Vec::new(),
+            gaps: Vec::new(),
+            facts: Vec::new(),
+        }
     }
 
     /// Adds the earlier changes that the recording contains.
@@ -333,17 +348,18 @@ fn maintenance(finding: &Finding, recording: &Recording) -> Option<String> {
     })
 }
 
-/// One row per fix and subject, for any number of findings.
+/// One row per fix, subject and part of it, for any number of findings.
 fn rows_of(offers: &[Offer]) -> Vec<FixOffer> {
     let mut rows: Vec<FixOffer> = Vec::new();
     for offer in offers {
         let subject = offer.finding.subject.to_string();
-        if rows.iter().any(|r| r.id == offer.fix && r.subject == subject) {
+        let command = fix_command(&offer.fix, &offer.finding.subject.name, &offer.finding.part);
+        if rows.iter().any(|r| r.id == offer.fix && r.subject == subject && r.command == command) {
             continue;
         }
         rows.push(FixOffer {
             id: offer.fix.clone(),
-            command: format!("opsctl fix {} {}", offer.fix, shell_word(&offer.finding.subject.name)),
+            command,
             subject,
             risk: offer.risk,
             refused: offer.refused.clone().or_else(|| offer.plan.as_ref().err().map(ToString::to_string)),

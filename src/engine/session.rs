@@ -189,6 +189,10 @@ pub struct Recheck {
     pub managers: Managers,
     /// Checks that may still succeed without intervention.
     pub pending: Vec<String>,
+    /// Facts that the check could not read.
+    pub gaps: Vec<String>,
+    /// Names of the facts that it read.
+    pub facts: Vec<String>,
     /// Removes secrets learned while reading.
     pub redactor: Arc<Redactor>,
 }
@@ -340,6 +344,8 @@ impl Session {
             findings: assessment.report.findings,
             offers: assessment.offers,
             pending: assessment.pending.into_iter().map(|p| p.condition).collect(),
+            gaps: assessment.gaps,
+            facts: assessment.facts,
             managers: Managers::of(&cx, target).await,
             redactor: cx.redactor.clone(),
         }
@@ -376,6 +382,8 @@ impl Recheck {
             findings: Vec::new(),
             offers: Vec::new(),
             pending: Vec::new(),
+            gaps: Vec::new(),
+            facts: Vec::new(),
             managers: Managers::default(),
             redactor: cx.redactor.clone(),
         }

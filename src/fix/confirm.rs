@@ -68,7 +68,7 @@ fn question(plan: &Plan, verb: &str) -> Prompt {
     let fix = &plan.fix;
     match plan.risk {
         Risk::R0 | Risk::R1 => Prompt::YesNo(format!("{verb} {fix}?")),
-        Risk::R2 => Prompt::YesNo(printable(&format!("{verb} {fix} and interrupt {}?", plan.subject))),
+        Risk::R2 => Prompt::YesNo(printable(&format!("{verb} {fix} and interrupt {}?", plan.object()))),
         Risk::R3 | Risk::R4 => {
             let name = printable(&plan.subject.name);
             Prompt::TypeName { prompt: format!("{verb} {fix}: {}. Type {name} to go on", plan.risk.meaning()), name }

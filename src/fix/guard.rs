@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::model::{Plan, Refusal, Reported, Risk, Severity, Verdict, printable, quantity};
+use opsctl_core::model::{Plan, Refusal, Reported, Risk, Verdict, printable, quantity};
 use opsctl_core::probe::io::clock;
 
 use super::permit::Permit;
 use super::switch::switched_off;
+use super::verify::{Before, same_part};
 use super::{Confirm, Engine, Exit, Stop, apply, confirm, same_name, show, subject_of};
 use crate::audit::{Applied, Body, Ending, Journal};
 use crate::config::Policy;
@@ -92,7 +93,7 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("before-recheck");
         let mut fresh = self.unchanged(plan).await?;
         self.allowed(plan, offer, &fresh)?;
-        let about = |f: &&Reported| f.code == plan.code && same_name(&f.subject, &offer.finding.subject);
+        let about = |f: &&Reported| f.code == plan.code && same_part(f, plan);
         let reason = fresh.findings.iter().find(about).cloned();
         self.print(show::plan_text(plan, reason.as_deref()).trim_end());
         if self.options.dry_run {
@@ -142,7 +143,7 @@ impl<E: Engine> Guard<'_, E> {
                     self.print(&note);
                 }
                 self.print(&format!("applied; verifying with {}", plan.check));
-                match self.verify(plan, &critical_findings(plan, fresh)).await {
+                match self.verify(plan, &Before::of(plan, fresh)).await {
                     Ok(how) => (Exit::Done, Ending::Verified, how),
                     Err(why) => self.revert(plan, fresh, &intent, Exit::Unverified, &why).await,
                 }
@@ -221,19 +222,19 @@ impl<E: Engine> Guard<'_, E> {
         if offers().any(|o| o.plan.as_ref() == Ok(plan)) {
             return Ok(fresh);
         }
-        if let Some(other) = offers().find(|o| same_name(subject_of(o), &plan.subject)) {
+        if let Some(other) = offers().find(|o| same_name(subject_of(o), &plan.subject) && o.finding.part == plan.part) {
             return Err(changed(match &other.plan {
                 Ok(now) if now.subject.id != plan.subject.id => {
                     format!("{} is now {}, it was {}", plan.subject, now.subject.id, plan.subject.id)
                 }
-                Ok(_) => format!("another plan fits {} now; show it with `--dry-run`", plan.subject),
+                Ok(_) => format!("another plan fits {} now; show it with `--dry-run`", plan.object()),
                 Err(refusal) => refusal.to_string(),
             }));
         }
         Err(changed(match &fresh.verdict {
             Verdict::Unknown(why) => format!("{} could not be repeated: {why}", plan.check),
             Verdict::Skip(why) => why.clone(),
-            _ => format!("{} no longer reports {} for {}", plan.check, plan.code, plan.subject),
+            _ => format!("{} no longer reports {} for {}", plan.check, plan.code, plan.object()),
         }))
     }
 
@@ -289,6 +290,8 @@ impl<E: Engine> Guard<'_, E> {
                 offers: vec![],
                 managers: Managers::default(),
                 pending: vec![],
+                gaps: vec![],
+                facts: vec![],
                 redactor: std::sync::Arc::default(),
             },
         }
@@ -305,10 +308,4 @@ impl<E: Engine> Guard<'_, E> {
         }
         let _ = self.out.flush();
     }
-}
-
-/// Critical findings of the subject before the fix: they do not count against it, new ones do.
-fn critical_findings(plan: &Plan, fresh: &Recheck) -> Vec<String> {
-    let about = |f: &&Reported| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
-    fresh.findings.iter().filter(about).map(|f| f.code.clone()).collect()
 }

@@ -4,7 +4,7 @@ use opsctl_core::model::Plan;
 use opsctl_core::probe::Redactor;
 
 use super::guard::Guard;
-use super::verify::check_resolved;
+use super::verify::{Before, check_resolved};
 use super::{Engine, Exit, Stop, same_name};
 use crate::audit::{Body, Ending, Entry, Kind, in_flight};
 
@@ -52,7 +52,7 @@ impl<E: Engine> Guard<'_, E> {
                 None => ("its plan is not in the journal".to_owned(), false, std::sync::Arc::new(Redactor::default())),
                 Some(plan) => {
                     let fresh = self.recheck(plan, Exit::Changed).await;
-                    match check_resolved(plan, &[], &fresh) {
+                    match check_resolved(plan, &Before::default(), &fresh) {
                         Ok(()) => (format!("{} no longer reports {}", plan.check, plan.code), true, fresh.redactor),
                         Err(why) => (format!("checked again: {why}"), false, fresh.redactor),
                     }

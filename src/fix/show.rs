@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, Object, Plan, printable, quantity, shell_word};
+use opsctl_core::model::{Finding, Object, Plan, fix_command, printable, quantity};
 
 pub(super) fn length(d: Duration) -> String {
     quantity::duration(d.try_into().unwrap_or(jiff::SignedDuration::MAX))
@@ -17,7 +17,7 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
         // writing to a string cannot fail
         let _ = writeln!(out, "{label:<9} {}", printable(text));
     };
-    row("fix", &format!("{} on {} ({}: {})", plan.fix, plan.subject, plan.risk, plan.risk.meaning()));
+    row("fix", &format!("{} on {} ({}: {})", plan.fix, plan.object(), plan.risk, plan.risk.meaning()));
     if let Some(finding) = finding {
         row("because", &format!("{}: {}", finding.code, finding.message));
     }
@@ -51,7 +51,7 @@ pub fn plan_text(plan: &Plan, finding: Option<&Finding>) -> String {
 
 /// The command that applies a fix, ready to paste.
 #[must_use]
-pub fn command(fix: &str, subject: &Object, ambiguous: bool) -> String {
+pub fn command(fix: &str, subject: &Object, part: &str, ambiguous: bool) -> String {
     let name = if ambiguous { subject.to_string() } else { subject.name.clone() };
-    format!("opsctl fix {fix} {}", shell_word(&name))
+    fix_command(fix, &name, part)
 }

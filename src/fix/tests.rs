@@ -263,6 +263,88 @@ fn unknown_verdict_does_not_verify_a_fix() {
     }
 }
 
+/// A recheck without the finding, and with a fact that could not be read.
+fn with_gap(gap: &str) -> Recheck {
+    Recheck { verdict: Verdict::Unknown(gap.into()), gaps: vec![gap.into()], ..healthy() }
+}
+
+#[test]
+fn gap_from_before_the_fix_does_not_count_against_it() {
+    for (before, after, exit) in [
+        (Some("docker did not answer within 2.1 s"), "docker did not answer within 2.4 s", Exit::Done),
+        (Some("the rules could not be read"), "docker did not answer within 2.4 s", Exit::Unverified),
+        (None, "docker did not answer within 2.4 s", Exit::Unverified),
+    ] {
+        let mut f = Fixture::new();
+        let plan = f.plan();
+        let gaps = before.into_iter().map(str::to_owned).collect();
+        f.engine.returns(Recheck { gaps, ..failing(&plan) }).returns(with_gap(after));
+        assert_eq!(f.fix(&offer(&plan)), exit, "{}", f.output());
+    }
+}
+
+#[test]
+fn fix_is_verified_by_the_facts_of_its_finding() {
+    let run = |facts: &[&str], read: &[&str]| {
+        let mut f = Fixture::new();
+        let plan = f.plan();
+        let names = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let mut before = failing(&plan);
+        before.findings[0].finding.facts = names(facts);
+        f.engine.returns(before).returns(Recheck { facts: names(read), ..with_gap("docker does not answer") });
+        f.fix(&offer(&plan))
+    };
+    assert_eq!(run(&["the path web to api"], &["the path web to api", "the path job to api"]), Exit::Done);
+    assert_eq!(run(&["the path web to api"], &["the path job to api"]), Exit::Unverified);
+    assert_eq!(run(&[], &["the path web to api"]), Exit::Unverified);
+}
+
+#[test]
+fn gap_beside_another_finding_is_no_verification() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let mut after = failing(&plan);
+    after.findings[0].finding.code = "demo.other".into();
+    after.findings[0].finding.severity = Severity::Warn;
+    f.engine.returns(failing(&plan)).returns(Recheck { verdict: Verdict::Warn, gaps: vec!["sessions".into()], ..after });
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified, "{}", f.output());
+}
+
+#[test]
+fn finding_that_no_longer_offers_the_fix_is_open() {
+    let mut f = Fixture::new();
+    let plan = f.plan();
+    let mut after = failing(&plan);
+    after.findings[0].finding.fixes.clear();
+    after.findings[0].finding.message = "web is broken for another reason".into();
+    f.engine.returns(failing(&plan)).returns(after.clone());
+    assert_eq!(f.fix(&offer(&plan)), Exit::Unverified);
+    assert!(f.last().text.contains("web is broken for another reason"), "{}", f.last().text);
+    // a finding of the same code that the fix was never for
+    let mut before = failing(&plan);
+    before.findings.extend(after.findings.clone());
+    f.engine.returns(before).returns(after);
+    assert_eq!(f.fix(&offer(&plan)), Exit::Done, "{}", f.output());
+}
+
+#[test]
+fn finding_about_another_part_does_not_count_against_a_fix() {
+    let mut f = Fixture::new();
+    let plan = opsctl_core::model::Plan { part: "pid 812".into(), ..f.plan() };
+    let about = |part: &str| {
+        let mut recheck = failing(&plan);
+        recheck.findings[0].finding.part = part.into();
+        recheck.offers[0].finding.finding.part = part.into();
+        recheck
+    };
+    f.engine.returns(about("pid 812")).returns(about("pid 900"));
+    let offered = about("pid 812").offers.remove(0);
+    assert_eq!(f.fix(&offered), Exit::Done, "{}", f.output());
+    assert!(f.output().contains("fix       demo.repair on container:web pid 812"), "{}", f.output());
+    f.engine.returns(about("pid 812"));
+    assert_eq!(f.fix(&offered), Exit::Unverified);
+}
+
 #[test]
 fn existing_other_finding_does_not_count_against_a_fix() {
     let mut f = Fixture::new();

@@ -6,7 +6,7 @@ use opsctl_core::probe::docker::{Container, Docker};
 
 use super::guard::{Guard, JOURNAL_TIMEOUT};
 use super::permit::Permit;
-use super::verify::check_resolved;
+use super::verify::{Before, check_resolved};
 use super::{Engine, Exit, Stop, apply, confirm};
 use crate::audit::{Body, Ending, Entry, Kind};
 use crate::failpoint::failpoint;
@@ -52,7 +52,7 @@ impl<E: Engine> Guard<'_, E> {
         failpoint("undo-after-action");
         let (exit, ending, text) = match applied {
             Ok(_) => {
-                let now = match check_resolved(plan, &[], &self.recheck(plan, Exit::Unverified).await) {
+                let now = match check_resolved(plan, &Before::default(), &self.recheck(plan, Exit::Unverified).await) {
                     Ok(()) => format!("{} does not report {}", plan.check, plan.code),
                     Err(why) => format!("{} reports: {why}", plan.check),
                 };

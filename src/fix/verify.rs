@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Plan, Reported, Severity, Verdict};
+use opsctl_core::model::{Finding, Plan, Reported, Severity, Verdict};
 use tokio::time::Instant;
 
 use super::guard::Guard;
@@ -16,17 +16,68 @@ const STARTING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval between two rechecks.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The recheck before the action, against which those after it are compared. By default nothing is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Codes of the critical findings of the subject: they do not count against the fix.
+    critical: Vec<String>,
+    /// Findings of the same code and object that did not offer the fix.
+    others: Option<usize>,
+    /// Facts that could not be read: the finding was reported without them.
+    gaps: Vec<String>,
+    /// Facts that prove the finding.
+    facts: Vec<String>,
+}
+
+impl Before {
+    pub(super) fn of(plan: &Plan, fresh: &Recheck) -> Self {
+        let of_subject = |f: &&Reported| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
+        let offers_fix = |f: &&Reported| f.code == plan.code && same_part(f, plan) && f.fixes.contains(&plan.fix);
+        Self {
+            critical: fresh.findings.iter().filter(of_subject).map(|f| f.code.clone()).collect(),
+            others: Some(without_fix(plan, fresh).count()),
+            gaps: fresh.gaps.clone(),
+            facts: fresh.findings.iter().find(offers_fix).map(|f| f.facts.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// A fact that the finding may follow from and that could not be read again. Other facts do not count: they did not prevent
+    /// the finding, or do not prove it.
+    fn unread<'a>(&self, fresh: &'a Recheck) -> Option<&'a String> {
+        let gap = fresh.gaps.iter().find(|gap| !self.gaps.iter().any(|before| is_same_gap(before, gap)))?;
+        let is_proven = !self.facts.is_empty() && self.facts.iter().all(|fact| fresh.facts.contains(fact));
+        (!is_proven).then_some(gap)
+    }
+}
+
+/// Whether two gaps have the same reason: a duration or a count in the text may differ.
+fn is_same_gap(a: &str, b: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+    words(a) == words(b)
+}
+
+/// Whether a finding is about the object of the plan, and about the same part of it. The object may have another identity now (a
+/// restart changes it), so its name is compared.
+pub(super) fn same_part(finding: &Finding, plan: &Plan) -> bool {
+    same_name(&finding.subject, &plan.subject) && finding.part == plan.part
+}
+
+/// The open findings of the same code and object that do not offer the fix.
+fn without_fix<'a>(plan: &'a Plan, fresh: &'a Recheck) -> impl Iterator<Item = &'a Reported> {
+    let open = move |f: &&Reported| f.code == plan.code && f.severity > Severity::Info && same_part(f, plan);
+    fresh.findings.iter().filter(open).filter(move |f| !f.fixes.contains(&plan.fix))
+}
+
 impl<E: Engine> Guard<'_, E> {
-    /// Waits until the finding is resolved and has not recurred. `critical_before` are the critical findings of the subject
-    /// before the fix.
-    pub(super) async fn verify(&self, plan: &Plan, critical_before: &[String]) -> Result<String, String> {
+    /// Waits until the finding is resolved and has not recurred. `before` is the recheck before the fix.
+    pub(super) async fn verify(&self, plan: &Plan, before: &Before) -> Result<String, String> {
         let began = Instant::now();
         let mut resolved_since: Option<Instant> = None;
         loop {
             let checked_at = Instant::now();
             let fresh = self.recheck(plan, Exit::Unverified).await;
             failpoint("verifying");
-            match check_resolved(plan, critical_before, &fresh) {
+            match check_resolved(plan, before, &fresh) {
                 Ok(()) => {
                     let since = *resolved_since.get_or_insert(checked_at);
                     if since.elapsed() >= plan.stable_for {
@@ -54,22 +105,30 @@ impl<E: Engine> Guard<'_, E> {
     }
 }
 
-/// Whether the finding is resolved. The subject may have another identity now (a restart changes it), so its name is compared.
-pub(super) fn check_resolved(plan: &Plan, critical_before: &[String], fresh: &Recheck) -> Result<(), String> {
-    // a check that could not run is no proof of health
-    if let Verdict::Unknown(why) | Verdict::Skip(why) = &fresh.verdict {
-        return Err(why.clone());
+/// Whether the finding is resolved.
+pub(super) fn check_resolved(plan: &Plan, before: &Before, fresh: &Recheck) -> Result<(), String> {
+    match &fresh.verdict {
+        Verdict::Skip(why) => return Err(why.clone()),
+        // a check that could not run is no proof of health; one with gaps has run
+        Verdict::Unknown(why) if fresh.gaps.is_empty() => return Err(why.clone()),
+        _ => {}
     }
-    let about = || fresh.findings.iter().filter(|f| same_name(&f.subject, &plan.subject) || f.code == plan.code);
     // the finding may be historical (an OOM kill at a limit that was raised since): it counts while it still offers this fix
-    let offers_fix = |f: &&Reported| f.code == plan.code && f.fixes.contains(&plan.fix);
-    if let Some(still) = about().filter(offers_fix).find(|f| same_name(&f.subject, &plan.subject)) {
+    let offers_fix = |f: &&Reported| f.code == plan.code && same_part(f, plan) && f.fixes.contains(&plan.fix);
+    if let Some(still) = fresh.findings.iter().find(offers_fix) {
         return Err(still.message.clone());
     }
-    match about()
-        .find(|f| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject) && !critical_before.contains(&f.code))
+    // the same fault for another reason, for which the fix is not offered
+    if before.others.is_some_and(|others| without_fix(plan, fresh).count() > others)
+        && let Some(still) = without_fix(plan, fresh).last()
     {
-        Some(new) => Err(format!("{} resolved, but now {}: {}", plan.code, new.code, new.message)),
-        None => Ok(()),
+        return Err(still.message.clone());
     }
+    let is_new = |f: &&Reported| {
+        f.severity == Severity::Crit && same_name(&f.subject, &plan.subject) && !before.critical.contains(&f.code)
+    };
+    if let Some(new) = fresh.findings.iter().find(is_new) {
+        return Err(format!("{} resolved, but now {}: {}", plan.code, new.code, new.message));
+    }
+    before.unread(fresh).map_or(Ok(()), |gap| Err(gap.clone()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use opsctl_core::model::{Cause, Confidence, Object, Report, Reported, Severity, quantity};
+use opsctl_core::model::{Cause, Confidence, FixOffer, Object, Report, Reported, Severity, fix_command, quantity};
 
 use super::view;
 
@@ -89,7 +89,8 @@ fn diagnosis(report: &Report, group: &[Rooted<'_>], roots: &[&Reported]) -> Opti
     let unexplained: Vec<&Reported> = roots.iter().copied().filter(|f| !is_here(f)).collect();
     let offered = |r: &Reported| {
         let subject = r.subject.to_string();
-        let fits = |f: &&opsctl_core::model::FixOffer| f.refused.is_none() && f.subject == subject && r.fixes.contains(&f.id);
+        let of_part = |f: &FixOffer| r.part.is_empty() || f.command == fix_command(&f.id, &r.subject.name, &r.part);
+        let fits = |f: &&FixOffer| f.refused.is_none() && f.subject == subject && r.fixes.contains(&f.id) && of_part(f);
         report.fixes.iter().find(fits).map(|f| f.command.clone())
     };
     Some(Diagnosis {

@@ -48,7 +48,7 @@ pub(super) struct Unanswered<'a> {
 }
 
 impl Unanswered<'_> {
-    /// `cpu.load host, disk.space mount:/`, or `212 checks of 50 containers and this host`.
+    /// `cpu.load host, disk.space mount:/`, or `212 checks of 50 containers, this host`.
     pub(super) fn subjects(&self) -> String {
         if self.rows.len() <= MAX_NAMED {
             return self.rows.iter().map(|r| format!("{} {}", r.check, r.target)).collect::<Vec<_>>().join(", ");
@@ -65,7 +65,7 @@ impl Unanswered<'_> {
     }
 }
 
-/// The checked objects, counted by kind: `50 containers and this host`.
+/// The checked objects, counted by kind: `50 containers, this host`.
 pub(super) fn objects(rows: &[&CheckRow]) -> String {
     let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in rows {
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(
             lines(rows, Some(("container.engine-hung", "docker does not respond"))),
             [
-                "123 checks of 60 containers and this host: reading \u{2026} from unix:///var/run/docker.sock: timed out after \u{2026} s, \
+                "123 checks of 60 containers, this host: reading \u{2026} from unix:///var/run/docker.sock: timed out after \u{2026} s, \
                  and 1 other reason (cause: container.engine-hung: docker does not respond)"
             ]
         );

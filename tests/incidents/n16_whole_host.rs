@@ -36,7 +36,7 @@ fn containers(host: &Host) {
         [
             "--name bound -v /mnt/conf/app.conf:/etc/app.conf:ro -v /mnt/conf:/conf shop/tool:1 sleep 100000",
             "--name exporter --network host --read-only --tmpfs /tmp shop/tool:1 fixture httpd --port 9100",
-            "--name chatty shop/tool:1 fixture log-spammer --rate 20",
+            "--name chatty shop/tool:1 fixture log-spammer --rate 20 --line INFO:request-served",
         ]
         .map(str::to_owned),
     );

@@ -18,6 +18,8 @@ const FEATURES: &[&str] = &[
     "kill_switch",
     // fixes that are interrupted by SIGKILL
     "killed",
+    // reasons from the logs of containers and units
+    "log_evidence",
     "packaging",
     // `opsctl bootstrap`
     "provisioning",

@@ -15,6 +15,7 @@ mod incidents;
 mod cli;
 mod dependencies;
 mod documents;
+mod fixes;
 mod journal;
 mod language;
 mod layers;

@@ -39,7 +39,7 @@ const INDEPENDENT: &[Independent] = &[
     none(&["container.start-failed", "container.log-blocked"], Role::ALL, "the engine reports the reason in the error of the start or in its log"),
     none(&["container.down", "container.restart-loop"], &[Exhausted, RejectsWrites, Unresponsive], "an application that exits for a server that responds names it in its log; the state of that server alone proves nothing"),
     none(&["container.*"], Role::ALL, "reported by the engine about the container itself; any other reason is in the log of its processes"),
-    none(&["systemd.unit-failed", "systemd.restart-loop"], &[Down, Unresponsive, Exhausted, RejectsWrites], "the servers that a unit needs are not declared; its log names them"),
+    none(&["systemd.unit-failed", "systemd.restart-loop"], &[Unresponsive, Exhausted, RejectsWrites], "a unit that exits for a server that responds names it in its log; the state of that server alone proves nothing"),
     none(&["systemd.*"], Role::ALL, "reported by systemd about the unit itself; required units are links of their own"),
     // servers
     none(&["postgres.up", "redis.up", "rabbitmq.up", "nginx.stopped"], &[Unresponsive], "it is this server that does not respond"),

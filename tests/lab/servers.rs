@@ -49,9 +49,12 @@ impl Host {
     pub(crate) fn redis(&self, port: u16, options: &[&str]) {
         let port = port.to_string();
         let dir = self.path(&format!("redis-{port}")).display().to_string();
-        self.sh(&format!("mkdir -p {dir}"));
+        // a running server has replaced its arguments by a title: only its configuration file shows where it saves
+        let saves_to = options.iter().skip_while(|word| **word != "--dir").nth(1).map_or(dir.as_str(), |word| *word);
+        let file = format!("{dir}/redis.conf");
+        self.sh(&format!("mkdir -p {dir}; echo 'dir {saves_to}' > {file}"));
         // of repeated options the last one counts
-        let all = [&["--port", &port, "--dir", &dir, "--loglevel", "warning"], options].concat();
+        let all = [&[file.as_str(), "--port", &port, "--dir", &dir, "--loglevel", "warning"], options].concat();
         self.spawn("redis-server", &all);
         eventually(UP, "redis answers", || {
             let output = self.command("redis-cli").args(["-p", &port, "ping"]).output().ok()?;

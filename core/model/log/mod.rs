@@ -2,20 +2,26 @@
 //!
 //! The formats are those of the programs themselves, so the selection is independent of the source: container, journal or file.
 
+#[cfg(test)]
+mod corpus_tests;
 mod level;
 mod reason;
 mod recent;
+mod record;
+mod trigger;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 pub use level::Level;
 pub use reason::{Reason, ReasonKind, reason};
-pub use recent::{NewErrors, RunningLog, new_errors};
+pub use recent::{NewErrors, RunningLog, current_errors, has_recent_errors, new_errors};
+pub use trigger::may_contain_errors;
+
+use record::{Record, clean, records};
 
 /// One line of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,32 +71,41 @@ const MAX_ENTRIES: usize = 5;
 /// Lines before the end of a run that can give the reason of the exit (judgement: 5 min).
 const BEFORE_EXIT: SignedDuration = SignedDuration::from_mins(5);
 
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static ESCAPES: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_])").expect("constant pattern"));
+/// Lines of other messages after an error that show that the program went on (judgement).
+const WENT_ON: usize = 10;
 
-/// Frames of stack traces: Java, .NET, Node.js, Python, Ruby, PHP, Go, Rust.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^(?:\s+(?:at |from |\.\.\. |File "|\^|~|\d+: |in )|\s*#\d+\s|\s*goroutine \d+|\s*\S+\.go:\d+|\s*\S+\(.*\)$|\s*created by |\s*note: run with|\s*stack backtrace|Stack trace:|\s+\S+:\d+:in |Node\.js v\d|exit status \d|\[signal )"#)
-        .expect("constant pattern")
-});
+/// Lines between a warning and the error that it explains (judgement).
+const BEFORE_ERROR: usize = 20;
 
-/// The lines of a failed run that give the reason of its end: the most severe first, of equal severity the earliest, because later ones are its
-/// consequences. Without such lines the last ones.
+/// One kind of error with all its occurrences.
+pub(super) struct Occurrences {
+    pub(super) entry: LogEntry,
+    /// Times of the lines that have one.
+    pub(super) times: Vec<Timestamp>,
+    /// Number of its first and of its last line.
+    lines: (usize, usize),
+    is_consequence: bool,
+}
+
+/// The lines of a failed run that give the reason of its end: those with a known reason, then the others by severity; of equal
+/// severity the earliest, because later ones are its consequences. Without such lines the last ones.
 #[must_use]
 pub fn of_failure(lines: &[LogLine]) -> Vec<LogEntry> {
     let end = lines.iter().filter_map(|l| l.at).max();
     let late = |l: &&LogLine| end.zip(l.at).is_none_or(|(end, at)| end.duration_since(at) <= BEFORE_EXIT);
     let lines: Vec<&LogLine> = lines.iter().filter(late).collect();
-    let mut found = errors(&lines);
-    // a known reason outranks an error without one, and both outrank warnings
-    found.sort_by_key(|e| std::cmp::Reverse((e.level, e.reason().is_some())));
-    if let Some(known) = found.iter().position(|e| e.level >= Level::Error && e.reason().is_some()) {
-        let first = found.remove(known);
-        found.insert(0, first);
-    }
-    found.truncate(MAX_ENTRIES);
+    let mut found = occurrences(&lines);
+    raise_warnings(&mut found);
+    let last_errors: Vec<(usize, Level)> =
+        found.iter().filter(|o| rank(o) <= Rank::Error).map(|o| (o.lines.1, o.entry.level)).collect();
+    // the program went on after an error: it retried or did without
+    let overcome =
+        |o: &Occurrences| last_errors.iter().any(|(line, level)| *line > o.lines.1 + WENT_ON && *level >= o.entry.level);
+    found.sort_by_cached_key(|o| {
+        let rank = rank(o);
+        (if rank < Rank::Overcome && overcome(o) { Rank::Overcome } else { rank }, Reverse(o.entry.level))
+    });
+    let mut found: Vec<LogEntry> = found.into_iter().map(|o| o.entry).take(MAX_ENTRIES).collect();
     if found.iter().all(|e| e.level < Level::Error) {
         let tail = lines.iter().rev().map(|l| (l.at, shorten(&clean(&l.text)))).filter(|(_, text)| !text.trim().is_empty());
         let mut tail: Vec<LogEntry> =
@@ -102,90 +117,91 @@ pub fn of_failure(lines: &[LogLine]) -> Vec<LogEntry> {
     found
 }
 
-/// The error lines of a log, in order of their first occurrence, each kind once: stack traces reduced to their message, lines that differ only
-/// in numbers counted.
+/// Order of the lines of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// An error with a known reason.
+    Reason,
+    /// Another error.
+    Error,
+    /// An error after which the program went on.
+    Overcome,
+    /// A message about the end of the program.
+    Consequence,
+    /// A warning.
+    Warning,
+}
+
+fn rank(o: &Occurrences) -> Rank {
+    if o.entry.level < Level::Error {
+        Rank::Warning
+    } else if o.is_consequence && !reason::is_error(&o.entry.text) {
+        Rank::Consequence
+    } else if o.entry.reason().is_some() {
+        Rank::Reason
+    } else {
+        Rank::Error
+    }
+}
+
+/// Some programs log the reason as a warning and its consequences as errors: without another reason, such a warning shortly before
+/// the first error or after it is the error.
+fn raise_warnings(found: &mut [Occurrences]) {
+    if found.iter().any(|o| rank(o) == Rank::Reason) {
+        return;
+    }
+    let first = found.iter().filter(|o| o.entry.level >= Level::Error).map(|o| o.lines.0).min().unwrap_or_default();
+    for o in found.iter_mut().filter(|o| o.entry.level == Level::Warning && o.lines.1 + BEFORE_ERROR >= first) {
+        if reason::is_error(&o.entry.text) {
+            o.entry.level = Level::Error;
+        }
+    }
+}
+
+/// The error lines of a log, in order of their first occurrence, each kind once: stack traces reduced to their message, lines that
+/// differ only in numbers counted.
 #[must_use]
 pub fn errors<'l>(lines: impl IntoIterator<Item = &'l &'l LogLine>) -> Vec<LogEntry> {
-    let mut found: Vec<LogEntry> = Vec::new();
+    occurrences(lines).into_iter().map(|o| o.entry).collect()
+}
+
+/// The same with the times of all occurrences.
+pub(super) fn occurrences<'l>(lines: impl IntoIterator<Item = &'l &'l LogLine>) -> Vec<Occurrences> {
+    let mut found: Vec<Occurrences> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    let mut trace = Trace::default();
-    for line in lines {
-        let text = clean(&line.text);
-        let Some(parsed) = trace.next(&text, &mut found) else { continue };
-        let level = match (parsed.level, reason(&parsed.text)) {
-            // an error text without a level: shells, runtimes, tools
-            (Level::Info, Some(reason)) if reason.is_error_without_level() => Level::Error,
-            (level, _) => level,
-        };
-        if level < Level::Warning {
-            continue;
-        }
-        let text = shorten(parsed.text.trim());
-        let at = *known.entry(template(&text)).or_insert_with(|| {
-            found.push(LogEntry { at: line.at, last: line.at, text, level, count: 0 });
+    for Record { at, line, level, text, is_consequence } in records(lines) {
+        let text = shorten(text.trim());
+        let place = *known.entry(template(&text)).or_insert_with(|| {
+            let entry = LogEntry { at, last: at, text, level, count: 0 };
+            found.push(Occurrences { entry, times: Vec::new(), lines: (line, line), is_consequence });
             found.len() - 1
         });
-        if let Some(entry) = found.get_mut(at) {
-            (entry.count, entry.last) = (entry.count + 1, line.at.or(entry.last));
+        if let Some(o) = found.get_mut(place) {
+            (o.entry.count, o.entry.last, o.lines.1) = (o.entry.count + 1, at.or(o.entry.last), line);
+            o.times.extend(at);
         }
     }
     found
 }
 
-/// Reduces stack traces to the line that names the exception.
-#[derive(Default)]
-struct Trace {
-    /// Inside a Python traceback: its message follows its frames.
-    python: bool,
-    /// The next line is the message of a Rust panic.
-    panicked: bool,
-}
-
-impl Trace {
-    /// The line with its level, or `None` for a part of a stack trace.
-    fn next(&mut self, text: &str, found: &mut [LogEntry]) -> Option<level::Parsed> {
-        let bare = text.trim_start();
-        if bare.starts_with("Traceback (most recent call last)") {
-            self.python = true;
-            return None;
-        }
-        if self.python {
-            if text.starts_with([' ', '\t']) || bare.is_empty() {
-                return None;
-            }
-            self.python = false;
-            return Some(level::Parsed { level: Level::Error, text: text.to_owned() });
-        }
-        if std::mem::take(&mut self.panicked) {
-            return Some(level::Parsed { level: Level::Fatal, text: format!("panicked: {text}") });
-        }
-        if bare.starts_with("thread '") && bare.contains("panicked at") && bare.ends_with(':') {
-            self.panicked = true;
-            return None;
-        }
-        // the cause of an exception, and the detail of a PostgreSQL message, belong to the line before
-        let detail = bare.strip_prefix("Caused by: ").or_else(|| text.split_once("DETAIL:  ").map(|(_, detail)| detail));
-        if let (Some(detail), Some(last)) = (detail, found.last_mut())
-            && last.level >= Level::Error
-        {
-            last.text = shorten(&format!("{}: {}", last.text.trim_end_matches(':'), detail.trim()));
-            return None;
-        }
-        if FRAME.is_match(text) || bare.starts_with("During handling of the above exception") {
-            return None;
-        }
-        Some(level::parse(text))
-    }
-}
-
-/// A line without escape sequences and control characters.
-fn clean(text: &str) -> String {
-    let text = if text.contains('\u{1b}') { ESCAPES.replace_all(text, "").into_owned() } else { text.to_owned() };
-    text.trim_end().chars().filter(|c| !c.is_control() || *c == '\t').collect()
-}
-
+/// At most [`MAX_TEXT`] characters: of a longer text the begin and the part around its reason, which in wrapped errors is at the
+/// end.
 fn shorten(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
+    /// Characters of the begin, and of the text behind the reason.
+    const BEGIN: usize = 120;
+    const BEHIND: usize = 160;
+    let length = text.chars().count();
+    if length <= MAX_TEXT {
+        return text.to_owned();
+    }
+    let end = reason::position(text).map_or(length, |at| (at + BEHIND).clamp(MAX_TEXT, length));
+    if end == MAX_TEXT {
+        return text.chars().take(MAX_TEXT).collect();
+    }
+    let rest = MAX_TEXT - BEGIN - 3;
+    let begin: String = text.chars().take(BEGIN).collect();
+    let behind: String = text.chars().skip(end - rest).take(rest).collect();
+    format!("{begin} … {behind}")
 }
 
 /// The line with every word that contains a digit replaced, so that lines about different requests are one kind.
@@ -280,5 +296,47 @@ mod tests {
         let texts = ["ERROR request 1 failed", "ERROR request 2 failed"];
         let found = of_failure(&lines(&texts));
         assert_eq!(found[0].shown(), "ERROR request 1 failed (2 times)");
+    }
+
+    #[test]
+    fn consequence_ranks_behind_its_cause() {
+        let texts = ["[ERROR] Cannot read the header", "[ERROR] Aborting", "FATAL: worker failed to start"];
+        assert_eq!(first(&texts), texts[0]);
+    }
+
+    #[test]
+    fn warning_with_a_reason_before_an_error_without_one() {
+        let texts = ["WARN open /run/key: permission denied", "ERROR Failed to obtain a session"];
+        let found = of_failure(&lines(&texts));
+        assert_eq!((found[0].text.as_str(), found[0].level), (texts[0], Level::Error));
+    }
+
+    #[test]
+    fn error_after_which_the_program_went_on() {
+        let mut texts = vec!["ERROR dial tcp 10.0.0.3:5432: connect: connection refused"];
+        texts.extend(["connected", "ready", "a", "b", "c", "d", "e", "f", "g", "h", "i"]);
+        texts.push("FATAL the ledger is inconsistent");
+        assert_eq!(first(&texts), "FATAL the ledger is inconsistent");
+    }
+
+    #[test]
+    fn repeated_stack_trace_is_one_entry() {
+        let run = ["ERROR start", "app.StartException: no pool", "\tat app.Main.main(Main.java:10)", "Caused by: app.Error: x"];
+        let found = of_failure(&lines(&[run, run].concat()));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].shown(), "ERROR start: app.StartException: no pool: app.Error: x (2 times)");
+    }
+
+    #[test]
+    fn long_message_keeps_its_reason() {
+        let text = format!("ERROR {} open /data/x: permission denied {}", "wrapped: ".repeat(60), "frame ".repeat(60));
+        let found = first(&[&text]);
+        assert!(found.contains("open /data/x: permission denied") && found.chars().count() <= MAX_TEXT, "{found}");
+    }
+
+    #[test]
+    fn names_of_process_managers_are_removed() {
+        assert_eq!(first(&["web_1  | Error: no such host"]), "Error: no such host");
+        assert_eq!(first(&["Nov 30 10:00:00 web1 app[7]: Error: no such host"]), "Error: no such host");
     }
 }

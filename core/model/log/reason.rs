@@ -83,36 +83,46 @@ pub struct Reason {
     pub object: Option<String>,
 }
 
-/// Texts of a kind, in lower case, and the object in the line. The first row that matches counts: special ones come first.
+/// Texts of a kind, in lower case, with at most one `*` for any text between. The first row that matches counts: special ones come
+/// first.
 struct Row {
     kind: ReasonKind,
-    texts: &'static [&'static str],
+    /// Texts of errno, of shells and of runtimes: a line with them is an error even if it names no severity.
+    errors: &'static [&'static str],
+    /// Texts that also occur in ordinary output: they count in lines of an error only.
+    words: &'static [&'static str],
     object: fn(&str) -> Option<String>,
 }
 
 static ROWS: &[Row] = &[
     Row {
         kind: ReasonKind::InotifyLimit,
-        texts: &[
+        errors: &[
             "inotify watches",
             "inotify instances",
             "inotify_add_watch",
             "inotify_init",
-            "enospc: system limit for number of file watchers",
             "system limit for number of file watchers",
             "failed to create inotify",
-            "configured user limit (128) on the number of inotify",
         ],
+        words: &[],
         object: none,
     },
     Row {
         kind: ReasonKind::WrongArchitecture,
-        texts: &["exec format error", "cannot execute binary file", "rosetta error", "qemu-x86_64", "wrong architecture"],
+        errors: &[
+            "exec format error",
+            "cannot execute binary file",
+            "rosetta error",
+            "qemu-x86_64: could not",
+            "wrong architecture",
+        ],
+        words: &[],
         object: program,
     },
     Row {
         kind: ReasonKind::InterpreterMissing,
-        texts: &[
+        errors: &[
             "bad interpreter",
             "^m:",
             "$'\\r'",
@@ -123,24 +133,23 @@ static ROWS: &[Row] = &[
             "python\\r",
             "node\\r",
             "env: ‘",
+            // the engine verifies that the file itself exists
+            "exec user process caused*no such file or directory",
+            "exec container process*no such file or directory",
+            "exec /*: no such file or directory",
         ],
+        words: &[],
         object: program,
     },
     Row {
         kind: ReasonKind::IllegalInstruction,
-        texts: &[
-            "illegal instruction",
-            "sigill",
-            "cpu does not support",
-            "requires a cpu with avx",
-            "x86-64-v2",
-            "fatal glibc error: cpu",
-        ],
+        errors: &["illegal instruction", "sigill", "cpu does not support", "requires a cpu with avx", "fatal glibc error: cpu"],
+        words: &["x86-64-v2"],
         object: none,
     },
     Row {
         kind: ReasonKind::LibraryMissing,
-        texts: &[
+        errors: &[
             "error while loading shared libraries",
             "version `glibc",
             "version `glibcxx",
@@ -148,48 +157,60 @@ static ROWS: &[Row] = &[
             "libstdc++.so.6: version",
             "cannot open shared object file",
         ],
+        words: &[],
         object: library,
     },
     Row {
         kind: ReasonKind::KernelSetting,
-        texts: &[
+        errors: &[
+            "too low, increase to at least",
+            "failed to lock memory",
+            "could not create shared memory segment: invalid argument",
+            "could not set resource limit",
+            "error setting rlimit",
+        ],
+        words: &[
             "vm.max_map_count",
             "vm.overcommit_memory is",
             "memlock",
             "unable to lock jvm memory",
-            "could not set resource limit",
             "setrlimit",
             "rlimit",
+            "shmmax",
         ],
         object: sysctl,
     },
+    Row { kind: ReasonKind::NoSpace, errors: &["could not resize shared memory segment"], words: &[], object: shared_memory },
     Row {
         kind: ReasonKind::NoSpace,
-        texts: &[
+        errors: &[
             "no space left on device",
             "enospc",
             "disk quota exceeded",
             "edquot",
-            "disk full",
             "database or disk is full",
-            "not enough space",
-            "disk_full",
+            "auf dem gerät ist kein speicherplatz mehr verfügbar",
+            "aucun espace disponible sur le périphérique",
+            "no queda espacio en el dispositivo",
         ],
+        words: &["disk full", "not enough space", "disk_full"],
         object: path,
     },
     Row {
         kind: ReasonKind::ReadOnly,
-        texts: &["read-only file system", "erofs", "readonly file system", "readonly database"],
+        errors: &["read-only file system", "erofs", "readonly file system", "readonly database"],
+        words: &[],
         object: path,
     },
     Row {
         kind: ReasonKind::TooManyFiles,
-        texts: &["too many open files", "emfile", "enfile", "out of file descriptors"],
+        errors: &["too many open files", "no file descriptors available", "emfile", "enfile", "out of file descriptors"],
+        words: &[],
         object: none,
     },
     Row {
         kind: ReasonKind::TooManyProcesses,
-        texts: &[
+        errors: &[
             "can't start new thread",
             "unable to create native thread",
             "unable to create new native thread",
@@ -203,11 +224,12 @@ static ROWS: &[Row] = &[
             "failed to start thread",
             "uv_thread_create",
         ],
+        words: &[],
         object: none,
     },
     Row {
         kind: ReasonKind::OutOfMemory,
-        texts: &[
+        errors: &[
             "out of memory",
             "cannot allocate memory",
             "enomem",
@@ -217,16 +239,16 @@ static ROWS: &[Row] = &[
             "std::bad_alloc",
             "could not map anonymous shared memory",
             "memory allocation of",
-            "could not resize shared memory segment",
-            "insufficient memory",
             "memoryerror",
             "allowed memory size of",
         ],
+        words: &["insufficient memory"],
         object: none,
     },
     Row {
         kind: ReasonKind::LoginRejected,
-        texts: &[
+        errors: &[],
+        words: &[
             "password authentication failed",
             "authentication failed",
             "access denied for user",
@@ -240,10 +262,13 @@ static ROWS: &[Row] = &[
             "login was refused",
             "login failed",
             "no pg_hba.conf entry",
-            "role \"",
+            "role \"*\" does not exist",
+            "role \"*\" is not permitted to log in",
             "peer authentication failed",
             "401 unauthorized",
+            "401 client error",
             "403 forbidden",
+            "403 client error",
             "invalid credentials",
             "no password supplied",
             "permission denied (publickey",
@@ -254,98 +279,131 @@ static ROWS: &[Row] = &[
     },
     Row {
         kind: ReasonKind::SchemaMissing,
-        texts: &[
+        errors: &[],
+        words: &[
             "unknown database",
             "no such table",
+            "no such column",
             "undefinedtable",
             "undefined table",
-            "relation \"",
+            "relation \"*\" does not exist",
+            "column \"*\" does not exist",
             "table doesn't exist",
-            "database \"",
+            "table '*' doesn't exist",
+            "database \"*\" does not exist",
         ],
         object: quoted,
     },
     Row {
         kind: ReasonKind::NameNotFound,
-        texts: &[
+        errors: &[
             "name or service not known",
             "temporary failure in name resolution",
             "no such host",
             "could not translate host name",
             "could not resolve host",
             "couldn't resolve host",
+            "could not resolve address",
             "enotfound",
             "eai_again",
             "host not found",
             "unknownhostexception",
             "nodename nor servname",
             "name does not resolve",
-            "getaddrinfo",
-            "nxdomain",
             "no address associated with hostname",
-            "failed to resolve",
             "unknown host",
             "server misbehaving",
             "failed to lookup address information",
+            "unknown mysql server host",
+            "unable to resolve host",
+            "lookup *: try again",
+            "bad address '",
+            "name resolution failed",
+            "dns resolution failed",
+        ],
+        words: &[
+            "getaddrinfo",
+            "nxdomain",
+            "failed to resolve",
             "dns error",
             "no resolver defined",
-            "unknown mysql server host",
             "unable to resolve",
-            "bad address",
+            "invalid address: '",
         ],
         object: unresolved_name,
     },
     Row {
         kind: ReasonKind::AddressInUse,
-        texts: &[
+        errors: &[
             "address already in use",
             "address in use",
             "eaddrinuse",
             "port is already allocated",
             "port already in use",
-            "already in use by",
+            "port * is already in use",
+            "die adresse wird bereits verwendet",
+            "adresse déjà utilisée",
+            "la dirección ya se está usando",
         ],
+        words: &["already in use by"],
         object: own_address,
     },
     Row {
         kind: ReasonKind::AddressNotAvailable,
-        texts: &[
+        errors: &[
             "cannot assign requested address",
             "can't assign requested address",
+            "address not available",
             "eaddrnotavail",
             "requested address is not valid",
         ],
+        words: &[],
         object: own_address,
     },
     Row {
         kind: ReasonKind::CertificateRejected,
-        texts: &[
+        errors: &[
             "certificate verify failed",
             "certificate_verify_failed",
             "x509:",
-            "certificate has expired",
-            "self signed certificate",
-            "self-signed certificate",
+            "self signed certificate in",
+            "self-signed certificate in",
             "unable to get local issuer certificate",
             "unable to verify the first certificate",
             "pkix path building failed",
-            "certificate is not yet valid",
-            "hostname mismatch",
             "cert_has_expired",
             "invalid peer certificate",
-            "bad certificate",
             "key values mismatch",
+        ],
+        words: &[
+            "certificate has expired",
+            "self signed certificate",
+            "self-signed certificate",
+            "certificate is not yet valid",
+            "hostname mismatch",
+            "bad certificate",
         ],
         object: host_port,
     },
     Row {
         kind: ReasonKind::Refused,
-        texts: &["connection refused", "econnrefused", "actively refused", "error 111", "(111)"],
+        errors: &[
+            "connection refused",
+            "econnrefused",
+            "actively refused",
+            "connection to * refused",
+            "error 111",
+            "(111)",
+            "verbindungsaufbau abgelehnt",
+            "connexion refusée",
+            "conexión rehusada",
+        ],
+        words: &[],
         object: host_port,
     },
     Row {
         kind: ReasonKind::Unreachable,
-        texts: &[
+        errors: &[
             "no route to host",
             "network is unreachable",
             "network unreachable",
@@ -353,25 +411,32 @@ static ROWS: &[Row] = &[
             "enetunreach",
             "host is unreachable",
         ],
+        words: &[],
         object: host_port,
     },
     Row {
         kind: ReasonKind::Locked,
-        texts: &[
+        errors: &[
+            "failed to obtain node lock",
+            "pid file found",
+            "server is already running",
+            "another server instance",
+            "could not lock",
+            "cannot lock file",
+            "cannot acquire lock",
+            "unable to acquire lock",
+            "lock db directory",
+        ],
+        words: &[
             "pidfile",
             "pid file",
             "lock file",
             "lockfile",
             "already running",
             "is locked by",
-            "could not lock",
-            "failed to obtain node lock",
             "failed to lock",
-            "cannot acquire lock",
             "unable to lock",
-            "unable to acquire lock",
             "resource temporarily unavailable",
-            "lock db directory",
             "database is locked",
             "another instance",
         ],
@@ -379,40 +444,42 @@ static ROWS: &[Row] = &[
     },
     Row {
         kind: ReasonKind::VersionMismatch,
-        texts: &[
+        errors: &["can't handle rdb format", "in 18+, these docker images are configured"],
+        words: &[
             "incompatible with server",
             "initialized by postgresql version",
-            "can't handle rdb format",
             "unsupported version",
             "cannot downgrade",
             "cannot be downgraded",
-            "wrong version",
+            "wrong mongod version",
             "is not compatible with",
             "featurecompatibilityversion",
-            "in 18+, these docker images are configured",
+            "expected format-type",
         ],
         object: none,
     },
-    Row { kind: ReasonKind::DeviceError, texts: &["input/output error", "eio:", "i/o error"], object: path },
+    Row { kind: ReasonKind::DeviceError, errors: &["input/output error"], words: &["eio:"], object: path },
     Row {
         kind: ReasonKind::Damaged,
-        texts: &[
-            "bad file format reading the append only file",
+        errors: &["bad file format reading the append only file", "wrong signature trying to load db"],
+        words: &[
             "invalid checkpoint record",
             "could not locate a valid checkpoint",
             "checksum mismatch",
             "is corrupt",
+            "are corrupt",
             "corrupted",
+            "malformed log record",
             "unexpected eof",
+            "unexpected end of json input",
             "invalid page",
-            "wrong signature trying to load db",
             "invalid magic",
         ],
         object: path,
     },
     Row {
         kind: ReasonKind::ModuleMissing,
-        texts: &[
+        errors: &[
             "modulenotfounderror",
             "no module named",
             "cannot find module",
@@ -420,45 +487,60 @@ static ROWS: &[Row] = &[
             "noclassdeffounderror",
             "could not find or load main class",
             "cannot load such file",
-            "importerror",
+            "importerror:",
             "err_module_not_found",
-            "class not found",
-            "module not found",
         ],
+        words: &["class not found", "module not found"],
         object: quoted,
     },
     Row {
         kind: ReasonKind::ProgramMissing,
-        texts: &["command not found", "executable file not found", ": not found", "can't execute", "cannot execute"],
+        errors: &[
+            "command not found",
+            "executable file not found",
+            "sh: *: not found",
+            "can't execute '",
+            "cannot execute: ",
+            "cannot run program",
+        ],
+        words: &[],
         object: program,
     },
     Row {
         kind: ReasonKind::NotPermitted,
-        texts: &["operation not permitted", "eperm", "must be run as root", "requires root", "cap_"],
+        errors: &["operation not permitted", "eperm", "must be run as root"],
+        words: &["requires root", "cap_"],
         object: path,
     },
     Row {
         kind: ReasonKind::PermissionDenied,
-        texts: &[
+        errors: &[
             "permission denied",
             "eacces",
-            "accessdenied",
-            "access is denied",
+            "accessdeniedexception",
             "has wrong ownership",
             "must be owned by",
             "has group or world access",
-            "accessdeniedexception",
-            "not writable",
-            "is not readable",
+            "is not writable",
+            "must be accessible by owner only",
+            "can only be writable by the owner",
+            "keine berechtigung",
+            "permission non accordée",
+            "permiso denegado",
         ],
+        words: &["accessdenied", "access is denied", "not writable", "is not readable", "are too open"],
         object: path,
     },
+    Row { kind: ReasonKind::DeviceError, errors: &[], words: &["i/o error"], object: path },
     Row {
         kind: ReasonKind::TimedOut,
-        texts: &[
+        errors: &[],
+        words: &[
             "timed out",
+            "pooltimedout",
             "etimedout",
             "i/o timeout",
+            "timeouterror",
             "timeout exceeded",
             "deadline exceeded",
             "connect timeout",
@@ -468,7 +550,8 @@ static ROWS: &[Row] = &[
     },
     Row {
         kind: ReasonKind::SettingMissing,
-        texts: &[
+        errors: &["unbound variable", "parameter not set", "parameter null or not set", "keyerror: '"],
+        words: &[
             "must be set",
             "must be specified",
             "is not specified",
@@ -477,13 +560,14 @@ static ROWS: &[Row] = &[
             "not configured",
             "is required",
             "are required",
+            "field required",
+            "required in url but missing",
             "missing required",
             "required environment",
+            "no * has been specified",
             "environment variable",
             "keyerror:",
             "undefined variable",
-            "parameter not set",
-            "unbound variable",
             "you need to specify",
             "improperlyconfigured",
         ],
@@ -491,13 +575,16 @@ static ROWS: &[Row] = &[
     },
     Row {
         kind: ReasonKind::ConfigurationInvalid,
-        texts: &[
+        errors: &["fatal config file error", "unable to configure the docker daemon", "missing ';' before", "missing ';' near"],
+        words: &[
             "unknown directive",
+            "unknown setting",
             "invalid config",
             "bad config file directive",
-            "fatal config file error",
-            "configuration file",
-            "config file",
+            "bad configuration option",
+            "in configuration file",
+            "could not read config",
+            "cannot read config",
             "configuration error",
             "error loading config",
             "error parsing",
@@ -505,9 +592,15 @@ static ROWS: &[Row] = &[
             "failed to parse",
             "could not parse",
             "parse error",
-            "syntax error",
+            "syntax error on line",
+            "syntax error in ",
+            "syntax error near",
+            "syntax error: ",
             "yaml:",
+            "unmarshal errors",
+            "mapping values are not allowed",
             "unknown field",
+            "unknown fields",
             "unrecognized configuration parameter",
             "unknown option",
             "unrecognized option",
@@ -515,29 +608,38 @@ static ROWS: &[Row] = &[
             "unknown flag",
             "flag provided but not defined",
             "invalid value",
-            "invalid argument",
             "bad option",
             "unexpected end of file",
             "directive is not allowed here",
             "directive is duplicate",
-            "duplicate ",
             "invalid number of arguments",
             "unknown variable",
             "invalid parameter",
+            "ambiguous site definition",
+            "adapting config",
         ],
         object: path_or_quoted,
     },
     Row {
         kind: ReasonKind::FileMissing,
-        texts: &[
+        errors: &[
             "no such file or directory",
             "enoent",
             "filenotfoundexception",
             "filenotfounderror",
+            "nosuchfileexception",
             "could not find file",
+            "missing privilege separation directory",
+            "datei oder verzeichnis nicht gefunden",
+            "aucun fichier ou dossier de ce type",
+            "no existe el archivo o el directorio",
+            "no existe el fichero o el directorio",
+        ],
+        words: &[
             "file not found",
             "does not exist",
             "cannot find the file",
+            "cannot be opened",
             "failed to open",
             "cannot open",
             "couldn't find",
@@ -547,19 +649,110 @@ static ROWS: &[Row] = &[
     },
 ];
 
-/// The known reason in a line. Texts that clients of a server choose can contain any of these phrases; use it for the lines of the object's own
-/// failure.
+/// Statements that a client of a database sent: their errors say nothing about the server.
+const STATEMENTS: &[&str] = &["syntax error at or near", "in your sql syntax"];
+
+/// The known reason in a line. Texts that clients of a server choose can contain any of these phrases; use it for the lines of the
+/// object's own failure.
 #[must_use]
 pub fn reason(text: &str) -> Option<Reason> {
+    let text = without_requests(text);
     let lower = text.to_lowercase();
-    let row = ROWS.iter().find(|row| row.texts.iter().any(|t| contains_word(&lower, t)))?;
-    Some(Reason { kind: row.kind, object: (row.object)(text) })
+    if STATEMENTS.iter().any(|statement| lower.contains(statement)) {
+        return None;
+    }
+    let row = ROWS.iter().find(|row| row.errors.iter().chain(row.words).any(|t| contains(&lower, t).is_some()));
+    match row {
+        Some(row) => Some(Reason { kind: row.kind, object: (row.object)(&text) }),
+        None => errno(&text).or_else(|| configuration_position(&text)),
+    }
 }
 
-/// Whether a text contains a phrase that no letter precedes: `ENOTFOUND` is not part of `FileNotFoundError`.
-fn contains_word(text: &str, phrase: &str) -> bool {
-    let word = phrase.starts_with(|c: char| c.is_ascii_alphabetic());
-    text.match_indices(phrase).any(|(at, _)| !(word && text[..at].ends_with(|c: char| c.is_ascii_alphabetic())))
+/// Whether a line without a severity is an error: it has a text or a number of errno, or a text of a shell or of a runtime.
+pub(super) fn is_error(text: &str) -> bool {
+    let text = without_requests(text);
+    let lower = text.to_lowercase();
+    ROWS.iter().any(|row| row.errors.iter().any(|t| contains(&lower, t).is_some())) || errno(&text).is_some()
+}
+
+/// A text of every line that is an error without a severity: of a phrase with a `*` the longer part.
+pub(super) fn texts() -> impl Iterator<Item = &'static str> {
+    let longest = |phrase: &'static str| {
+        let (begin, end) = phrase.split_once('*').unwrap_or((phrase, ""));
+        if end.len() > begin.len() { end } else { begin }
+    };
+    ROWS.iter().flat_map(|row| row.errors.iter().copied()).map(longest)
+}
+
+/// The character at which the reason in a text begins; of several places the last.
+pub(super) fn position(text: &str) -> Option<usize> {
+    let lower = text.to_lowercase();
+    let places = |row: &Row| row.errors.iter().chain(row.words).filter_map(|t| contains(&lower, t)).max();
+    let at = ROWS.iter().find_map(places)?;
+    Some(lower.get(..at)?.chars().count())
+}
+
+/// The last place of a phrase that no letter precedes: `ENOTFOUND` is not part of `FileNotFoundError`.
+fn contains(text: &str, phrase: &str) -> Option<usize> {
+    let (begin, end) = phrase.split_once('*').unwrap_or((phrase, ""));
+    let is_word = begin.starts_with(|c: char| c.is_ascii_alphabetic());
+    let places = text.match_indices(begin).map(|(at, _)| at);
+    let is_whole = |at: &usize| !(is_word && text[..*at].ends_with(|c: char| c.is_ascii_alphabetic()));
+    places.filter(is_whole).filter(|at| text[at + begin.len()..].contains(end)).last()
+}
+
+/// A line without the clients that it names and the requests that it quotes: clients choose their text.
+fn without_requests(text: &str) -> std::borrow::Cow<'_, str> {
+    static REQUEST: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r#""(?:GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS|CONNECT|PROPFIND) [^"]*"|(?:referrer|user-agent): "[^"]*"|\[client [^\]]*\]|\bclient: [\w.:]+"#,
+        )
+    });
+    REQUEST.replace_all(text, "\"\"")
+}
+
+/// The number of an errno, for texts in other languages and of other libraries.
+fn errno(text: &str) -> Option<Reason> {
+    static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r"(?i)\((?:errno|errcode|os error|error code)[:= ]*(\d{1,3})\b|\[errno (\d{1,3})\]|error=(\d{1,3}), ")
+    });
+    let number: u16 = group(&NUMBER, text)?.parse().ok()?;
+    let kind = match number {
+        1 => ReasonKind::NotPermitted,
+        2 => ReasonKind::FileMissing,
+        5 => ReasonKind::DeviceError,
+        12 => ReasonKind::OutOfMemory,
+        13 => ReasonKind::PermissionDenied,
+        24 => ReasonKind::TooManyFiles,
+        28 => ReasonKind::NoSpace,
+        30 => ReasonKind::ReadOnly,
+        98 => ReasonKind::AddressInUse,
+        99 => ReasonKind::AddressNotAvailable,
+        101 | 113 => ReasonKind::Unreachable,
+        110 => ReasonKind::TimedOut,
+        111 => ReasonKind::Refused,
+        _ => return None,
+    };
+    let object = match number {
+        12 | 24 => None,
+        98 | 99 => own_address(text),
+        101.. => host_port(text),
+        _ => path(text),
+    };
+    Some(Reason { kind, object })
+}
+
+/// A place in a configuration file: programs name it for errors of any kind in it.
+fn configuration_position(text: &str) -> Option<Reason> {
+    static POSITION: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r"(?:^|[\s\['\x22(])(/[\w./@-]+(?:\.(?:conf|cfg|cnf|ya?ml|toml|ini|hcl|alloy|xml|json|htaccess)|/\.htaccess|/Caddyfile)(?::\d+)?)(?:[\]:]| line \d| )",
+        )
+    });
+    static ERROR: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?i)line \d+|\bexpected\b|\bunexpected\b|\bunknown\b|\bmissing\b|\binvalid\b"));
+    let object = group(&POSITION, text).filter(|place| place.contains(':') || ERROR.is_match(text))?;
+    Some(Reason { kind: ReasonKind::ConfigurationInvalid, object: Some(object) })
 }
 
 impl Reason {
@@ -573,17 +766,6 @@ impl Reason {
             return None;
         }
         self.object.as_deref().map(split_port)
-    }
-
-    /// Whether a line without a level is an error if it has this reason: texts of errno and of shells, not words that occur in ordinary output.
-    pub(super) fn is_error_without_level(&self) -> bool {
-        use ReasonKind::{
-            ConfigurationInvalid, Damaged, LoginRejected, SchemaMissing, SettingMissing, TimedOut, VersionMismatch,
-        };
-        !matches!(
-            self.kind,
-            ConfigurationInvalid | Damaged | LoginRejected | SchemaMissing | SettingMissing | TimedOut | VersionMismatch
-        )
     }
 
     /// The reason as a clause.
@@ -670,7 +852,9 @@ impl Reason {
             }
             ReasonKind::OutOfMemory => "raise its memory limit or reduce its memory use",
             ReasonKind::ProgramMissing => "install the program, or correct its path",
-            ReasonKind::InterpreterMissing => "correct the first line of the script; convert Windows line ends with `dos2unix`",
+            ReasonKind::InterpreterMissing => {
+                "correct the first line of the script (Windows line ends: `dos2unix`); a program for glibc does not run in an image with musl"
+            }
             ReasonKind::WrongArchitecture => "use the build for this architecture (`uname -m`)",
             ReasonKind::IllegalInstruction => {
                 "use a build for this processor, or expose the instruction set to the virtual machine"
@@ -724,36 +908,65 @@ fn none(_text: &str) -> Option<String> {
     None
 }
 
+/// The filesystem of shared memory: POSIX names (`/PostgreSQL.1`) are no paths.
+fn shared_memory(text: &str) -> Option<String> {
+    text.contains("shared memory").then(|| "/dev/shm".to_owned())
+}
+
 fn pattern(text: &str) -> Regex {
     #[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
     Regex::new(text).expect("constant pattern")
 }
 
 fn group(pattern: &Regex, text: &str) -> Option<String> {
-    let found = pattern.captures(text)?;
+    first_group(&pattern.captures(text)?)
+}
+
+fn first_group(found: &regex::Captures<'_>) -> Option<String> {
     (1..found.len())
         .find_map(|n| found.get(n))
         .map(|m| m.as_str().trim_end_matches(['.', ':', ',', ';']).trim_matches(['\'', '"']).to_owned())
 }
 
-/// An absolute path; quoted ones may contain spaces.
+/// The path of an errno: the nearest one before its text, or the one that follows it directly; else the first path. Absolute paths,
+/// and relative ones in quotes; quoted ones may contain spaces.
 fn path(text: &str) -> Option<String> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| {
-        pattern(r#"['"‘`](/[^'"’`]+)['"’`]|(?:^|[\s(=:\[])(/[^\s:'",;()\[\]]+)|['"‘`]([\w.-]+(?:/[\w.-]+)*\.?[\w-]*)['"’`]"#)
+        pattern(
+            r#"['"‘`](/[^'"’`]+)['"’`]|(?:^|[\s(=:\[])(/[^\s:/'",;()\[\]][^\s:'",;()\[\]]*)|['"‘`]((?:[\w-]*[./])+[\w.-]*)['"’`]|permissions \d+ for ([\w./-]+)"#,
+        )
     });
-    group(&PATH, text)
+    static ERRNO: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r"(?i)permission denied|no such file or directory|operation not permitted|read-only file ?system|no space left on device|input/output error|disk quota exceeded",
+        )
+    });
+    static BEHIND: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r#"^[)\]]?[:,]?\s*(?:@ \w+ - |\w+ )?(?:['"‘`(]?(/[^\s:'"’`,;()\[\]]+)|['"‘`]((?:[\w-]*[./])+[\w.-]*)['"’`])"#)
+    });
+    static SOURCE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\.(?:php|py|rb|js|ts|go|java|rs)$"));
+    let Some(errno) = ERRNO.find_iter(text).last() else { return group(&PATH, text) };
+    let (before, behind) = (&text[..errno.start()], &text[errno.end()..]);
+    // the location in a program's source, which PHP adds, is not the file
+    let behind = group(&BEHIND, behind).or_else(|| group(&PATH, behind)).filter(|path| !SOURCE.is_match(path));
+    let direct = group(&BEHIND, &text[errno.end()..]).is_some();
+    let nearest = PATH.captures_iter(before).last().and_then(|found| first_group(&found));
+    if direct { behind.or(nearest) } else { nearest.or(behind) }
 }
 
 fn path_or_quoted(text: &str) -> Option<String> {
     static QUOTED: LazyLock<Regex> = LazyLock::new(|| {
-        pattern(r#"(?:directive|parameter|option|flag|field|variable)[: ]+['"‘`]?([\w.:-]+)|((?:^|\s)/[^\s'",;()]+(?::\d+)?)"#)
+        pattern(
+            r#"(?:directive|parameter|option|flag|field|variable)[: ]+['"‘`]?([\w.:-]+)|(?:^|[\s\[])(/[^\s'",;()\[\]:]+(?::\d+)?)"#,
+        )
     });
     group(&QUOTED, text).map(|o| o.trim().to_owned()).or_else(|| path(text))
 }
 
 fn quoted(text: &str) -> Option<String> {
-    static QUOTED: LazyLock<Regex> =
-        LazyLock::new(|| pattern(r#"['"‘`]([^'"’`]{1,80})['"’`]|named (\S+)|table: (\S+)|Exception: (\S+)|Error: (\S+)$"#));
+    static QUOTED: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r#"['"‘`]([^'"’`]{1,80})['"’`]|named (\S+)|(?:table|column): (\S+)|Exception: (\S+)|Error: (\S+)$"#)
+    });
     group(&QUOTED, text)
 }
 
@@ -761,9 +974,13 @@ fn quoted(text: &str) -> Option<String> {
 fn program(text: &str) -> Option<String> {
     static PROGRAM: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r#"exec:? ["']?([^\s"':]+)|([^\s:'"‘]+): (?:command )?not found|([^\s:]+): (?:cannot execute|bad interpreter)|["'‘]([^"'’]+)["'’]"#,
+            r#"exec: line \d+: ([^\s:]+)|exec container process [`'"]([^`'"]+)|exec:? ["']?([^\s"':]+)|([^\s:'"‘]+): (?:command )?not found|([^\s:]+): (?:cannot execute|bad interpreter)|["'‘]([^"'’]+)["'’]"#,
         )
     });
+    // the engine names no program
+    if text.contains("exec user process") {
+        return None;
+    }
     group(&PROGRAM, text).or_else(|| path(text))
 }
 
@@ -794,16 +1011,21 @@ fn user(text: &str) -> Option<String> {
 fn unresolved_name(text: &str) -> Option<String> {
     static NAME: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r#"(?i)lookup ([\w.-]+)|(?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)|host name ["'“]([\w.-]+)["'”]|resolve host(?:name)?:? ["'“]?([\w.-]+)|UnknownHostException: ([\w.-]+)|not found in upstream ["'“]([\w.-]+)|server host ["'“]([\w.-]+)|bad address ["'“]([\w.-]+)|resolve:? ["'“]?([\w.-]+\.?[\w.-]*)["'”]|getaddrinfo(?: for)? ([\w-]+\.?[\w.-]*)(?: port|:)|host(?:name)?[=:]? ["'“]([\w.-]+)["'”]"#,
+            r#"(?i)lookup ([\w.-]+)|(?:ENOTFOUND|EAI_AGAIN) ([\w.-]+)|host name ["'“]([\w.-]+)["'”]|resolve host(?:name)?:? ["'“]?([\w.-]+)|UnknownHostException: ([\w.-]+)|not found in upstream ["'“]([\w.-]+)|server host ["'“]([\w.-]+)|address:? ["'“]([\w.-]+)|resolve:? ["'“]?([\w.-]+\.?[\w.-]*)["'”]|getaddrinfo for ([\w-]+\.?[\w.-]*)(?: port|:| failed)|([\w.-]+): Name or service not known|host(?:name)?[=:]? ["'“]([\w.-]+)["'”]"#,
         )
     });
-    group(&NAME, text).or_else(|| host_port(text).map(|address| split_port(&address).0.to_owned()))
+    // PHP before 8.1 names no host: `getaddrinfo failed: Name or service not known`
+    let name = group(&NAME, text).filter(|name| name != "failed");
+    name.or_else(|| host_port(text).map(|address| split_port(&address).0.to_owned()))
 }
 
 /// The address a server could not bind: also a port alone.
 fn own_address(text: &str) -> Option<String> {
-    static PORT: LazyLock<Regex> =
-        LazyLock::new(|| pattern(r"(?i)(?:port|bind to|listen(?:ing)? on)[: ]+(\d{2,5})\b|(:::\d{2,5})\b|(?:\s|^)(:\d{2,5})\b"));
+    static PORT: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r"(?i)(?:port|bind to|listen(?:ing)? on)[: ]+(\d{2,5})\b|(:::\d{2,5})\b|(?:\s|^)(:\d{2,5})\b|socket for ((?:\d{1,3}\.){3}\d{1,3})",
+        )
+    });
     host_port(text).or_else(|| group(&PORT, text))
 }
 
@@ -902,6 +1124,11 @@ mod tests {
             ("/bin/sh: 1: node: not found", ProgramMissing, "node"),
             ("exec /usr/local/bin/app: exec format error", WrongArchitecture, "/usr/local/bin/app"),
             ("/entrypoint.sh: /bin/bash^M: bad interpreter: No such file or directory", InterpreterMissing, "/bin/bash^M"),
+            ("exec /entrypoint.sh: no such file or directory", InterpreterMissing, "/entrypoint.sh"),
+            ("standard_init_linux.go:228: exec user process caused: no such file or directory", InterpreterMissing, ""),
+            ("exec container process `/app/run`: No such file or directory", InterpreterMissing, "/app/run"),
+            ("/entrypoint.sh: exec: line 3: /app/run: not found", ProgramMissing, "/app/run"),
+            ("Fatal glibc error: CPU does not support x86-64-v2", IllegalInstruction, ""),
             ("./app: /lib/libc.so.6: version `GLIBC_2.34' not found (required by ./app)", LibraryMissing, "GLIBC_2.34"),
             ("ModuleNotFoundError: No module named 'redis'", ModuleMissing, "redis"),
             ("Error: Cannot find module '/app/server.js'", ModuleMissing, "/app/server.js"),

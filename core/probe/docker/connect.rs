@@ -218,7 +218,7 @@ pub async fn connect(endpoint: &Endpoint, redactor: Arc<Redactor>, limit: Durati
                 unanswered: std::sync::atomic::AtomicUsize::default(),
                 inspected: Memo::default(),
                 events: Memo::default(),
-                image_ids: Memo::default(),
+                images: Memo::default(),
                 disk_usage: Memo::default(),
                 settings: Memo::default(),
                 networks: Memo::default(),

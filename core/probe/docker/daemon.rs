@@ -25,6 +25,9 @@ pub struct Daemon {
     pub hands_off: bool,
     /// It has its own network namespace, which contains its rules.
     pub elsewhere: bool,
+    /// Its configuration file is no valid JSON: it would not start again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub invalid: bool,
 }
 
 /// The engine's process, or `None` if it is not proven to be a `dockerd` of this host.
@@ -33,8 +36,9 @@ pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Optio
         let process = process?;
         let network = |of: &str| io.read_link(format!("/proc/{of}/ns/net")).ok();
         let elsewhere = matches!((network("self"), network(&process.pid.to_string())), (Some(own), Some(other)) if own != other);
-        let hands_off = leaves_rules_alone(&process.arguments, &configuration_of(io, Some(&process)));
-        Some(Daemon { hands_off, elsewhere })
+        let configuration = configuration_of(io, Some(&process));
+        let hands_off = leaves_rules_alone(&process.arguments, &configuration);
+        Some(Daemon { hands_off, elsewhere, invalid: is_invalid(&configuration) })
     })
     .await
     .flatten()
@@ -121,6 +125,11 @@ fn config_file(arguments: &[String]) -> String {
     "/etc/docker/daemon.json".to_owned()
 }
 
+/// A file that does not exist or is empty is valid.
+fn is_invalid(config: &str) -> bool {
+    !config.trim().is_empty() && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config).is_err()
+}
+
 fn leaves_rules_alone(arguments: &[String], config: &str) -> bool {
     let config: serde_json::Value = serde_json::from_str(config).unwrap_or_default();
     arguments.iter().any(|a| a == "--iptables=false") || config.get("iptables") == Some(&serde_json::Value::Bool(false))
@@ -137,6 +146,7 @@ mod tests {
         assert!(leaves_rules_alone(&words("dockerd --iptables=false"), ""));
         assert!(leaves_rules_alone(&[], r#"{"iptables": false}"#));
         assert!(!leaves_rules_alone(&words("dockerd"), "{ not json"));
+        assert!(is_invalid("{ not json") && is_invalid("[]") && !is_invalid("{}") && !is_invalid(" \n"));
         assert_eq!(config_file(&words("dockerd --config-file /a/b.json")), "/a/b.json");
         assert_eq!(config_file(&words("dockerd --config-file=/c.json -H x")), "/c.json");
         assert_eq!(config_file(&[]), "/etc/docker/daemon.json");

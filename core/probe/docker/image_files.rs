@@ -23,6 +23,8 @@ pub struct ImageFiles {
     pub tools: Vec<String>,
     /// /etc/hosts maps `localhost` to `::1`.
     pub localhost_is_v6: bool,
+    /// `wget` is an applet of busybox.
+    pub wget_is_busybox: bool,
 }
 
 /// Looks up `commands` in the container with the main process `pid`, with its own `PATH`.
@@ -32,13 +34,11 @@ pub async fn inspect(process: i32, path: &str, commands: Vec<String>) -> Result<
     blocking::run("files of the container", &from.clone(), Duration::from_secs(1), move |io| {
         // absolute links such as /bin/sh -> /bin/busybox are resolved inside the container
         let root = Root::of(io, process).map_err(|e| ProbeError::io("files of the container", &from, &e))?;
-        let found = |command: &str| {
-            if command.contains('/') {
-                root.exists(command)
-            } else {
-                path.split(':').filter(|d| !d.is_empty()).any(|d| root.exists(&format!("{d}/{command}")))
-            }
+        let location = |command: &str| -> Option<String> {
+            let directories = path.split(':').filter(|d| !d.is_empty());
+            directories.map(|d| format!("{d}/{command}")).find(|file| root.exists(file))
         };
+        let found = |command: &str| if command.contains('/') { root.exists(command) } else { location(command).is_some() };
         let (present, missing) = commands.into_iter().partition(|c| found(c));
         // an unreadable hosts file is treated as empty
         let hosts = root.bytes("/etc/hosts", 64 << 10).unwrap_or_default();
@@ -47,6 +47,7 @@ pub async fn inspect(process: i32, path: &str, commands: Vec<String>) -> Result<
             missing,
             tools: TOOLS.iter().filter(|t| found(t)).map(|t| (*t).to_owned()).collect(),
             localhost_is_v6: maps_localhost_to_v6(&String::from_utf8_lossy(&hosts)),
+            wget_is_busybox: location("wget").and_then(|file| root.link(&file)).is_some_and(|target| target.ends_with("busybox")),
         })
     })
     .await?

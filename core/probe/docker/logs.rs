@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::{Container, Docker};
@@ -13,8 +13,8 @@ use crate::model::log::{LogLine, MAX_TEXT};
 use crate::probe::io::Root;
 use crate::probe::{Io, ProbeError, blocking};
 
-/// Log drivers with logs that the engine can read (<https://docs.docker.com/engine/logging/dual-logging/>); other drivers only with its cache,
-/// which is on by default since Docker 20.10.
+/// Log drivers with logs that the engine can read (<https://docs.docker.com/engine/logging/dual-logging/>); other drivers only
+/// with its cache, which is on by default since Docker 20.10.
 const READABLE: &[&str] = &["json-file", "local", "journald", "k8s-file"];
 
 /// Timeout of reading a log file.
@@ -23,12 +23,15 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Mean length of a line, in bytes, where only a number of lines can be requested.
 const BYTES_PER_LINE: u64 = 128;
 
+/// Time after a start within which a program logs its first line.
+const FIRST_LINE: SignedDuration = SignedDuration::from_mins(5);
+
 /// Size limit of one read, in bytes.
 const MAX_BYTES: usize = 4 << 20;
 
 impl Docker {
-    /// The last lines of a container's log, oldest first. `tail` and not `since`: the engine applies `tail` before the times, and finds the end
-    /// of a long log immediately.
+    /// The last lines of a container's log, oldest first. `tail` and not `since`: the engine applies `tail` before the times,
+    /// and finds the end of a long log immediately.
     pub async fn log_lines(&self, id: &str, tail: u32) -> Result<Vec<LogLine>, ProbeError> {
         let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).tail(&tail.to_string()).build();
@@ -48,8 +51,8 @@ impl Docker {
         self.request(&subject, read).await
     }
 
-    /// The last lines of a container's log within about `bytes`, and whether earlier ones exist. The file of json-file is read itself: hundreds
-    /// of requests would cost more than the run has.
+    /// The last lines of a container's log within about `bytes`, and whether earlier ones exist. The file of json-file is read
+    /// itself: hundreds of requests would cost more than the run has.
     pub async fn recent_log(&self, container: &Container, bytes: u64) -> Result<(Vec<LogLine>, bool), ProbeError> {
         let path = container.log.path.clone();
         if container.log.driver == "json-file" && !path.is_empty() && self.listener().is_here && self.listener().uid == Some(0) {
@@ -57,12 +60,14 @@ impl Docker {
             let read = blocking::run("a container's log", &path, FILE_TIMEOUT, move |io| read_end(io, &file, bytes)).await?;
             if let Ok((text, cut)) = read {
                 let whole = text.lines().skip(usize::from(cut));
-                return Ok((whole.filter_map(parse_json).collect(), cut));
+                let lines: Vec<LogLine> = whole.filter_map(parse_json).collect();
+                let cut = cut || is_rotated(container, &lines);
+                return Ok((lines, cut));
             }
         }
         let tail = u32::try_from(bytes / BYTES_PER_LINE).unwrap_or(u32::MAX);
         let lines = self.log_lines(&container.id, tail).await?;
-        let cut = lines.len() >= tail as usize;
+        let cut = lines.len() >= tail as usize || is_rotated(container, &lines);
         Ok((lines, cut))
     }
 
@@ -75,6 +80,13 @@ impl Docker {
             format!("its log driver {driver} does not keep a log on this host: {error}")
         }
     }
+}
+
+/// Whether rotation can have removed the first lines of the run.
+fn is_rotated(container: &Container, lines: &[LogLine]) -> bool {
+    let rotates = container.log.driver != "json-file" || container.log.max_size.is_some();
+    let first = lines.iter().find_map(|line| line.at);
+    rotates && container.state.started_at.zip(first).is_some_and(|(started, first)| first.duration_since(started) > FIRST_LINE)
 }
 
 /// The end of a file of the engine.

@@ -80,7 +80,7 @@ pub struct Docker {
     unanswered: AtomicUsize,
     inspected: Memo<String, Result<Arc<Inspected>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
-    image_ids: Memo<String, Result<Option<String>, ProbeError>>,
+    images: Memo<String, Result<Option<Image>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     settings: Memo<(), Result<Arc<EngineSettings>, ProbeError>>,
     networks: Memo<(), Result<Arc<Vec<Network>>, ProbeError>>,
@@ -97,6 +97,17 @@ pub struct EngineSettings {
     pub live_restore: bool,
     /// It runs as an ordinary user, in its own network namespace.
     pub rootless: bool,
+    /// Processor architecture of its machine: `x86_64`; with Podman `amd64`. Empty if not reported.
+    pub architecture: String,
+}
+
+/// An image of the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Image {
+    /// `sha256:…`.
+    pub id: String,
+    /// Processor architecture (`amd64`, `arm64`); empty if the image does not name one.
+    pub architecture: String,
 }
 
 /// Output of a container since a given time.
@@ -132,6 +143,7 @@ struct Inspected {
     container: Arc<Container>,
     environment: Vec<String>,
     arguments: Vec<String>,
+    working_directory: String,
 }
 
 /// The same before the PID of the container is proven.
@@ -139,6 +151,7 @@ struct Inspection {
     container: Container,
     environment: Vec<String>,
     arguments: Vec<String>,
+    working_directory: String,
 }
 
 impl std::fmt::Debug for Inspected {
@@ -207,8 +220,8 @@ impl Docker {
             inspected.container.state.pid = 0;
             inspected.container.pid_unproven = proof == Proof::Unproven || !self.listener.is_here;
         }
-        let Inspection { container, environment, arguments } = inspected;
-        Ok(Inspected { container: Arc::new(container), environment, arguments })
+        let Inspection { container, environment, arguments, working_directory } = inspected;
+        Ok(Inspected { container: Arc::new(container), environment, arguments, working_directory })
     }
 
     /// Whether the PID reported for a container is one of its processes on this host; also proven for a container without a
@@ -231,7 +244,8 @@ impl Docker {
         let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
         self.redactor.learn_environment(environment.iter().map(String::as_str));
         let arguments = response.args.clone().unwrap_or_default();
-        Ok(Inspection { container: container::facts(response, &self.redactor), environment, arguments })
+        let working_directory = response.config.as_ref().and_then(|c| c.working_dir.clone()).unwrap_or_default();
+        Ok(Inspection { container: container::facts(response, &self.redactor), environment, arguments, working_directory })
     }
 
     /// The environment of a container. Only for logins to the servers that run in it.
@@ -242,6 +256,11 @@ impl Docker {
     /// Its arguments, for the same purpose.
     pub(super) async fn arguments(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         Ok(self.inspected(id).await?.arguments.clone())
+    }
+
+    /// The directory in which its program is started; empty for the root directory.
+    pub(super) async fn working_directory(&self, id: &str) -> Result<String, ProbeError> {
+        Ok(self.inspected(id).await?.working_directory.clone())
     }
 
     /// Runs a program inside a container as `user` (`uid:gid` there) with `environment` (`NAME=value`) in addition to the
@@ -300,10 +319,17 @@ impl Docker {
 
     /// The id of the image that a reference points to, or `None` if it points to none.
     pub async fn image_id(&self, reference: &str) -> Result<Option<String>, ProbeError> {
-        self.image_ids
+        Ok(self.image(reference).await?.map(|image| image.id).filter(|id| !id.is_empty()))
+    }
+
+    /// The image that a reference or an id points to, or `None` if it points to none.
+    pub async fn image(&self, reference: &str) -> Result<Option<Image>, ProbeError> {
+        self.images
             .get(reference.to_owned(), || async {
                 match self.request(&format!("image {reference}"), || self.client.inspect_image(reference)).await {
-                    Ok(image) => Ok(image.id),
+                    Ok(image) => {
+                        Ok(Some(Image { id: image.id.unwrap_or_default(), architecture: image.architecture.unwrap_or_default() }))
+                    }
                     Err(ProbeError::Skip(_)) => Ok(None),
                     Err(e) => Err(e),
                 }
@@ -405,6 +431,7 @@ impl Docker {
                 data_root: info.docker_root_dir.unwrap_or_default(),
                 live_restore: info.live_restore_enabled.unwrap_or(false),
                 rootless: info.security_options.unwrap_or_default().iter().any(|o| o == "name=rootless"),
+                architecture: info.architecture.unwrap_or_default(),
             }))
         };
         self.settings.get((), read).await

@@ -10,6 +10,7 @@ pub mod kernel_clock;
 pub mod kmsg;
 pub mod setup;
 pub mod tasks;
+pub mod user_limits;
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;

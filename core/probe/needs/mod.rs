@@ -6,6 +6,7 @@ mod environment;
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
 mod neighbours;
+mod proxy;
 mod reach;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::probe::{Memo, ProbeCx, ProbeError};
 pub use crate::probe::servers::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
 pub use neighbours::{Neighbours, ResolvedContainer};
+pub use proxy::{ProxySettings, proxy_settings};
 pub use reach::{ConnectResult, ScrapeResult};
 
 /// Limit of dependencies of one consumer.

@@ -59,6 +59,12 @@ fn same_network(io: &Io, pid: i32) -> bool {
     matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own == other)
 }
 
+/// Whether two processes are in the same network namespace.
+pub fn is_shared(io: &Io, one: i32, other: i32) -> std::io::Result<bool> {
+    let namespace = |pid: i32| io.read_link(format!("/proc/{pid}/ns/net"));
+    Ok(namespace(one)? == namespace(other)?)
+}
+
 async fn connect_from(
     pid: Option<i64>,
     address: SocketAddr,
@@ -153,6 +159,13 @@ pub(in crate::probe) fn classify(error: &std::io::Error) -> ConnectError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespace_of_an_absent_process_is_an_error() {
+        let own = std::process::id().cast_signed();
+        assert!(is_shared(&Io::for_test(), own, own).is_ok_and(|shared| shared));
+        assert!(is_shared(&Io::for_test(), own, i32::MAX).is_err());
+    }
 
     #[test]
     fn default_routes_of_both_address_families() {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::syntax::Directive;
 use super::tree::absolute;
-use crate::model::address::{Address, join, split_port, split_scheme, usual_port};
+use crate::model::address::{Address, is_host, join, split_port, split_scheme, usual_port};
 
 /// A `server` block.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,10 @@ pub struct Config {
     pub worker_connections: u64,
     /// Certificate and key files, everywhere.
     pub certificates: Vec<(String, String)>,
+    /// Directories of temporary files and caches.
+    pub own_directories: Vec<String>,
+    /// Host names in variables, which nginx resolves at run time.
+    pub names: Vec<String>,
 }
 
 /// The built-in format (`ngx_http_log_module`).
@@ -119,6 +123,10 @@ pub(super) fn read(directives: &[Directive], main: &str, prefix: &str) -> Config
     config.access_logs.dedup();
     config.certificates.sort();
     config.certificates.dedup();
+    config.own_directories.sort();
+    config.own_directories.dedup();
+    config.names.sort();
+    config.names.dedup();
     config.backends = backends(directives);
     config
 }
@@ -154,6 +162,15 @@ impl Context<'_> {
                 "error_log" => self.config.error_logs.extend(
                     d.args.first().filter(|p| !p.starts_with("memory:") && !p.starts_with("syslog:")).map(|p| self.log_path(p)),
                 ),
+                name if OWN_DIRECTORIES.contains(&name) => {
+                    let path = d.args.first().filter(|p| *p != "off").map(|p| self.log_path(p));
+                    self.config.own_directories.extend(path);
+                }
+                "set" => self.config.names.extend(d.args.get(1).and_then(|value| host_in(value))),
+                "map" => {
+                    let values = d.block.iter().filter_map(|entry| entry.args.first());
+                    self.config.names.extend(values.filter_map(|value| host_in(value)));
+                }
                 "worker_connections" => {
                     self.config.worker_connections = d.args.first().and_then(|n| n.parse().ok()).unwrap_or(512);
                 }
@@ -241,6 +258,25 @@ impl Context<'_> {
             p => format!("{}/{p}", self.prefix.trim_end_matches('/')),
         }
     }
+}
+
+/// Directives with a directory that workers write to.
+const OWN_DIRECTORIES: &[&str] = &[
+    "client_body_temp_path",
+    "proxy_temp_path",
+    "fastcgi_temp_path",
+    "uwsgi_temp_path",
+    "scgi_temp_path",
+    "proxy_cache_path",
+    "fastcgi_cache_path",
+    "uwsgi_cache_path",
+    "scgi_cache_path",
+];
+
+/// The host name in the value of a variable: `http://app.internal:8080/x`, `app.internal`.
+fn host_in(value: &str) -> Option<String> {
+    let host = Address::parse(value).host();
+    (is_host(host) && host.parse::<IpAddr>().is_err()).then(|| host.to_ascii_lowercase())
 }
 
 /// Every `log_format`, by name.
@@ -447,6 +483,17 @@ mod tests {
         assert!(!c.default_access_log);
         let logs: Vec<_> = c.access_logs.iter().map(|l| (l.path.as_str(), l.format.as_str(), l.conditional)).collect();
         assert_eq!(logs, [("/b.log", COMBINED, true), ("/usr/share/nginx/logs/a.log", "{\"status\":\"$status\"}", false)]);
+    }
+
+    #[test]
+    fn own_directories_and_names_in_variables() {
+        let c = config(
+            "http { client_body_temp_path /data/body 1 2; proxy_cache_path cache levels=1:2 keys_zone=z:1m; proxy_temp_path off;
+             map $host $app { default http://Blue.internal:8080; a.org 10.0.0.1; }
+             server { set $b app.internal; set $c $host; location / { proxy_pass http://$b; } } }",
+        );
+        assert_eq!(c.own_directories, ["/data/body", "/usr/share/nginx/cache"]);
+        assert_eq!(c.names, ["app.internal", "blue.internal"]);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use memchr::memmem::Finder;
 
-use super::{Errors, LogFormat, Requests, Scanner, config, error_log, log_scan, memory, peers, process, syntax, without_prefix};
+use super::error_shapes::Configured;
+use super::{
+    Config, Errors, LogFormat, Requests, Scanner, config, error_log, log_scan, memory, peers, process, syntax, without_prefix,
+};
 use crate::fuzz::Target;
 
 pub(crate) const TARGETS: &[Target] = &[
@@ -20,8 +23,11 @@ pub(crate) const TARGETS: &[Target] = &[
         drop((config::listen(&words, false), config::listen(&words, true), process::arguments(text)));
     }),
     Target::bytes("nginx-error-log", |bytes| {
+        let configured = Configured::of(&Config::default());
         let mut errors = Errors::default();
-        error_log::count(bytes, &mut errors);
+        error_log::count(bytes, &TimeZone::UTC, &configured, &mut errors);
+        // a second log
+        error_log::count(bytes, &TimeZone::UTC, &configured, &mut errors);
         let _ = error_log::time(bytes, &TimeZone::UTC);
         drop(without_prefix(&String::from_utf8_lossy(bytes)));
     }),

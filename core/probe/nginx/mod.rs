@@ -1,7 +1,9 @@
 //! nginx: processes, configuration as nginx sees it, `nginx -t`, logs, and the resolved upstream addresses.
 
+mod access;
 mod config;
 mod error_log;
+mod error_shapes;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod log_format;
@@ -20,14 +22,18 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use access::{DeniedSocket, denied_socket, user_of_worker};
 pub use config::{AccessLog, Backend, COMBINED, Config, Listen, Site, serves};
-pub use error_log::{Errors, Signal};
+pub use error_log::{ErrorLine, Errors, Signal};
+pub use error_shapes::CONFIGURATION_SIGNALS;
 pub use log_format::LogFormat;
 pub use log_scan::{Requests, Scanner};
 pub use memory::known_addresses;
 pub use peers::{ports_used_by, remotes_of, waiting_to_be_accepted};
 pub use process::{Descriptors, Worker, descriptors};
 pub use tree::SeenFile;
+
+use error_shapes::Configured;
 
 use super::docker::ContainerLog;
 use super::io::{Io, Root};
@@ -339,32 +345,44 @@ impl Nginx {
         Ok(traffic)
     }
 
-    /// Signals of the error logs within the last `window`.
+    /// Signals and other errors of the error logs within the last `window`, read once per run, and the logs that cannot be
+    /// read.
     pub async fn errors(
         &self,
         cx: &ProbeCx,
         server: &ServerRef,
         window: SignedDuration,
     ) -> Result<(Errors, Vec<String>), ProbeError> {
+        let read = || async { self.read_errors(cx, server, window).await };
+        cx.shared.get::<ErrorLogs>().0.get((server.id.clone(), window), read).await
+    }
+
+    async fn read_errors(
+        &self,
+        cx: &ProbeCx,
+        server: &ServerRef,
+        window: SignedDuration,
+    ) -> Result<(Errors, Vec<String>), ProbeError> {
         let (mut errors, mut unread) = (Errors::default(), Vec::new());
+        let configured = Configured::of(&self.config);
         let master = self.master;
         let now = clock::now();
         let from = Root::name(master);
         for path in self.logs(Nginx::error_logs).await? {
-            let name = path.clone();
-            let read = blocking::run("an error log", &from, LOG_TIMEOUT, move |io| {
-                let root = Root::of(io, master)?;
-                if output(&root, &path).is_some() {
-                    return Ok(None);
-                }
-                let zone = zone_of(io, master, &root);
-                log_read::window(&root, &path, now, window, &|l| error_log::time(l, &zone)).map(|t| Some(t.bytes))
+            let (name, texts, mut counted) = (path.clone(), configured.clone(), errors);
+            let (so_far, read) = blocking::run("an error log", &from, LOG_TIMEOUT, move |io| {
+                let read = count_errors(io, master, &path, (now, window), &texts, &mut counted);
+                (counted, read)
             })
             .await?;
+            errors = so_far;
             match read {
-                Ok(Some(lines)) => error_log::count(&lines, &mut errors),
-                Ok(None) => match output_of(cx, server, window).await {
-                    Ok(output) => error_log::count(&output.stderr, &mut errors),
+                Ok(None) => errors.read.push(name),
+                Ok(Some(zone)) => match output_of(cx, server, window).await {
+                    Ok(output) => {
+                        error_log::count(&output.stderr, &zone, &configured, &mut errors);
+                        errors.read.push("its container's output".to_owned());
+                    }
                     Err(e) => unread.push(format!("{name}: {e}")),
                 },
                 // some builds do not create a log before the first message
@@ -402,6 +420,29 @@ impl Nginx {
         })
         .await
     }
+}
+
+/// Errors by id of the server and window.
+#[derive(Default)]
+struct ErrorLogs(Memo<(String, SignedDuration), Result<(Errors, Vec<String>), ProbeError>>);
+
+/// Adds the errors of one log; returns its time zone if it is the output of the process, which is read elsewhere.
+fn count_errors(
+    io: &Io,
+    master: i32,
+    path: &str,
+    (now, window): (Timestamp, SignedDuration),
+    configured: &Configured,
+    errors: &mut Errors,
+) -> std::io::Result<Option<TimeZone>> {
+    let root = Root::of(io, master)?;
+    let zone = zone_of(io, master, &root);
+    if output(&root, path).is_some() {
+        return Ok(Some(zone));
+    }
+    let tail = log_read::window(&root, path, now, window, &|l| error_log::time(l, &zone))?;
+    error_log::count(&tail.bytes, &zone, configured, errors);
+    Ok(None)
 }
 
 /// The last minute of a window.

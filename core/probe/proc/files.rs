@@ -1,8 +1,11 @@
 //! Small files, as a process sees them.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use serde::{Deserialize, Serialize};
 
 use crate::probe::Io;
 use crate::probe::io::Root;
@@ -33,20 +36,69 @@ pub fn files_of(io: &Io, pid: i32, pattern: &str) -> Vec<String> {
 #[must_use]
 pub fn may_write(io: &Io, pid: i32, path: &str) -> Option<bool> {
     let meta = Root::of(io, pid).ok()?.metadata(path).ok()?;
-    let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
-    let ids = |key: &str| -> Vec<u32> {
-        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
-        line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
-    };
-    // the second of four is the effective id
-    let (user, group) = (ids("Uid:").get(1).copied()?, ids("Gid:").get(1).copied()?);
-    let mode = meta.mode();
-    Some(match () {
-        () if user == 0 => true,
-        () if user == meta.uid() => mode & 0o200 != 0,
-        () if group == meta.gid() || ids("Groups:").contains(&meta.gid()) => mode & 0o020 != 0,
-        () => mode & 0o002 != 0,
-    })
+    Some(Effective::of(io, pid)?.may(&meta, 0o2))
+}
+
+/// Effective ids of a process.
+struct Effective {
+    user: u32,
+    group: u32,
+    groups: Vec<u32>,
+}
+
+impl Effective {
+    fn of(io: &Io, pid: i32) -> Option<Self> {
+        let status = io.read_lossy(format!("/proc/{pid}/status")).ok()?;
+        let ids = |key: &str| -> Vec<u32> {
+            let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap_or_default();
+            line.split_whitespace().filter_map(|w| w.parse().ok()).collect()
+        };
+        // the second of four is the effective id
+        Some(Self { user: *ids("Uid:").get(1)?, group: *ids("Gid:").get(1)?, groups: ids("Groups:") })
+    }
+
+    /// Whether the owner, the groups and the permissions grant `access`, three bits of a mode.
+    fn may(&self, meta: &Metadata, access: u32) -> bool {
+        let shift = match () {
+            () if self.user == 0 => return true,
+            () if self.user == meta.uid() => 6,
+            () if self.group == meta.gid() || self.groups.contains(&meta.gid()) => 3,
+            () => 0,
+        };
+        (meta.mode() >> shift) & access == access
+    }
+}
+
+/// A directory as a process uses it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DirectoryState {
+    /// Its owner.
+    pub owner: u32,
+    /// Effective user of the process.
+    pub user: u32,
+    /// Its owner, the groups of the process and the permissions permit the process to create files in it.
+    pub writable: bool,
+    /// Its filesystem is mounted read-only for the process.
+    pub read_only: bool,
+}
+
+/// A directory as process `pid` uses it, or `None` if it does not exist or is not accessible.
+#[must_use]
+pub fn directory_of(io: &Io, pid: i32, path: &str) -> Option<DirectoryState> {
+    let directory = Root::of(io, pid).ok()?.open_path(path.as_ref()).ok()?;
+    let meta = directory.metadata().ok().filter(Metadata::is_dir)?;
+    let process = Effective::of(io, pid)?;
+    let read_only = fstatvfs(&directory).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    Some(DirectoryState { owner: meta.uid(), user: process.user, writable: process.may(&meta, 0o3), read_only })
+}
+
+/// Whether two paths are one directory or file as process `pid` sees them, or `None` if one of them is not accessible.
+#[must_use]
+pub fn is_same_file(io: &Io, pid: i32, a: &str, b: &str) -> Option<bool> {
+    let root = Root::of(io, pid).ok()?;
+    let (a, b) = (root.metadata(a).ok()?, root.metadata(b).ok()?);
+    Some((a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
 /// Last lines of a file as process `pid` sees it, from at most its last `bytes`; the first line may be incomplete.
@@ -106,5 +158,22 @@ mod tests {
         assert_eq!(file_tail(&Io::for_test(), me, path.to_str().unwrap(), 9), ["wo", "three"].map(str::to_owned)[..].to_vec());
         assert_eq!(file_of(&Io::for_test(), me, path.to_str().unwrap()).as_deref(), Some("one\ntwo\nthree\n"));
         assert_eq!(file_of(&Io::for_test(), me, dir.path().to_str().unwrap()), None);
+    }
+
+    #[test]
+    fn directory_of_process_and_its_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let found = directory_of(&Io::for_test(), me, path).unwrap();
+        assert!(found.writable && !found.read_only && found.owner == found.user, "{found:?}");
+        assert_eq!(directory_of(&Io::for_test(), me, "/no/such"), None);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert_eq!(is_same_file(&Io::for_test(), me, path, link.to_str().unwrap()), Some(true));
+        assert_eq!(is_same_file(&Io::for_test(), me, path, "/"), Some(false));
+        let meta = Root::own(&Io::for_test()).unwrap().metadata(path).unwrap();
+        let other = Effective { user: meta.uid() + 1, group: meta.gid() + 1, groups: vec![] };
+        assert!(!other.may(&meta, 0o3), "a temporary directory belongs to its owner only");
     }
 }

@@ -26,6 +26,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::text("redis-info", |text| {
         assert!(redis::parse_info(text).len() <= text.lines().count(), "a line is at most one field");
         drop(redis::configured(text, Some(6379), &Redactor::default()));
+        let words: Vec<String> = text.lines().map(str::to_owned).collect();
+        drop((redis::of_arguments(&words), redis::directives(text).count()));
     }),
     Target::text("proc-net-unix", |text| {
         for line in text.lines() {

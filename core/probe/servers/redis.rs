@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
+use serde::{Deserialize, Serialize};
 
 use super::login::{Login, Secret, password};
 use super::peer::{PeerConnection, UnprovenReason, reach};
 use super::tls::Trust;
 use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, connect_addrs, millis, tls};
-use crate::probe::proc::files::file_of;
+use crate::model::ServerRef;
+use crate::probe::proc::files::{file_of, files_of, is_same_file};
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, Redactor, blocking, environment};
 
 /// Environment variables of images and deployments that hold the password.
@@ -453,10 +455,210 @@ pub(super) fn configured(text: &str, port: Option<u16>, redactor: &Redactor) -> 
     Some(Login { password: Some(Secret::new(password, redactor)), ..Login::default() })
 }
 
+/// The directory and the name of snapshots that the configuration file or the start arguments of a server set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfiguredSnapshot {
+    /// Path of the configuration file, `its start arguments` or `its working directory`.
+    pub source: String,
+    /// Directory.
+    pub dir: String,
+    /// Name of the file.
+    pub name: String,
+    /// The directory in use is this directory, also by another path.
+    pub is_in_use: bool,
+    /// The start arguments are known, so that nothing else was set at the start.
+    pub is_complete: bool,
+}
+
+/// `dir` and `dbfilename` of one source.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SnapshotSettings {
+    dir: Option<String>,
+    name: Option<String>,
+}
+
+/// Default of `dbfilename`.
+const DEFAULT_SNAPSHOT: &str = "dump.rdb";
+
+/// Depth of nested `include` directives that are followed.
+const MAX_INCLUDES: usize = 4;
+
+/// The configured snapshot of a server that saves to `dir` and was started with `config_file` (empty without one), or `None` if
+/// neither its configuration file nor its start arguments are known.
+pub async fn configured_snapshot(
+    cx: &ProbeCx,
+    server: &ServerRef,
+    config_file: &str,
+    dir: &str,
+) -> Result<Option<ConfiguredSnapshot>, ProbeError> {
+    let Some(process) = server.process else { return Ok(None) };
+    let (words, started_in) = start_of(cx, server).await;
+    let (config_file, dir) = (config_file.to_owned(), dir.to_owned());
+    let read = move |io: &Io| {
+        let file = (!config_file.is_empty()).then(|| {
+            let mut found = SnapshotSettings::default();
+            include(io, process.pid, &config_file, MAX_INCLUDES, &mut found).then_some(found)
+        });
+        // the configuration file exists and is not readable
+        let file = file.unwrap_or_else(|| Some(SnapshotSettings::default()))?;
+        let arguments = words.as_deref().map(of_arguments);
+        let configured = combine(&file, &config_file, arguments.as_ref(), started_in.as_deref())?;
+        let is_in_use = configured.dir == dir || is_same_file(io, process.pid, &configured.dir, &dir) == Some(true);
+        Some(ConfiguredSnapshot { is_in_use, ..configured })
+    };
+    blocking::run("the configuration", &server.name, REPLY_TIMEOUT, read).await
+}
+
+/// The start arguments of a server and the directory in which it was started, as its container or its unit sets them. A running
+/// server has replaced its arguments by a title.
+async fn start_of(cx: &ProbeCx, server: &ServerRef) -> (Option<Vec<String>>, Option<String>) {
+    if let (Some(id), Some(docker)) = (&server.container, &cx.docker) {
+        let directory = docker.working_directory(id).await.ok();
+        let directory = directory.map(|d| if d.is_empty() { "/".to_owned() } else { d });
+        return (docker.arguments(id).await.ok().filter(|words| starts_server(words)), directory);
+    }
+    let Some(unit) = &server.unit else { return (None, None) };
+    let Ok(systemd) = cx.systemd() else { return (None, None) };
+    let Ok(unit) = systemd.unit(unit).await else { return (None, None) };
+    let words = unit.service.as_ref().map(|service| service.exec_start.clone());
+    let directory = Some(unit.context.working_directory.clone()).filter(|d| !d.is_empty());
+    (words.filter(|words| starts_server(words)), directory)
+}
+
+/// Whether these words start the server itself, not a script with a command line of its own.
+fn starts_server(words: &[String]) -> bool {
+    let is_server = |word: &str| word.ends_with("-server") || word.ends_with("dragonfly");
+    // a shell expands or adds words
+    if words.iter().any(|word| word.contains(['$', '`', '|', '&', ';', '\n'])) {
+        return false;
+    }
+    words.first().is_some_and(|word| word.starts_with("--")) || words.iter().flat_map(|w| w.split_whitespace()).any(is_server)
+}
+
+pub(super) fn of_arguments(words: &[String]) -> SnapshotSettings {
+    let words: Vec<&str> = words.iter().flat_map(|w| w.split_whitespace()).collect();
+    let value = |option: &str| {
+        let separate = |(at, word): (usize, &&str)| (*word == option).then(|| words.get(at + 1).copied()).flatten();
+        let joined = |word: &&str| word.strip_prefix(option)?.strip_prefix('=').map(str::to_owned);
+        let last = words.iter().enumerate().filter_map(separate).next_back().map(str::to_owned);
+        last.or_else(|| words.iter().filter_map(joined).next_back()).map(|v| unquoted(&v))
+    };
+    SnapshotSettings { dir: value("--dir"), name: value("--dbfilename") }
+}
+
+fn unquoted(value: &str) -> String {
+    value.trim().trim_matches(['"', '\'']).to_owned()
+}
+
+/// Reads a configuration file and its includes; a later directive replaces an earlier one. False if the file is not readable.
+fn include(io: &Io, pid: i32, path: &str, depth: usize, found: &mut SnapshotSettings) -> bool {
+    let Some(text) = file_of(io, pid, path) else { return false };
+    for (key, value) in directives(&text) {
+        match key.to_ascii_lowercase().as_str() {
+            "dir" => found.dir = Some(unquoted(value)),
+            "dbfilename" => found.name = Some(unquoted(value)),
+            "include" if depth > 0 && unquoted(value).starts_with('/') => {
+                for file in files_of(io, pid, &unquoted(value)) {
+                    include(io, pid, &file, depth - 1, found);
+                }
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+pub(super) fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().map(str::trim).filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once([' ', '\t']))
+}
+
+/// The settings in force at the start: arguments follow the configuration file. `None` without a known directory.
+fn combine(
+    file: &SnapshotSettings,
+    config_file: &str,
+    arguments: Option<&SnapshotSettings>,
+    started_in: Option<&str>,
+) -> Option<ConfiguredSnapshot> {
+    let (source, dir) = match (arguments.and_then(|a| a.dir.as_deref()), &file.dir) {
+        (Some(dir), _) => ("its start arguments", dir),
+        (None, Some(dir)) => (config_file, dir.as_str()),
+        // the default is the directory in which it was started
+        (None, None) if arguments.is_some() => ("its working directory", "."),
+        (None, None) => return None,
+    };
+    let dir = if dir.starts_with('/') {
+        dir.to_owned()
+    } else {
+        let below: Vec<&str> = dir.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if below.contains(&"..") {
+            return None;
+        }
+        format!("{}/{}", started_in?.trim_end_matches('/'), below.join("/"))
+    };
+    let dir = dir.trim_end_matches('/');
+    let name = arguments.and_then(|a| a.name.clone()).or_else(|| file.name.clone());
+    Some(ConfiguredSnapshot {
+        source: source.to_owned(),
+        dir: if dir.is_empty() { "/".to_owned() } else { dir.to_owned() },
+        name: name.unwrap_or_else(|| DEFAULT_SNAPSHOT.to_owned()),
+        is_in_use: false,
+        is_complete: arguments.is_some(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    fn words(text: &[&str]) -> Vec<String> {
+        text.iter().map(|w| (*w).to_owned()).collect()
+    }
+
+    #[test]
+    fn snapshot_settings_of_arguments() {
+        let of = |text: &[&str]| {
+            let found = of_arguments(&words(text));
+            (found.dir.unwrap_or_default(), found.name.unwrap_or_default())
+        };
+        assert_eq!(of(&["redis-server", "--dir", "/a", "--dir", "/data"]), ("/data".to_owned(), String::new()));
+        assert_eq!(of(&["-c", "redis-server --dir '/data' --dbfilename x.rdb"]), ("/data".to_owned(), "x.rdb".to_owned()));
+        assert_eq!(of(&["--dir=/data"]), ("/data".to_owned(), String::new()));
+        assert!(starts_server(&words(&["/usr/bin/redis-server /etc/redis/redis.conf --supervised systemd"])));
+        assert!(starts_server(&words(&["--appendonly", "yes"])));
+        assert!(!starts_server(&words(&["/opt/start.sh"])) && !starts_server(&[]));
+        assert!(!starts_server(&words(&["-c", "exec redis-server --dir $DATA"])));
+    }
+
+    #[test]
+    fn arguments_follow_the_configuration_file() {
+        let file = SnapshotSettings { dir: Some("/var/lib/redis".to_owned()), name: Some("x.rdb".to_owned()) };
+        let none = SnapshotSettings::default();
+        let path = "/etc/redis/redis.conf";
+        let found = combine(&file, path, Some(&none), None).unwrap();
+        assert_eq!((found.source.as_str(), found.dir.as_str(), found.name.as_str()), (path, "/var/lib/redis", "x.rdb"));
+        assert!(found.is_complete && !combine(&file, path, None, None).unwrap().is_complete);
+        let argument = SnapshotSettings { dir: Some("/data/".to_owned()), name: None };
+        let found = combine(&file, path, Some(&argument), None).unwrap();
+        assert_eq!((found.source.as_str(), found.dir.as_str()), ("its start arguments", "/data"));
+        // the image's directory, a relative directory, no knowledge
+        let dir = |file: &SnapshotSettings, arguments, started_in| combine(file, "", arguments, started_in).map(|c| c.dir);
+        assert_eq!(dir(&none, Some(&none), Some("/data")).as_deref(), Some("/data"));
+        let relative = SnapshotSettings { dir: Some("./".to_owned()), name: None };
+        assert_eq!(dir(&relative, Some(&none), Some("/")).as_deref(), Some("/"));
+        let below = SnapshotSettings { dir: Some("./db".to_owned()), name: None };
+        assert_eq!(dir(&below, Some(&none), Some("/srv")).as_deref(), Some("/srv/db"));
+        assert_eq!((dir(&relative, Some(&none), None), dir(&none, None, Some("/"))), (None, None));
+    }
+
+    #[test]
+    fn configuration_directives_and_comments() {
+        let text = "# dir /x\n  dir\t/var/lib/redis \nsave 900 1\nDbFilename \"a b.rdb\"\n";
+        let found: Vec<_> = directives(text).collect();
+        assert_eq!(found[0], ("dir", "/var/lib/redis"));
+        assert_eq!((found.len(), unquoted(found[2].1)), (3, "a b.rdb".to_owned()));
+    }
 
     #[test]
     fn info_is_parsed_by_key_and_ignores_other_lines() {

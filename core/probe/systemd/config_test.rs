@@ -143,8 +143,8 @@ pub struct ConfigError {
     pub error: String,
 }
 
-/// The error in the configuration of a service that does not run. `None` if it is valid, or if there is no test for it: an unknown
-/// server, an untrusted configuration file, no root.
+/// The error in the configuration of a service that does not run. `None` if it is valid, or if there is no test for it: unknown
+/// server, untrusted configuration file, no root.
 pub async fn config_error(unit: &str, command: &str) -> Option<ConfigError> {
     if !host::is_root() {
         return None;
@@ -250,8 +250,7 @@ fn dnsmasq_error(output: &str) -> Option<String> {
     Some(line.strip_prefix("dnsmasq: ").unwrap_or(line).to_owned())
 }
 
-/// `  FAILED: parsing YAML file /etc/prometheus/prometheus.yml: yaml: line 2: …`. A broken file of `file_sd_configs` prevents no
-/// start.
+/// `  FAILED: parsing YAML file /p.yml: yaml: line 2: …`. A broken file of `file_sd_configs` prevents no start.
 fn promtool_error(output: &str) -> Option<String> {
     let mut lines = output.lines().map(str::trim);
     let line = lines.find_map(|l| l.strip_prefix("FAILED: ").filter(|l| l.starts_with("parsing YAML file")))?;

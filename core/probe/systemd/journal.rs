@@ -1,5 +1,6 @@
 //! The journal, through journalctl: without libsystemd its files have no other stable interface.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
@@ -13,6 +14,9 @@ use crate::probe::kernel::host;
 
 /// Catalogue id of "scheduled restart job" (systemd/sd-messages.h, `SD_MESSAGE_UNIT_RESTART_SCHEDULED`).
 const RESTART_SCHEDULED: &str = "MESSAGE_ID=5eb03494b6584870a536b337290809b3";
+
+/// Name of the source in errors.
+const JOURNAL: &str = "the journal";
 
 /// Timeout of journalctl; sufficient for a journal of several gigabytes on a slow disk.
 const JOURNALCTL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,6 +49,32 @@ pub async fn journal_of_unit(unit: &str, n: usize) -> Result<Vec<JournalLine>, P
     journal(&[&format!("_SYSTEMD_UNIT={unit}"), "+", "_PID=1", &format!("UNIT={unit}")], Since::Boot, n).await
 }
 
+/// The lines of all services since `since`, by unit, oldest first; at most the last `n` lines of the journal.
+pub async fn journal_of_services(since: Since, n: usize) -> Result<BTreeMap<String, Vec<JournalLine>>, ProbeError> {
+    let argv = arguments(&[], since, n).map_err(|why| ProbeError::failed("log lines", JOURNAL, &why))?;
+    let argv = argv.option("--output-fields=MESSAGE,_PID,_SYSTEMD_UNIT");
+    let mut by_unit: BTreeMap<String, Vec<JournalLine>> = BTreeMap::new();
+    for line in run(&argv).await?.lines() {
+        let unit = serde_json::from_str::<OfUnit>(line).ok().and_then(|l| l.unit).filter(|u| u.ends_with(".service"));
+        if let (Some(unit), Some(line)) = (unit, parse(line)) {
+            by_unit.entry(unit).or_default().push(line);
+        }
+    }
+    Ok(by_unit)
+}
+
+/// The trusted unit of a line (systemd.journal-fields(7)).
+#[derive(Deserialize)]
+struct OfUnit {
+    #[serde(rename = "_SYSTEMD_UNIT")]
+    unit: Option<String>,
+}
+
+/// The last `n` lines that a unit itself logged since `since`, oldest first.
+pub async fn own_lines(unit: &str, since: Since, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
+    journal(&[&format!("_SYSTEMD_UNIT={unit}")], since, n).await
+}
+
 /// Times of automatic restarts of a unit in the last hour, oldest first.
 pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
     let lines = journal(&[RESTART_SCHEDULED, &format!("UNIT={unit}")], Since::Minutes(60), 1000).await?;
@@ -53,20 +83,24 @@ pub async fn restarts(unit: &str) -> Result<Vec<Timestamp>, ProbeError> {
 
 /// The last `n` lines that match (journalctl(1), MATCHES).
 pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<JournalLine>, ProbeError> {
-    let from = "the journal";
-    if !host::is_root() && !blocking::run("log lines", from, JOURNALCTL_TIMEOUT, may_read).await? {
+    let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", JOURNAL, &why))?;
+    Ok(run(&argv).await?.lines().filter_map(parse).collect())
+}
+
+/// The output of journalctl.
+async fn run(argv: &Argv) -> Result<String, ProbeError> {
+    if !host::is_root() && !blocking::run("log lines", JOURNAL, JOURNALCTL_TIMEOUT, may_read).await? {
         return Err(ProbeError::Denied {
             subject: "log lines".to_owned(),
-            from: from.to_owned(),
+            from: JOURNAL.to_owned(),
             needs: "root or group systemd-journal".to_owned(),
         });
     }
-    let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", from, &why))?;
-    let ended = command::run(&argv, JOURNALCTL_TIMEOUT).await.map_err(|why| ProbeError::failed("log lines", from, &why))?;
+    let ended = command::run(argv, JOURNALCTL_TIMEOUT).await.map_err(|why| ProbeError::failed("log lines", JOURNAL, &why))?;
     if !ended.status.success() && ended.stdout.trim().is_empty() && !ended.stderr.trim().is_empty() {
-        return Err(ProbeError::failed("log lines", from, &ended.last_line()));
+        return Err(ProbeError::failed("log lines", JOURNAL, &ended.last_line()));
     }
-    Ok(ended.stdout.lines().filter_map(parse).collect())
+    Ok(ended.stdout)
 }
 
 /// The command line of journalctl(1). Returns an error for an invalid match.

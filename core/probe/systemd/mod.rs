@@ -27,7 +27,7 @@ use response_timeout::wait_for_reply;
 
 pub use config_test::{ConfigError, config_error};
 pub use ignored::{IgnoredSetting, ignored_settings};
-pub use journal::{JournalLine, Since, journal, journal_of_unit, restarts};
+pub use journal::{JournalLine, Since, journal, journal_of_services, journal_of_unit, own_lines, restarts};
 pub use response_timeout::{init_activity, init_is_idle};
 pub use unit::{Context, Service, Timer, Unit, UnitCommand};
 

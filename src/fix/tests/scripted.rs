@@ -132,6 +132,7 @@ impl Fixture {
             fix: "demo.repair".into(),
             risk: Risk::R2,
             subject: Object::new(Kind::Container, "web", "id@then"),
+            part: String::new(),
             check: "demo.check".into(),
             target: Object::named(Kind::Container, "web"),
             code: "demo.broken".into(),
@@ -207,6 +208,8 @@ pub(super) fn healthy() -> Recheck {
         offers: vec![],
         managers: Managers::default(),
         pending: vec![],
+        gaps: vec![],
+        facts: vec![],
         redactor: Arc::default(),
     }
 }

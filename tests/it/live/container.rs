@@ -5,6 +5,7 @@ use super::assert_disks_checked_in_time;
 use crate::lab::{Host, Rootfs, Run, eventually};
 
 const BROKEN: &str = "container.bind-broken container:web";
+const DETACHED: &str = "container.network-detached container:web";
 
 /// Diagnosis of a host with a disk and an engine that fails at one kind of request.
 fn diagnosis_with_fault(fault: &str, at: &str) -> Option<Run> {
@@ -188,6 +189,31 @@ fn mounted_file_that_was_replaced() {
     assert_eq!(run.findings().filter(|f| f.code == "container.bind-broken").count(), 1, "only the replaced file");
 }
 
+/// A server that is restarted creates its socket again.
+#[test]
+fn mounted_socket_that_was_recreated() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    host.sh("mkdir /mnt/run");
+    let listen = |path: &str| {
+        host.sh(&format!("rm -f {path}"));
+        host.spawn("/run/lab/fixture", &["fake-docker", path, "never", "--at", "nothing"]);
+        let exists = format!("[ -S {path} ] && echo up || echo down");
+        eventually(10, "the socket exists", || (host.sh(&exists) == "up").then_some(()));
+    };
+    let sockets = ["/mnt/app.sock", "/mnt/run/app.sock"];
+    sockets.iter().for_each(|path| listen(path));
+    host.run("web", &["-v", "/mnt/app.sock:/run/app.sock", "-v", "/mnt/run:/run/app", "app:1", "fixture", "wait-term"]);
+    host.diagnose().roots(&[]);
+    // the socket in the mounted directory is the new one
+    sockets.iter().for_each(|path| listen(path));
+    let run = host.diagnose();
+    run.roots(&[BROKEN]).mentions(BROKEN, &["old socket /run/app.sock", "/mnt/app.sock was recreated"]);
+    assert_eq!(run.findings().filter(|f| f.code == "container.bind-broken").count(), 1, "only the mounted socket");
+    host.docker(&["restart", "-t", "0", "web"]);
+    host.diagnose().roots(&[]);
+}
+
 #[test]
 fn removed_source_of_a_mount() {
     let Some(host) = Host::start() else { return };
@@ -206,6 +232,38 @@ fn container_with_a_removed_network() {
     host.run("on-purpose", &["--network", "none", "app:1", "fixture", "wait-term"]);
     host.docker(&["network", "disconnect", "bridge", "cut-off"]);
     host.diagnose().roots(&["container.network-detached container:cut-off"]);
+}
+
+/// The namespace belongs to one run of its owner (docker/compose#6626).
+#[test]
+fn owner_of_a_shared_network_is_restarted_and_recreated() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let wait = ["app:1", "fixture", "wait-term"];
+    host.run("vpn", &wait);
+    host.run("web", &[&["--network", "container:vpn"], &wait[..]].concat());
+    host.diagnose().roots(&[]);
+    host.docker(&["restart", "-t", "0", "vpn"]);
+    host.diagnose().roots(&[DETACHED]).mentions(DETACHED, &["vpn, which was restarted", "only lo", "docker restart web"]);
+    host.docker(&["restart", "-t", "0", "web"]);
+    host.diagnose().roots(&[]);
+    host.docker(&["rm", "-f", "vpn"]);
+    host.diagnose().roots(&[DETACHED]).mentions(DETACHED, &["vpn, which was removed"]);
+    host.run("vpn", &wait);
+    host.diagnose().roots(&[DETACHED]).mentions(DETACHED, &["vpn, which was recreated", "--force-recreate"]);
+}
+
+#[test]
+fn stopped_owner_of_a_shared_network_is_the_cause() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let wait = ["app:1", "fixture", "wait-term"];
+    host.run("vpn", &[&["--restart", "always"], &wait[..]].concat());
+    host.run("web", &[&["--network", "container:vpn"], &wait[..]].concat());
+    host.docker(&["kill", "vpn"]);
+    host.until("vpn", "{{.State.Running}}", "false");
+    let down = "container.down container:vpn";
+    host.diagnose().roots(&[down]).explains(down, DETACHED).mentions(DETACHED, &["start vpn first"]);
 }
 
 #[test]
@@ -335,4 +393,33 @@ fn log_without_a_size_limit_is_reported_as_info() {
     let run = host.diagnose();
     run.roots(&[]).must(&["container.log-unbounded container:unlimited"]);
     assert!(!run.has("container.log-unbounded container:limited"));
+}
+
+/// runc reports a program that exists without its interpreter like one that does not exist.
+#[test]
+fn script_with_windows_line_ends() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    host.sh(r"printf '#!/bin/sh\r\necho up\r\n' > /mnt/run.sh; chmod 755 /mnt/run.sh");
+    host.run("web", &["--restart", "always", "-v", "/mnt/run.sh:/run.sh", "app:1", "/run.sh"]);
+    let looping = "container.restart-loop container:web";
+    let run = eventually(60, "it is restarted", || Some(host.diagnose()).filter(|run| run.has(looping)));
+    run.mentions(looping, &["the interpreter of /run.sh does not exist", "dos2unix"]).must_not(&["container.architecture"]);
+}
+
+#[test]
+fn image_for_another_architecture() {
+    let Some(host) = Host::start() else { return };
+    // labelled for another architecture, and its program has no format that the kernel knows
+    host.sh("mkdir -p /mnt/root/bin; printf 'no program' > /mnt/root/bin/app; chmod 755 /mnt/root/bin/app; tar -C /mnt/root -cf /mnt/root.tar .");
+    host.sh("docker import --platform linux/arm64 /mnt/root.tar other:1 2> /dev/null || docker import /mnt/root.tar other:1");
+    let architecture = host.docker(&["image", "inspect", "other:1", "--format", "{{.Architecture}}"]);
+    if architecture != "arm64" || std::env::consts::ARCH != "x86_64" {
+        eprintln!("left out: the image is for {architecture}, this machine is {}", std::env::consts::ARCH);
+        return;
+    }
+    host.run("once", &["other:1", "/bin/app"]);
+    host.until("once", "{{.State.Status}}", "exited");
+    let other = "container.architecture container:once";
+    host.diagnose().roots(&[other]).mentions(other, &["arm64", "x86_64"]).explains(other, "container.down container:once");
 }

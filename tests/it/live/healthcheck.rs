@@ -63,6 +63,50 @@ fn health_check_of_a_port_without_a_listener() {
     run.must(&["healthcheck.unhealthy container:web"]).must_not(&["healthcheck.command-missing", "container.down"]);
 }
 
+/// gliderlabs/docker-alpine#259: wget of busybox reads `http_proxy`, and does not read `no_proxy`.
+#[test]
+fn health_check_through_a_proxy() {
+    let Some(host) = Host::start() else { return };
+    let test = r#"HEALTHCHECK --interval=1s --timeout=2s --retries=2 CMD ["busybox","wget","-q","-O","/dev/null","http://127.0.0.1:8080/health"]"#;
+    host.image("app:1", Rootfs::Shell, &[test]);
+    let serve = ["app:1", "fixture", "httpd", "--port", "8080"];
+    let proxy = ["-e", "http_proxy=http://me:canary-proxy@127.0.0.1:9", "-e", "no_proxy=127.0.0.1"];
+    host.run("web", &[&proxy[..], &serve].concat());
+    // wget reads the lower case only
+    host.run("upper", &[&["-e", "HTTP_PROXY=http://127.0.0.1:9"], &serve[..]].concat());
+    host.until("web", "{{.State.Health.Status}}", "unhealthy");
+    host.until("upper", "{{.State.Health.Status}}", "healthy");
+    let (proxied, unhealthy) = ("healthcheck.proxied container:web", "healthcheck.unhealthy container:web");
+    let run = host.diagnose();
+    run.roots(&[proxied]).explains(proxied, unhealthy).mentions(proxied, &["127.0.0.1:9 (http_proxy)", "-Y off"]);
+    let shown = host.opsctl(&["diagnose", "healthcheck", "--format", "json", "-v"]);
+    assert!(!shown.stdout.contains("canary"), "{}", shown.stdout);
+}
+
+#[test]
+fn health_check_of_another_port_than_the_service() {
+    let test = r#"CMD ["busybox","wget","-q","-O","/dev/null","http://127.0.0.1:9090/health"]"#;
+    let Some(host) = with_test(test, &["fixture", "httpd", "--port", "8080"]) else { return };
+    // opsctl's own request also counts right after the start
+    host.configure("[runbooks.healthcheck]\nstarting_s = 0\n");
+    host.until("web", "{{.State.Health.Status}}", "unhealthy");
+    let (mismatch, http) = ("healthcheck.port-mismatch container:web", "healthcheck.http container:web");
+    let run = host.diagnose();
+    run.roots(&[mismatch]).explains(mismatch, http).traces(mismatch, "healthcheck.unhealthy container:web");
+    run.mentions(http, &["a restart does not help"]).offers_no("container.restart", "container:web");
+}
+
+#[test]
+fn log_of_an_unhealthy_service_is_quoted() {
+    let test = r#"CMD ["fixture","get","8080","/health"]"#;
+    let script = "fixture httpd --port 8080 --status 503 & \
+                  while true; do echo 'ERROR open /run/secrets/key.pem: permission denied'; sleep 1; done";
+    let Some(host) = with_test(test, &["sh", "-c", script]) else { return };
+    host.until("web", "{{.State.Health.Status}}", "unhealthy");
+    let unhealthy = "healthcheck.unhealthy container:web";
+    host.diagnose().must(&[unhealthy]).mentions(unhealthy, &["its log: ERROR open /run/secrets/key.pem", "compare the owner"]);
+}
+
 #[test]
 fn stale_health_after_an_engine_restart_is_reported() {
     let config = Config { daemon: r#"{"live-restore": true}"#, ..Config::default() };

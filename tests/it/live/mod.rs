@@ -20,6 +20,7 @@ mod host;
 mod journal;
 mod kill_switch;
 mod killed;
+mod log_evidence;
 mod memory;
 mod monitoring;
 mod mtu;

@@ -274,3 +274,64 @@ fn restart_is_not_offered_while_nginx_t_fails() {
     host.fix("container.restart", "edge", &[]).exits(15);
     assert_eq!(host.inspect("edge", "{{.RestartCount}} {{.State.Running}}"), "0 true");
 }
+
+/// Requests that fail, for a rate and for repeated lines.
+const TWENTY_REQUESTS: &str = "for i in $(seq 20); do curl -s \"http://127.0.0.1/x$i?token=canary\" > /dev/null; done";
+
+#[test]
+fn unix_socket_that_denies_the_workers() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    // the socket of an application, which accepts connections of root
+    host.nginx(
+        "server { listen unix:/run/app.sock; location / { return 200 ok; } }
+        server { listen 80; location / { proxy_pass http://unix:/run/app.sock; } }",
+    );
+    host.sh("sed -i 's/^user root/user nobody nogroup/' /etc/nginx/nginx.conf; nginx -s reload");
+    eventually(20, "the workers run as nobody", || {
+        (host.sh("pgrep -u nobody -cf 'nginx: worker process$'; true") == "2").then_some(())
+    });
+    assert_eq!(host.curl("http://127.0.0.1/"), "ok 200");
+    host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
+    host.sh("chmod 600 /run/app.sock");
+    host.sh(TWENTY_REQUESTS);
+    let [unreachable, signals, rate] =
+        ["upstream-unreachable", "error-signals", "5xx-rate"].map(|code| format!("nginx.{code} {HOST}"));
+    let run = host.run_runbooks(&["nginx"]);
+    run.roots(&[&unreachable]).explains(&unreachable, &signals).traces(&unreachable, &rate);
+    run.mentions(&unreachable, &["unix:/run/app.sock", "run as nobody", "/run/app.sock has mode 0600, owner root"]);
+    run.mentions(
+        &signals,
+        &["may not connect to the unix socket of an upstream (/run/app.sock)", "nobody, the user of the workers"],
+    );
+    assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+    // restored: the log still has the lines
+    host.sh("chmod 666 /run/app.sock");
+    host.run_runbooks(&["nginx"]).must_not(&["nginx.upstream-unreachable"]);
+}
+
+#[test]
+fn cycle_of_internal_redirections_explains_the_failed_requests() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    host.nginx("server { listen 80; server_name shop.test; root /nonexistent; location / { try_files $uri /index.html; } }");
+    host.sh(TWENTY_REQUESTS);
+    let [signals, rate] = ["error-signals", "5xx-rate"].map(|code| format!("nginx.{code} {HOST}"));
+    let run = host.run_runbooks(&["nginx"]);
+    run.roots(&[&signals]).explains(&signals, &rate);
+    run.mentions(&signals, &["ends requests in a cycle of internal redirections, 20 times", "server: shop.test", "try_files"]);
+    assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+}
+
+#[test]
+fn line_without_a_known_meaning_is_the_reason_of_failed_requests() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    // the authentication service responds with an unexpected status
+    host.nginx("server { listen 80; location / { auth_request /auth; empty_gif; } location = /auth { internal; return 418; } }");
+    host.sh(TWENTY_REQUESTS);
+    let rate = format!("nginx.5xx-rate {HOST}");
+    let run = host.run_runbooks(&["nginx"]);
+    run.roots(&[&rate]);
+    run.mentions(
+        &rate,
+        &["[error] auth request unexpected status: 418", "(20 times)", "grep '\\[error\\]' /var/log/nginx/error.log"],
+    );
+}

@@ -1,4 +1,4 @@
-//! PostgreSQL in recovery, on a full disk, after the crash of a backend, at its limits, and behind PgBouncer.
+//! PostgreSQL in recovery, on a full disk, after the crash of a backend, at its limits, behind PgBouncer, and without its standby.
 
 use crate::lab::{Host, MACHINE, Rootfs, eventually, installed};
 
@@ -152,4 +152,49 @@ EOF");
     let pool = "postgres.pgbouncer pgbouncer:127.0.0.1:6432";
     eventually(30, "the clients have waited a second", || host.run_runbooks(&["postgres"]).has(pool).then_some(()));
     host.run_runbooks(&["postgres"]).roots(&[pool]).mentions(pool, &["2 clients wait", "shop as app", "1 busy"]);
+}
+
+/// Starts a session of the role `app` that runs this statement, and waits until it runs.
+fn running(host: &Host, name: &str, sql: &str) {
+    let connection = format!("host=/run/postgresql user=app dbname=shop application_name={name}");
+    host.spawn("bash", &["-c", "exec psql -q -d \"$0\" -c \"$1\" -c '\\! sleep 600'", &connection, sql]);
+    let active = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND state = 'active'");
+    eventually(30, "it runs", || (host.psql(&active) != "0").then_some(()));
+}
+
+#[test]
+fn one_of_several_long_queries_is_cancelled() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.configure("[runbooks.postgres]\nquery_warn_s = 1.0\nquery_crit_s = 2.0\n");
+    host.postgres("");
+    running(&host, "first", "SELECT pg_sleep(600)");
+    running(&host, "second", "SELECT pg_sleep(600)");
+    let offered = || host.run_runbooks(&["postgres"]).report().fixes.iter().filter(|f| f.id == "pg.cancel").count();
+    eventually(30, "both are long", || (offered() == 2).then_some(()));
+    let (first, second) = (host.backend("first"), host.backend("second"));
+    let listed = host.opsctl(&["fix", "pg.cancel", "127.0.0.1:5432"]);
+    for pid in [&first, &second] {
+        assert!(listed.stderr.contains(&format!("opsctl fix pg.cancel 127.0.0.1:5432 pid {pid}")), "{}", listed.stderr);
+    }
+    host.fix("pg.cancel", "127.0.0.1:5432", &["pid", &first]).exits(0);
+    let state = |name: &str| host.psql(&format!("SELECT state FROM pg_stat_activity WHERE application_name = '{name}'"));
+    assert_eq!((state("first").as_str(), state("second").as_str()), ("idle", "active"));
+}
+
+#[test]
+fn commit_without_its_synchronous_standby_is_critical_and_not_cancelled() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.configure("[runbooks.postgres]\nquery_warn_s = 1.0\nquery_crit_s = 2.0\n");
+    host.postgres("");
+    host.psql("ALTER SYSTEM SET synchronous_standby_names = 's1'");
+    host.psql("SELECT pg_reload_conf()");
+    let missing = "postgres.sync-standby-missing postgres:127.0.0.1:5432";
+    eventually(30, "it is in force", || host.run_runbooks(&["postgres"]).has(missing).then_some(()));
+    running(&host, "writer", "CREATE TABLE t (a int)");
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND clock_timestamp() - query_start > interval '3 s'";
+    eventually(30, "its commit waits", || (host.psql(waiting) == "1").then_some(()));
+    let run = host.run_runbooks(&["postgres"]);
+    run.roots(&[missing]).mentions(missing, &["1 commit waits", "lacks s1"]).must_not(&["postgres.long-query"]);
+    assert!(run.report().fixes.iter().all(|f| f.id != "pg.cancel"), "{:?}", run.report().fixes);
 }

@@ -1,6 +1,6 @@
-//! Redis near the memory limit of its container.
+//! Redis near the memory limit of its container, and with a directory that a client changed.
 
-use crate::lab::{Host, installed};
+use crate::lab::{Host, MACHINE, Rootfs, eventually, installed};
 
 #[test]
 fn redis_near_its_container_limit_gets_maxmemory_and_it_is_reverted() {
@@ -19,4 +19,28 @@ fn redis_near_its_container_limit_gets_maxmemory_and_it_is_reverted() {
     let entry = fix.stdout.split("opsctl undo ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     host.opsctl(&["undo", entry, "--yes"]).exits(0);
     assert_eq!(redis(&["config", "get", "maxmemory"]), "maxmemory\n0");
+}
+
+#[test]
+fn directory_that_a_client_changed_is_reported_and_never_saved_to() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let Some(host) = Host::start() else { return };
+    host.image("machine:1", Rootfs::Machine, &[]);
+    let options = ["--save", "3600 1", "--protected-mode", "no", "--enable-protected-configs", "yes"];
+    host.run("cache", &[MACHINE, &["machine:1", "redis-server"], &options].concat());
+    let redis = |words: &[&str]| host.docker(&[&["exec", "cache", "redis-cli"], words].concat());
+    eventually(60, "redis replies", || host.try_docker(&["exec", "cache", "redis-cli", "ping"]).status.success().then_some(()));
+    let persistence = "redis.persistence redis:cache";
+    host.run_runbooks(&["redis"]).must_not(&[persistence]);
+    host.docker(&["exec", "cache", "mkdir", "-p", "/etc/cron.d"]);
+    redis(&["config", "set", "dir", "/etc/cron.d"]);
+    redis(&["config", "set", "dbfilename", "root"]);
+    redis(&["set", "key", "value"]);
+    let run = host.run_runbooks(&["redis"]);
+    run.must(&[persistence]).mentions(persistence, &["saves to /etc/cron.d/root instead of"]);
+    assert_eq!(run.offer("redis.bgsave", "redis:cache"), None);
+    host.fix("redis.bgsave", "cache", &[]);
+    assert!(!host.try_docker(&["exec", "cache", "test", "-e", "/etc/cron.d/root"]).status.success(), "it was saved");
 }

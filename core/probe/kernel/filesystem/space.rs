@@ -79,7 +79,7 @@ pub async fn space(mountpoint: &str) -> Result<Space, ProbeError> {
 pub struct FsUsage {
     /// `major:minor`.
     pub dev: String,
-    /// Mountpoint, as far as the path shows.
+    /// Mountpoint on this host; a directory of it if it is not mounted here.
     pub mountpoint: String,
     /// Total, in bytes.
     pub size: u64,
@@ -150,11 +150,11 @@ fn usage(path: &Path, dev: u64, space: Space, mounts: &[MountRef]) -> FsUsage {
 
 /// The mountpoint on this host of the filesystem with this device. A path behind a link or of a container is not below it.
 fn mountpoint(path: &Path, dev: &str, mounts: &[MountRef]) -> String {
-    let of_device = || mounts.iter().filter(|m| m.dev == dev).map(|m| &m.mountpoint);
-    let above = of_device().filter(|m| path.starts_with(m)).max_by_key(|m| m.len());
-    let found = above.or_else(|| of_device().min_by_key(|m| m.len()));
+    let of_device: Vec<&str> = mounts.iter().filter(|m| m.dev == dev).map(|m| m.mountpoint.as_str()).collect();
+    let above = of_device.iter().filter(|m| path.starts_with(m)).max_by_key(|m| m.len());
+    let found = above.or_else(|| of_device.iter().min_by_key(|m| m.len()));
     // a subvolume has a device number that is not in the mount table; a filesystem in memory of a container is not mounted here
-    found.cloned().unwrap_or_else(|| path.components().as_path().display().to_string())
+    found.map_or_else(|| path.components().as_path().display().to_string(), |m| (*m).to_owned())
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ const MAX_CANDIDATES: usize = 32;
 /// Maximum age of the last write to a file that may be growing, in seconds.
 const MAX_WRITE_AGE_S: i64 = 60;
 
+/// Growth in bytes per second below which a file does not count as growing (judgement: 4 KiB, 340 MiB a day).
+const MIN_GROWTH: u64 = 4 << 10;
+
 /// Minimum time between the two sizes of a growing file (judgement: most logs are written more often).
 const GROWTH_SPAN: Duration = Duration::from_millis(500);
 
@@ -83,7 +86,7 @@ pub struct FileUsage {
     pub bytes: u64,
     /// File identity.
     pub identity: FileIdentity,
-    /// Growth during the walk, in bytes per second.
+    /// Growth during the walk, in bytes per second; 0 if it is small or was not measured.
     #[serde(default)]
     pub growth: u64,
 }
@@ -266,7 +269,8 @@ fn listed_files(mut candidates: Vec<Candidate>, whole: u64, span: Duration) -> V
     {
         std::thread::sleep(span.saturating_sub(last.elapsed()));
     }
-    let grown: Vec<u64> = candidates.iter().map(|c| if span.is_zero() { 0 } else { c.growth() }).collect();
+    let growth = |c: &Candidate| if span.is_zero() { 0 } else { c.growth() };
+    let grown: Vec<u64> = candidates.iter().map(growth).map(|g| if g < MIN_GROWTH { 0 } else { g }).collect();
     let fastest = grown.iter().copied().max().unwrap_or(0);
     let file = |(n, (c, growth)): (usize, (Candidate, u64))| {
         let large = c.bytes >= MIN_FILE_BYTES && (n < MIN_LISTED_FILES || c.bytes >= whole / 100) && n < MAX_LISTED;

@@ -10,7 +10,8 @@ use crate::probe::Io;
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Files and directories that may restore rules: iptables-persistent, nftables, ufw, firewalld, RHEL's iptables-services,
-/// ifupdown, rc.local, cron, `NetworkManager`, systemd-networkd's dispatcher, cloud-init's scripts and configuration.
+/// ifupdown, rc.local, cron, `NetworkManager`, systemd-networkd's dispatcher, cloud-init's scripts and configuration; scripts of
+/// tunnels and of PPP, which clamp the MSS when their interface is created.
 const FILES: &[&str] = &[
     "/etc/iptables",
     "/etc/nftables.conf",
@@ -27,6 +28,9 @@ const FILES: &[&str] = &[
     "/etc/NetworkManager/dispatcher.d",
     "/etc/networkd-dispatcher",
     "/etc/shorewall",
+    "/etc/wireguard",
+    "/etc/openvpn",
+    "/etc/ppp",
     "/etc/systemd/system",
     "/etc/cloud/cloud.cfg.d",
     "/var/lib/cloud/scripts",

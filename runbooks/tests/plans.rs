@@ -1,0 +1,171 @@
+//! Plans of fixes for recorded evidence (`runbooks/*/fixtures/*.json`): the reason that was found permits the fix, or the plan is
+//! refused with its text. The rows of `docs/fixes.md` name these tests.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::path::Path;
+
+use opsctl_core::model::{EvidenceText, Judged, Object, Plan, Refusal, Risk};
+use serde_json::{Value, json};
+
+/// The plans of `fix` for the findings of a fixture after `change` of its evidence; empty if no finding offers it.
+fn plans(fixture: &str, fix: &str, change: impl FnOnce(&mut Value)) -> Vec<Result<Plan, Refusal>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{}.json", fixture.replacen('/', "/fixtures/", 1)));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut case: Value = serde_json::from_str(&text).unwrap();
+    change(&mut case["evidence"]);
+    let target: Object = serde_json::from_value(case["target"].clone()).unwrap();
+    let taken_at: jiff::Timestamp = serde_json::from_value(case["taken_at"].clone()).unwrap();
+    let judged = Judged { target: &target, taken_at };
+    let evidence = EvidenceText::of(&case["evidence"]).unwrap();
+    let runbooks = opsctl_runbooks::all(&opsctl_runbooks::Settings::default());
+    let check = runbooks.iter().flat_map(|r| &r.checks).find(|c| case["check"] == c.spec().id).unwrap();
+    let findings = check.judge(&judged, &evidence).unwrap().findings;
+    let offering = findings.iter().filter(|f| f.fixes.iter().any(|offered| offered == fix));
+    offering.map(|f| check.plan(fix, f, &judged, &evidence).unwrap()).collect()
+}
+
+/// The only plan of a fix that is permitted.
+fn permitted(fixture: &str, fix: &str, change: impl FnOnce(&mut Value)) -> Plan {
+    let mut plans = plans(fixture, fix, change);
+    assert_eq!(plans.len(), 1, "{fixture}: {plans:?}");
+    plans.remove(0).unwrap_or_else(|refusal| panic!("{fixture}: {refusal}"))
+}
+
+/// The text of the refusal of a fix that is offered.
+fn refused(fixture: &str, fix: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut plans = plans(fixture, fix, change);
+    assert_eq!(plans.len(), 1, "{fixture}: {plans:?}");
+    plans.remove(0).err().unwrap_or_else(|| panic!("{fixture}: {fix} is planned")).to_string()
+}
+
+fn unchanged(_: &mut Value) {}
+
+#[test]
+fn container_that_went_down_is_started() {
+    let plan = permitted("container/state-always-down", "container.start", unchanged);
+    assert!(plan.risk == Risk::R2 && !plan.undo.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn container_that_would_fail_again_is_not_started() {
+    let start = |fixture: &str, change: &dyn Fn(&mut Value)| refused(fixture, "container.start", change);
+    assert!(start("container/state-port-taken", &|_| {}).contains("is in use by container other"));
+    assert!(start("container/state-always-down", &|e| e["image_present"] = false.into()).contains("is not on this host"));
+    assert!(start("container/state-database-full", &|_| {}).contains("is a database and /var has no space left"));
+    assert!(start("container/state-start-wrapped-error", &|_| {}).contains("the start would fail again"));
+}
+
+#[test]
+fn one_off_container_is_not_started() {
+    assert!(plans("container/state-one-off-failed", "container.start", unchanged).is_empty());
+}
+
+#[test]
+fn container_at_its_memory_limit_gets_more() {
+    assert_eq!(permitted("container/state-oom-child", "container.raise-memory", unchanged).undo.len(), 1);
+    let small = |e: &mut Value| e["host_memory"] = json!([1 << 20, 1 << 30]);
+    let refused = refused("container/state-oom-child", "container.raise-memory", small);
+    assert!(refused.contains("too little to raise the limit"), "{refused}");
+    assert!(plans("container/state-oom-limit-raised", "container.raise-memory", unchanged).is_empty());
+}
+
+#[test]
+fn restart_loop_is_stopped_while_it_goes_on() {
+    assert_eq!(permitted("container/state-crash-loop", "container.stop-loop", unchanged).actions.len(), 2);
+    assert!(plans("container/state-loop-given-up", "container.stop-loop", unchanged).is_empty());
+}
+
+#[test]
+fn paused_container_is_unpaused() {
+    assert_eq!(permitted("container/state-paused", "container.unpause", unchanged).undo.len(), 1);
+}
+
+#[test]
+fn frozen_container_is_restarted_if_it_would_start_again() {
+    assert_eq!(permitted("container/logs-blocked", "container.restart", unchanged).risk, Risk::R2);
+    let broken = |e: &mut Value| e["restart"] = json!({"stays_down": "`nginx -t` fails: unknown directive"});
+    assert!(refused("container/logs-blocked", "container.restart", broken).contains("nginx would not start again in it"));
+}
+
+#[test]
+fn unresponsive_database_is_restarted_by_hand() {
+    assert_eq!(permitted("healthcheck/http-503", "container.restart", unchanged).actions.len(), 1);
+    let database = |e: &mut Value| e["container"]["image"] = "postgres:15".into();
+    assert!(refused("healthcheck/http-503", "container.restart", database).contains("is the image of a database"));
+}
+
+#[test]
+fn stale_health_monitor_is_restarted_by_a_pause() {
+    assert_eq!(permitted("healthcheck/monitor-stale", "container.pause-unpause", unchanged).actions.len(), 2);
+}
+
+#[test]
+fn hung_daemon_is_restarted_by_its_unit() {
+    assert_eq!(permitted("container/engine-hung", "docker.restart-daemon", unchanged).risk, Risk::R3);
+    let by_hand = refused("container/engine-hung", "docker.restart-daemon", |e| e["systemd"] = false.into());
+    assert!(by_hand.contains("restart dockerd as it was started"), "{by_hand}");
+}
+
+#[test]
+fn unused_data_of_the_engine_is_removed_only_from_a_full_filesystem() {
+    for fix in ["disk.prune-build-cache", "disk.prune-containers", "disk.prune-dangling-images"] {
+        assert_eq!(permitted("disk/docker-reclaimable", fix, unchanged).risk, Risk::R3);
+        let half = refused("disk/docker-reclaimable", fix, |e| e["filesystem"]["percent"] = 50.0.into());
+        assert!(half.contains("full; offered from"), "{half}");
+    }
+}
+
+#[test]
+fn journal_is_cut_only_on_a_full_filesystem() {
+    assert_eq!(permitted("disk/journal-large", "journal.vacuum", |e| e["filesystem"]["percent"] = 95.0.into()).risk, Risk::R3);
+    assert!(refused("disk/journal-large", "journal.vacuum", unchanged).contains("full; offered from"));
+}
+
+#[test]
+fn log_of_a_container_is_cut_only_on_a_full_filesystem() {
+    assert_eq!(permitted("container/logs-huge-on-full-disk", "log.truncate", unchanged).risk, Risk::R3);
+    let half = refused("container/logs-huge-on-full-disk", "log.truncate", |e| e["filesystem"]["percent"] = 50.0.into());
+    assert!(half.contains("the log is truncated only from"), "{half}");
+}
+
+#[test]
+fn deleted_file_is_truncated_only_if_it_is_a_log() {
+    assert_eq!(permitted("disk/deleted-open-fills", "fd.truncate", unchanged).risk, Risk::R3);
+    let file = |key: &'static str, value: Value| {
+        refused("disk/deleted-open-fills", "fd.truncate", move |e| e["filesystems"][0]["files"][0][key] = value)
+    };
+    assert!(file("path", "/var/lib/app/data.db".into()).contains("does not look like a log file"));
+    assert!(file("append_or_write_only", false.into()).contains("is not opened for appending only"));
+}
+
+#[test]
+fn nginx_is_reloaded_only_with_a_valid_configuration() {
+    for fixture in ["nginx/upstream-stale", "nginx/not-loaded", "tls/stale"] {
+        assert_eq!(permitted(fixture, "nginx.reload", unchanged).risk, Risk::R1);
+        let fails = refused(fixture, "nginx.reload", |e| e["reload"]["tested"]["passes"] = false.into());
+        assert!(fails.contains("so a reload would be rejected"), "{fixture}: {fails}");
+        let not_run = refused(fixture, "nginx.reload", |e| e["reload"]["tested"]["not_run"] = "denied".into());
+        assert!(not_run.contains("`nginx -t` could not be run"), "{fixture}: {not_run}");
+    }
+}
+
+#[test]
+fn network_is_recreated_by_hand() {
+    assert!(refused("mtu/exceeds", "mtu.network", unchanged).contains("docker network create"));
+}
+
+#[test]
+fn changed_unit_file_is_reloaded() {
+    assert_eq!(permitted("systemd/need-reload", "systemd.daemon-reload", unchanged).risk, Risk::R1);
+}
+
+#[test]
+fn failed_state_of_a_transient_unit_is_cleared() {
+    assert_eq!(permitted("systemd/failed-transient", "systemd.reset-failed", unchanged).risk, Risk::R1);
+}
+
+#[test]
+fn enabled_unit_is_started() {
+    assert_eq!(permitted("systemd/inactive-never", "systemd.start-enabled", unchanged).risk, Risk::R2);
+}
