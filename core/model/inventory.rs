@@ -63,7 +63,7 @@ impl Inventory {
     #[must_use]
     pub fn server_targets(&self, product: Product) -> Vec<Object> {
         let servers = self.servers.iter().filter(|s| s.product == product);
-        servers.map(|s| s.object()).collect()
+        servers.map(ServerRef::object).collect()
     }
 
     /// The certificates that match `accept`, as targets.

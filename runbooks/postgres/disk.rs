@@ -179,8 +179,8 @@ fn configuration_of(unit: &str) -> Option<String> {
 
 /// The last setting counts; `=` is optional.
 fn data_directory(configuration: &str) -> Option<&str> {
-    let settings = configuration.lines().filter_map(|line| line.trim_start().strip_prefix("data_directory"));
-    let line = settings.filter(|rest| rest.starts_with([' ', '\t', '='])).last()?;
+    let mut settings = configuration.lines().filter_map(|line| line.trim_start().strip_prefix("data_directory"));
+    let line = settings.rfind(|rest| rest.starts_with([' ', '\t', '=']))?;
     let value = line.trim_start().trim_start_matches('=').trim_start().strip_prefix('\'')?.split('\'').next()?;
     value.starts_with('/').then_some(value)
 }

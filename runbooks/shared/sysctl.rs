@@ -17,7 +17,9 @@ pub(crate) fn set(key: &str, now: &str, required: &str) -> (Vec<Action>, Vec<Act
 
 /// The file that overrides [`FILE`] at the next boot, with its value: the file read last takes effect (sysctl.d(5)).
 pub(crate) fn later<'a>(files: &'a [(String, String)], required: &str) -> Option<&'a (String, String)> {
-    let last = files.iter().rfind(|(file, _)| file.as_str() > FILE || file == "/etc/sysctl.conf")?;
+    // the order is that of the file names, regardless of their directories
+    let name = |file: &str| file.rsplit('/').next().unwrap_or_default().to_owned();
+    let last = files.iter().rfind(|(file, _)| name(file) > name(FILE) || file == "/etc/sysctl.conf")?;
     (last.1 != required).then_some(last)
 }
 

@@ -75,7 +75,7 @@ const TIMESYNCD: &str = "systemd-timesyncd.service";
 /// Units of other time services, by the names of distributions.
 const OTHER_SERVICES: &[&str] =
     &["chrony.service", "chronyd.service", "ntp.service", "ntpd.service", "ntpsec.service", "openntpd.service"];
-/// Time for the first response of a time server: the second query follows after 32 s (timesyncd.conf(5), PollIntervalMinSec=).
+/// Time for the first response of a time server: the second query follows after 32 s (timesyncd.conf(5), `PollIntervalMinSec`=).
 const SYNC_TIMEOUT: Duration = Duration::from_secs(75);
 /// Upper bound of the kernel's maximum error while no program corrects the clock, in microseconds
 /// (include/linux/timex.h, `NTP_PHASE_LIMIT`).
@@ -123,7 +123,7 @@ impl Check for Clock {
         let read = |io: &Io| (Tree::default().rtc_is_local(io), boot::in_container(io));
         let (rtc_local, in_container) = blocking::run("the hardware clock", "/etc/adjtime", READ_TIMEOUT, read).await?;
         let table = cx.processes().await?;
-        let daemons = clock_daemons(&*table).await;
+        let daemons = clock_daemons(&table).await;
         let uptime_s = clock::since_boot().as_secs();
         // the kernel truncates names
         let is_daemon = |comm: &str| daemons.iter().any(|d| d == comm || (comm.len() == 15 && d.starts_with(comm)));

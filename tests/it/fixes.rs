@@ -84,8 +84,8 @@ fn every_reason_has_a_text_of_the_program_and_a_test() {
         let function = format!("fn {}(", unquoted(test));
         assert!(all.contains(&function), "{fix}: no test is named {test}");
         match result.split_once(": ") {
-            Some(("refused" | "by hand", text)) => {
-                assert!(product.contains(unquoted(text)), "{fix}: the program has no text {text}");
+            Some(("refused" | "by hand", reason)) => {
+                assert!(product.contains(unquoted(reason)), "{fix}: the program has no text {reason}");
             }
             _ => assert!(["planned", "planned as R3", "not offered"].contains(&result.as_str()), "{fix}: {result}"),
         }

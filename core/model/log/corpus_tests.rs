@@ -1,8 +1,8 @@
 //! Logs of real failures, and ordinary lines, in `tests/logs`.
 //!
 //! A failure begins with comments: `# source:`, `# line:` (a part of the line that gives the reason), `# reason:` (its kind, or
-//! `none`) and `# object:` (or `-`). `# open:` marks a failure whose line is not found yet.
-//! `# completed:` marks excerpts whose last lines the stored copy of the source lacks.
+//! `none`) and `# object:` (or `-`). `# open:` marks a failure with a line that is not found yet.
+//! `# completed:` marks excerpts with last lines that the stored copy of the source lacks.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "the corpus is read by tests only")]
 
@@ -29,7 +29,7 @@ fn log(lines: &[String]) -> Vec<LogLine> {
     lines.iter().map(|text| LogLine { at: None, text: text.clone() }).collect()
 }
 
-/// A log whose last line has no end is read without an empty line behind it.
+/// A log with a last line without end is read without an empty line behind it.
 fn without_end(mut lines: Vec<String>) -> Vec<String> {
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();

@@ -1,4 +1,4 @@
-//! Known reasons in error texts: those of errno (errno(3), strerror(3)), of name resolution (gai_strerror(3)), and of runtimes, with the object
+//! Known reasons in error texts: those of errno (errno(3), strerror(3)), of name resolution (`gai_strerror(3)`), and of runtimes, with the object
 //! that the line names.
 
 use std::sync::LazyLock;
@@ -1068,13 +1068,7 @@ fn is_time_or_source(host: &str, port: &str) -> bool {
     let source = host.rsplit_once('.').is_some_and(|(_, ending)| SOURCES.contains(&ending));
     let number = host.bytes().all(|b| b.is_ascii_digit());
     let port_like = port.parse::<u16>().is_ok_and(|p| p > 0);
-    source
-        || number
-        || !port_like
-        || host.ends_with(|c: char| c == 'T')
-        || host.contains("T0")
-        || host.contains("T1")
-        || host.contains("T2")
+    source || number || !port_like || host.ends_with('T') || host.contains("T0") || host.contains("T1") || host.contains("T2")
 }
 
 #[cfg(test)]

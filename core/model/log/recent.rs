@@ -179,7 +179,7 @@ const OUTGOING: &[&str] =
     &["connect to ", "connecting to", "connection to server at", "to upstream", "dial tcp", "url: http", "url\":\"http"];
 
 /// Places in a line in lower case that name a client, its request or its session: of web servers and of structured logs; the
-/// address behind `from`, `via` and `ip`; `name[address]` of Postfix; sessions in the logs of PostgreSQL and MongoDB, whose own
+/// address behind `from`, `via` and `ip`; `name[address]` of Postfix; sessions in the logs of PostgreSQL and `MongoDB`: their own
 /// errors have other reasons.
 #[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static NAMES_A_CLIENT: LazyLock<Regex> = LazyLock::new(|| {

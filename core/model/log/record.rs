@@ -167,7 +167,7 @@ fn without_time(line: &str) -> &str {
     without(without(line))
 }
 
-/// The content of an array of JSON whose elements are lines.
+/// The content of an array of JSON with lines as elements.
 fn unquoted(line: &str) -> &str {
     let bare = line.trim_start();
     let element = bare.strip_prefix("\"stacktrace\": [").unwrap_or(bare);
@@ -177,7 +177,7 @@ fn unquoted(line: &str) -> &str {
     }
 }
 
-/// A message whose lines are being read.
+/// A message that is being read line by line.
 #[derive(Debug, Clone, Default)]
 struct Message {
     at: Option<Timestamp>,
@@ -294,17 +294,14 @@ impl Reader {
             return;
         }
         let parsed = level::parse(line, body);
-        match level_of(&parsed, body) {
-            Some(level) => {
-                self.push(number, at, level, &parsed.text);
-                if let Some(last) = self.found.last_mut() {
-                    last.is_exception = EXCEPTION.is_match(body);
-                }
+        if let Some(level) = level_of(&parsed, body) {
+            self.push(number, at, level, &parsed.text);
+            if let Some(last) = self.found.last_mut() {
+                last.is_exception = EXCEPTION.is_match(body);
             }
-            None => {
-                (self.is_open, self.continuation) = (false, 0);
-                self.is_traced &= parsed.level.is_none();
-            }
+        } else {
+            (self.is_open, self.continuation) = (false, 0);
+            self.is_traced &= parsed.level.is_none();
         }
     }
 
@@ -328,7 +325,7 @@ impl Reader {
             return true;
         }
         let Some(last) = self.found.last_mut().filter(|_| self.is_open && self.continuation > 0) else { return false };
-        if !is_indented && !(last.has_fields && FIELD.is_match(body)) {
+        if !(is_indented || last.has_fields && FIELD.is_match(body)) {
             return false;
         }
         if last.text.len() < LONG {

@@ -418,6 +418,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one line per shape")]
     fn kind_of_every_shape() {
         for (level, message, kind) in [
             ("alert", "64 worker_connections are not enough", "connections-exhausted"),

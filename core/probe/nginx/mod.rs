@@ -424,7 +424,10 @@ impl Nginx {
 
 /// Errors by id of the server and window.
 #[derive(Default)]
-struct ErrorLogs(Memo<(String, SignedDuration), Result<(Errors, Vec<String>), ProbeError>>);
+struct ErrorLogs(Memo<(String, SignedDuration), ErrorLog>);
+
+/// The errors of a log, and the files that could not be read.
+type ErrorLog = Result<(Errors, Vec<String>), ProbeError>;
 
 /// Adds the errors of one log; returns its time zone if it is the output of the process, which is read elsewhere.
 fn count_errors(

@@ -202,11 +202,15 @@ fn mounted_socket_that_was_recreated() {
         eventually(10, "the socket exists", || (host.sh(&exists) == "up").then_some(()));
     };
     let sockets = ["/mnt/app.sock", "/mnt/run/app.sock"];
-    sockets.iter().for_each(|path| listen(path));
+    for path in &sockets {
+        listen(path);
+    }
     host.run("web", &["-v", "/mnt/app.sock:/run/app.sock", "-v", "/mnt/run:/run/app", "app:1", "fixture", "wait-term"]);
     host.diagnose().roots(&[]);
     // the socket in the mounted directory is the new one
-    sockets.iter().for_each(|path| listen(path));
+    for path in &sockets {
+        listen(path);
+    }
     let run = host.diagnose();
     run.roots(&[BROKEN]).mentions(BROKEN, &["old socket /run/app.sock", "/mnt/app.sock was recreated"]);
     assert_eq!(run.findings().filter(|f| f.code == "container.bind-broken").count(), 1, "only the mounted socket");

@@ -236,7 +236,9 @@ fn walk(io: &Io, root: &Path, budget: Duration, span: Duration) -> Usage {
                 // if a walker panics only its share is lost; the walk is then partial
                 match walker.join() {
                     Ok((sums, files)) => {
-                        sums.iter().for_each(|(path, (bytes, entries))| add(&mut directories, path, *bytes, *entries));
+                        for (path, (bytes, entries)) in &sums {
+                            add(&mut directories, path, *bytes, *entries);
+                        }
                         candidates.extend(files);
                     }
                     Err(_) => shared.stopped.store(true, Ordering::Relaxed),
