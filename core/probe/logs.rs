@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Product;
 use crate::model::log::{
-    LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure,
+    LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure, reason,
 };
 use crate::probe::ProbeCx;
 use crate::probe::docker::{Container, Docker};
@@ -136,6 +136,11 @@ impl ProbeCx {
         if of_run.is_empty() && lines.len() >= LINES_OF_A_RUN as usize {
             of_run = ended(&read(LINES_OF_A_LONG_RUN).await.unwrap_or_default());
         }
+        let is_server = self.inventory.container(&container.id).is_some_and(|c| c.product.is_some())
+            || self.inventory.servers.iter().any(|s| s.container.as_ref() == Some(&container.id));
+        if is_server {
+            of_run = without_clients(of_run);
+        }
         self.with_objects(of_failure(&of_run), Source::Container(container)).await
     }
 
@@ -146,6 +151,7 @@ impl ProbeCx {
         if let Some(server) = server {
             lines.extend(self.log_file(server.product).await);
             lines.sort_by_key(|l| l.at);
+            lines = without_clients(lines);
         }
         let mut entries = of_failure(&lines);
         if entries.is_empty() {
@@ -347,6 +353,14 @@ impl ProbeCx {
 fn names_path(text: &str, path: &str) -> bool {
     let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
     path.len() > 1 && text.match_indices(path).any(|(at, _)| !text[at + path.len()..].starts_with(goes_on))
+}
+
+/// The lines of a server without those about its clients: a rejected login or a missing table is no reason for its own end.
+fn without_clients(lines: Vec<LogLine>) -> Vec<LogLine> {
+    let of_client = |l: &LogLine| {
+        reason(&l.text).is_some_and(|r| matches!(r.kind, ReasonKind::LoginRejected | ReasonKind::SchemaMissing))
+    };
+    lines.into_iter().filter(|l| !of_client(l)).collect()
 }
 
 /// The lines that the unit itself logged.

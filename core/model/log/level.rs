@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use super::pattern::pattern;
+
 /// Severity of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +39,6 @@ const MAX_DEPTH: usize = 3;
 /// Messages about a setup that is discouraged but works: supervisord logs them as critical.
 const ADVICE: &[&str] = &["running as root", "without any http authentication", "set uid to user"];
 
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static PATTERNS: LazyLock<Vec<(Level, Regex)>> = LazyLock::new(|| {
     let patterns = [
         // words in upper case, as most libraries write them; not a part of a name such as ERROR_LOG=
@@ -116,39 +117,30 @@ static PATTERNS: LazyLock<Vec<(Level, Regex)>> = LazyLock::new(|| {
         (Level::Warning, r"(?:^|\t)warn\t"),
         (Level::Info, r"(?:^|\t)(?:info|debug)\t"),
     ];
-    patterns.into_iter().map(|(level, text)| (level, Regex::new(text).expect("constant pattern"))).collect()
+    patterns.into_iter().map(|(level, text)| (level, pattern(text))).collect()
 });
 
 /// The death of a process by a signal and an exception that ends it: some programs log them as information (PostgreSQL) or as a
 /// warning (Elasticsearch).
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static DEATH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern(
         r"(?i)\b(?:crashed by|terminated by|terminated due to|killed by|exited on|got|caught|received) signal:? (?:4|6|7|8|9|11|SIG(?:ILL|ABRT|BUS|FPE|KILL|SEGV))\b|\b(?:uncaught|unhandled) exception(?:$|[:.!]| in | has | of )|\bunhandled (?:promise )?rejection\b",
     )
-    .expect("constant pattern")
 });
 
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static LOGFMT: LazyLock<[Regex; 3]> = LazyLock::new(|| {
     let value = r#"(?:"((?:[^"\\]|\\.)*)"|(\S+))"#;
     ["(?:level|lvl|severity)", "(?:msg|message)", "(?:err|error|reason|cause)"]
-        .map(|name| Regex::new(&format!("(?:^|\\s){name}={value}")).expect("constant pattern"))
+        .map(|name| pattern(&format!("(?:^|\\s){name}={value}")))
 });
 
 /// Level and message of a JSON object that goes on in the next lines.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static PARTIAL_JSON: LazyLock<[Regex; 2]> = LazyLock::new(|| {
-    [r#""level": ?"(\w+)""#, r#""(?:message|msg)": ?"((?:[^"\\]|\\.)*)""#].map(|text| Regex::new(text).expect("constant pattern"))
-});
+static PARTIAL_JSON: LazyLock<[Regex; 2]> =
+    LazyLock::new(|| [r#""level": ?"(\w+)""#, r#""(?:message|msg)": ?"((?:[^"\\]|\\.)*)""#].map(|text| pattern(text)));
 
 /// The trace behind a message in one line: of PHP in the log of its server or of Monolog, of Go in an error with its stack.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static EMBEDDED_TRACE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?s)(?:(?:\n|\\n)(?:Stack trace|#\d|\t|\\t|\s+at |goroutine |error initiali[sz]ing module)| \{"exception":").*$"#,
-    )
-    .expect("constant pattern")
+    pattern(r#"(?s)(?:(?:\n|\\n)(?:Stack trace|#\d|\t|\\t|\s+at |goroutine |error initiali[sz]ing module)| \{"exception":").*$"#)
 });
 
 fn of_word(word: &str) -> Option<Level> {

@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod corpus_tests;
 mod level;
+mod pattern;
 mod reason;
 mod recent;
 mod record;

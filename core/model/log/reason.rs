@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::pattern::pattern;
 use crate::model::address::split_port;
 
 /// Kind of a known reason.
@@ -911,11 +912,6 @@ fn none(_text: &str) -> Option<String> {
 /// The filesystem of shared memory: POSIX names (`/PostgreSQL.1`) are no paths.
 fn shared_memory(text: &str) -> Option<String> {
     text.contains("shared memory").then(|| "/dev/shm".to_owned())
-}
-
-fn pattern(text: &str) -> Regex {
-    #[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-    Regex::new(text).expect("constant pattern")
 }
 
 fn group(pattern: &Regex, text: &str) -> Option<String> {

@@ -13,6 +13,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::level::Level;
+use super::pattern::pattern;
 use super::record::clean;
 use super::{LogEntry, LogLine, MAX_ENTRIES, Reason, ReasonKind, may_contain_errors, occurrences, template};
 
@@ -181,7 +182,6 @@ const OUTGOING: &[&str] =
 /// Places in a line in lower case that name a client, its request or its session: of web servers and of structured logs; the
 /// address behind `from`, `via` and `ip`; `name[address]` of Postfix; sessions in the logs of PostgreSQL and `MongoDB`: their own
 /// errors have other reasons.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static NAMES_A_CLIENT: LazyLock<Regex> = LazyLock::new(|| {
     let ip = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]*:[0-9a-f:]*:[0-9a-f]+)";
     let places = [
@@ -198,7 +198,7 @@ static NAMES_A_CLIENT: LazyLock<Regex> = LazyLock::new(|| {
         r"\[\d+\]:?(?: \S+){0,3}? ?(?:error|fatal|warning):  ".to_owned(),
         r#""ctx":"conn"#.to_owned(),
     ];
-    Regex::new(&places.join("|")).expect("constant pattern")
+    pattern(&places.join("|"))
 });
 
 /// Errors that began after a quiet hour and continue.

@@ -6,9 +6,10 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use regex::Regex;
 
-use super::LogLine;
 use super::level::{self, Level};
+use super::pattern::pattern;
 use super::reason::{self, reason};
+use super::{LogLine, may_contain_errors};
 
 /// Indented lines that are added to a message, and the same for a message that ends with a colon.
 const MAX_CONTINUATION: usize = 3;
@@ -71,64 +72,48 @@ const CONSEQUENCES: &[&str] = &[
     "npm err!",
 ];
 
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static ESCAPES: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_])").expect("constant pattern"));
+static ESCAPES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_])"));
 
 /// Names that process managers and `docker compose` put before the lines of a program: `web_1  | `, `nginx.1    | `.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static MANAGER: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^(?:[A-Za-z][\w.@-]*\s+\|(?: |$)){1,2}").expect("constant pattern"));
+static MANAGER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(?:[A-Za-z][\w.@-]*\s+\|(?: |$)){1,2}"));
 
 /// The head of a syslog line: time, host and program; with a process id the host can be absent.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static SYSLOG: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern(
         r"^(?:[A-Za-z]{3} [ \d]\d \d\d:\d\d:\d\d (?:[\w.-]+ [\w./@()-]+(?:\[[\w.]+\])?|[\w./@()-]+\[[\w.]+\])|\d{4}-\d\d-\d\dT\S+ (?:[\w.-]+ )?[\w./@()-]+\[[\w.]+\]):(?: |$)",
     )
-    .expect("constant pattern")
 });
 
 /// A time at the begin of a line.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static TIME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern(
         r"^(?:\[?\d{4}[-/.]\d\d[-/.]\d\d[T_ ]{1,2}\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?\]?|\[?\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d(?:[.,]\d+)?(?: UTC)?\]?|\d{1,2} [A-Z][a-z]{2} \d\d:\d\d:\d\d -|\d{6} {1,2}\d{1,2}:\d\d:\d\d|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?)[:|]?(?:\s|$)",
     )
-    .expect("constant pattern")
 });
 
 /// Frames of stack traces: Java, .NET, Node.js, Python, Ruby, PHP, Go, Rust, Erlang, C++.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern(
         r#"^(?:\s+(?:at |from |File "|\^|~|\d+: |in |throw |Suppressed: |\w+:\S+/\d+, line \d+)|\s*\.\.\. \d+ |\s*#\d+\s|\s*goroutine \d+|\s*[\w./@-]+\.go:\d+(?: \+0x\w+.*)?$|\s*[\w./*{}\[\]@$<>:()-]+\(.*\)$|at [\w.$<>/@-]+\(|\s*created by |\s*note: run with|\s*stack backtrace|Stack trace:|\s*\S+:\d+:in |\s*--- End of |\s*\d+\. .* @ 0x|node:internal/|internal/modules/|Node\.js v\d|exit status \d|\[signal )"#,
     )
-    .expect("constant pattern")
 });
 
 /// The first line of an exception: its class, and its message behind a colon.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
 static EXCEPTION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern(
         r"^(?:(?:[A-Za-z_]\w*(?:\.|::|\\|\$))*[A-Z]\w*(?:Error|Exception)(?: \[\w+\])?(?::|$)|Errno::[A-Z]+: |(?:[A-Z]\w*::)+[A-Z]\w*(?:Bad|NotFound|NotEstablished|Failed|Invalid|Missing): )",
     )
-    .expect("constant pattern")
 });
 
 /// The name of a field, alone on its line: pydantic prints its errors below such lines.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static FIELD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[A-Za-z_][\w.]*$").expect("constant pattern"));
+static FIELD: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z_][\w.]*$"));
 
 /// Parts of a line that are no message.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static TAGS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[[^\]]*\]|<[^>]*>|\d").expect("constant pattern"));
+static TAGS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[[^\]]*\]|<[^>]*>|\d"));
 
 /// A request with its status.
-#[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
-static ACCESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#""(?:GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS|CONNECT|PROPFIND|PRI) [^"]*" \d{3}\b"#).expect("constant pattern")
-});
+static ACCESS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#""(?:GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS|CONNECT|PROPFIND|PRI) [^"]*" \d{3}\b"#));
 
 /// A message of severity warning or above.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,6 +230,10 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, number: usize, at: Option<Timestamp>, line: &str) {
+        // most lines of most logs: no error, and no part of one
+        if matches!(self.next, Next::Line) && !self.is_open && !may_contain_errors(line) {
+            return;
+        }
         let body = unquoted(without_time(line));
         let bare = body.trim_start();
         if bare.is_empty() {
