@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-/// The cause of a [`ProbeError::Failed`] whose data a parser rejected. The parser's own message describes its Rust types, not the data.
+/// The cause of a [`ProbeError::Failed`] with data that a parser rejected. The parser's own message describes its Rust types, not the data.
 pub const UNEXPECTED_FORMAT: &str = "unexpected format";
 
 /// A failure of the probe itself. A broken target is evidence, not an error.

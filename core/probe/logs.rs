@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Product;
 use crate::model::log::{
-    LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure, reason,
+    LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure,
+    reason,
 };
-use crate::probe::ProbeCx;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::{clock, file};
 use crate::probe::product::spec;
 use crate::probe::systemd::{self, JournalLine, Since};
+use crate::probe::{Io, ProbeCx, blocking};
 
 /// Lines read for a failed run.
 const LINES_OF_A_RUN: u32 = 1000;
@@ -187,11 +188,17 @@ impl ProbeCx {
         &self,
         container: &Container,
     ) -> Result<(Option<NewErrors>, LogEvidence), crate::probe::ProbeError> {
-        let Some(docker) = &self.docker else { return Ok(Default::default()) };
+        let Some(docker) = self.docker.as_ref().filter(|_| !self.is_nginx(container)) else { return Ok(Default::default()) };
         let object = format!("log:{}", container.name);
-        let (mut lines, mut cut) = docker.recent_log(container, RECENT_BYTES).await?;
+        let (recent, mut cut) = docker.recent_log(container, RECENT_BYTES).await?;
+        // not on the thread of all probes: hundreds of logs are parsed in a run
+        let parse = move |_: &Io| (has_recent_errors(&recent, clock::now()), recent);
+        let (has_errors, mut lines) = blocking::run("log lines", &container.name, FILE_TIMEOUT, parse).await?;
+        if !has_errors {
+            return Ok(Default::default());
+        }
         // a longer history shows whether the errors are new, and whether they are ordinary
-        if cut && has_recent_errors(&lines, clock::now()) {
+        if cut {
             (lines, cut) = docker.recent_log(container, HISTORY_BYTES).await?;
         }
         let started = container.state.started_at;
@@ -203,7 +210,7 @@ impl ProbeCx {
 
     /// The errors that a running container has logged since then, and the objects that they name.
     pub async fn errors_since(&self, container: &Container, since: Timestamp) -> LogEvidence {
-        let Some(docker) = &self.docker else { return LogEvidence::default() };
+        let Some(docker) = self.docker.as_ref().filter(|_| !self.is_nginx(container)) else { return LogEvidence::default() };
         let mut lines = match docker.recent_log(container, RECENT_BYTES).await {
             Ok((lines, _)) => lines,
             Err(error) => {
@@ -213,6 +220,12 @@ impl ProbeCx {
         };
         lines.retain(|l| l.at.is_none_or(|at| at >= since));
         self.with_objects(current_errors(&lines), Source::Container(container)).await
+    }
+
+    /// The log of an nginx is about its upstreams and clients; the nginx runbook judges it.
+    fn is_nginx(&self, container: &Container) -> bool {
+        let mut servers = self.inventory.servers.iter().filter(|s| s.product == Product::Nginx);
+        servers.any(|s| s.container.as_ref() == Some(&container.id))
     }
 
     /// The services that have begun to log errors, with the objects that their lines name.
@@ -357,9 +370,8 @@ fn names_path(text: &str, path: &str) -> bool {
 
 /// The lines of a server without those about its clients: a rejected login or a missing table is no reason for its own end.
 fn without_clients(lines: Vec<LogLine>) -> Vec<LogLine> {
-    let of_client = |l: &LogLine| {
-        reason(&l.text).is_some_and(|r| matches!(r.kind, ReasonKind::LoginRejected | ReasonKind::SchemaMissing))
-    };
+    let of_client =
+        |l: &LogLine| reason(&l.text).is_some_and(|r| matches!(r.kind, ReasonKind::LoginRejected | ReasonKind::SchemaMissing));
     lines.into_iter().filter(|l| !of_client(l)).collect()
 }
 

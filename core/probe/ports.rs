@@ -9,7 +9,7 @@ use crate::probe::network::listeners::{Owner, listeners_of};
 use crate::probe::proc::home::Home;
 use crate::probe::{Io, ProbeCx, blocking, network};
 
-/// Limit of units whose command is read for one run.
+/// Limit of units with a command that is read for one run.
 const MAX_UNITS: usize = 64;
 
 /// Time limit for the control group of one process.

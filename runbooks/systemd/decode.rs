@@ -97,8 +97,8 @@ fn fits(result: &str, exit_code_kind: i64, exit_status: i64) -> bool {
     }
 }
 
-/// The command whose failure is the result of the last run; `None` if it is the main process of a service. A failed
-/// `ExecStartPre=` prevents the start of the main process, whose exit status is then 0 or that of an earlier run.
+/// The command with the failure that is the result of the last run; `None` if it is the main process of a service. A failed
+/// `ExecStartPre=` prevents the start of the main process; its exit status is then 0 or that of an earlier run.
 pub(super) fn failed_command(unit: &Unit) -> Option<&UnitCommand> {
     let mut failed = unit.failed_commands.iter().filter(|c| fits(unit.outcome(), c.exit_code_kind, c.exit_status));
     let main = unit.service.as_ref().is_some_and(|s| fits(&s.result, s.exit_code_kind, s.exit_status));

@@ -183,7 +183,7 @@ fn readme_is_short() {
     assert!(bytes < 10_000, "README.md has {bytes} bytes, limit 10000");
 }
 
-/// The limits of a runbook: the settings of the configuration's JSON Schema, whose descriptions name the sources.
+/// The limits of a runbook: the settings of the configuration's JSON Schema; their descriptions name the sources.
 fn thresholds() -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_opsctl")).args(["config", "schema"]).output().unwrap();
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -136,7 +136,7 @@ static LOGFMT: LazyLock<[Regex; 3]> = LazyLock::new(|| {
 
 /// Level and message of a JSON object that goes on in the next lines.
 static PARTIAL_JSON: LazyLock<[Regex; 2]> =
-    LazyLock::new(|| [r#""level": ?"(\w+)""#, r#""(?:message|msg)": ?"((?:[^"\\]|\\.)*)""#].map(|text| pattern(text)));
+    LazyLock::new(|| [r#""level": ?"(\w+)""#, r#""(?:message|msg)": ?"((?:[^"\\]|\\.)*)""#].map(pattern));
 
 /// The trace behind a message in one line: of PHP in the log of its server or of Monolog, of Go in an error with its stack.
 static EMBEDDED_TRACE: LazyLock<Regex> = LazyLock::new(|| {

@@ -89,7 +89,7 @@ pub struct UserLimits {
     pub max_watches: Option<u64>,
     /// Inotify instances and watches per user, largest first.
     pub inotify: Vec<InotifyUse>,
-    /// Processes whose limit is used to the given percentage by the processes of their user: of each user the lowest limit.
+    /// Processes with a limit that the processes of their user use to the given percentage: of each user the lowest limit.
     pub processes: Vec<ProcessLimit>,
     /// Processes that were not read in time.
     pub unread: usize,

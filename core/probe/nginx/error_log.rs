@@ -158,7 +158,7 @@ pub(super) fn count(lines: &[u8], zone: &TimeZone, configured: &Configured, erro
     errors.sort();
 }
 
-/// Lines without a known shape, whose text is quoted.
+/// Lines without a known shape; their text is quoted.
 ///
 /// A path of a client can contain line breaks, which nginx writes to the log as they are, so that a line can be the middle of
 /// another message. The end of such a message shows the request with its encoded line break, unless nginx has cut the message.

@@ -64,7 +64,7 @@ const SHAPES: &[(&str, &str)] = &[
 /// Signals of healthy servers and of clients, which are not counted.
 pub(super) const HARMLESS: &[&str] = &["stapling", "client-tls", "worker-stopped", "leaked", "cache-missing"];
 
-/// Signals whose lines report the configuration, not requests.
+/// Signals with lines that report the configuration, not requests.
 pub const CONFIGURATION_SIGNALS: &[&str] = &["names-hash", "key-mismatch", "emergency"];
 
 /// Messages of level `error` that are caused by requests, by the head: their responses are 4xx.
@@ -294,7 +294,7 @@ impl<'l> Record<'l> {
         Some(found)
     }
 
-    /// A failed system call. nginx logs a missing file, whose path the client chooses, at level `error`; shortages and files of
+    /// A failed system call. nginx logs a missing file, with a path that the client chooses, at level `error`; shortages and files of
     /// nginx itself are logged at `crit` or above.
     fn failed_call(&self, configured: &Configured) -> Option<Found> {
         if !self.is_severe() {

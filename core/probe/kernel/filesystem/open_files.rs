@@ -1,4 +1,4 @@
-//! Open files: deleted ones, whose space `du` does not count, and the writers of large ones.
+//! Open files: deleted ones, with space that `du` does not count, and the writers of large ones.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
