@@ -11,11 +11,11 @@ use crate::model::log::{
     LogEntry, LogLine, NewErrors, Reason, ReasonKind, RunningLog, current_errors, has_recent_errors, new_errors, of_failure,
     reason,
 };
+use crate::probe::ProbeCx;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::{clock, file};
 use crate::probe::product::spec;
 use crate::probe::systemd::{self, JournalLine, Since};
-use crate::probe::{Io, ProbeCx, blocking};
 
 /// Lines read for a failed run.
 const LINES_OF_A_RUN: u32 = 1000;
@@ -117,9 +117,10 @@ enum Source<'a> {
 }
 
 impl ProbeCx {
-    /// The reason why the last run of a container ended, from its log before `until`: the start of the present run.
-    pub async fn log_of_run(&self, container: &Container, until: Option<Timestamp>) -> LogEvidence {
+    /// The reason why the last run of a container ended, from its log before the start of the present run.
+    pub async fn log_of_run(&self, container: &Container) -> LogEvidence {
         let Some(docker) = &self.docker else { return LogEvidence::default() };
+        let until = container.state.started_at.filter(|_| container.is_up());
         let ended = |lines: &[LogLine]| -> Vec<LogLine> {
             let of_run = |l: &&LogLine| until.zip(l.at).is_none_or(|(until, at)| at < until);
             lines.iter().filter(of_run).cloned().collect()
@@ -190,15 +191,9 @@ impl ProbeCx {
     ) -> Result<(Option<NewErrors>, LogEvidence), crate::probe::ProbeError> {
         let Some(docker) = self.docker.as_ref().filter(|_| !self.is_nginx(container)) else { return Ok(Default::default()) };
         let object = format!("log:{}", container.name);
-        let (recent, mut cut) = docker.recent_log(container, RECENT_BYTES).await?;
-        // not on the thread of all probes: hundreds of logs are parsed in a run
-        let parse = move |_: &Io| (has_recent_errors(&recent, clock::now()), recent);
-        let (has_errors, mut lines) = blocking::run("log lines", &container.name, FILE_TIMEOUT, parse).await?;
-        if !has_errors {
-            return Ok(Default::default());
-        }
+        let (mut lines, mut cut) = docker.recent_log(container, RECENT_BYTES).await?;
         // a longer history shows whether the errors are new, and whether they are ordinary
-        if cut {
+        if cut && has_recent_errors(&lines, clock::now()) {
             (lines, cut) = docker.recent_log(container, HISTORY_BYTES).await?;
         }
         let started = container.state.started_at;

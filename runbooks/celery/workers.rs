@@ -135,7 +135,7 @@ impl Check for Workers {
         }
         if let Some(docker) = &cx.docker {
             for id in ids {
-                let lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
+                let lines = docker.log_tail(&id, 300).await.unwrap_or_default();
                 let lost = lines.into_iter().rfind(|l| l.contains("WorkerLostError") && l.contains("signal 9"));
                 e.lost.extend(lost.map(|line| (id, line)));
             }

@@ -133,7 +133,7 @@ impl Check for Resources {
             };
             e.later = blocking::run("the control group", &container.name, READ_TIMEOUT, read).await?;
             if cores_now(&e).is_some_and(|c| c > self.settings.cpu_hot_cores) {
-                let log = docker.log_tail(&target.id, 200, None).await.unwrap_or_default();
+                let log = docker.log_tail(&target.id, 200).await.unwrap_or_default();
                 e.repeated = most_repeated(&log);
             }
         }

@@ -192,8 +192,7 @@ impl Check for State {
         let failing = !container.is_up() || container.restart_count > 0 || restart::recent_starts(&e, clock::now()) > 1;
         if failing {
             // the reason of a loop is in the log of the previous run, not of the one that has just started
-            let until = if container.is_up() { container.state.started_at } else { None };
-            e.reason = cx.log_of_run(&container, until).await;
+            e.reason = cx.log_of_run(&container).await;
             e.needs = needs_of(cx, docker, &container.id).await;
         }
         // the engine reports a container that waits for its restart as running

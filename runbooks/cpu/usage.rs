@@ -129,7 +129,7 @@ impl Check for Usage {
             && let Some(Home::Container(id)) = main_user(&e, busy)
             && let Ok(docker) = cx.docker()
         {
-            e.repeated = most_repeated(&docker.log_tail(id, 200, None).await.unwrap_or_default());
+            e.repeated = most_repeated(&docker.log_tail(id, 200).await.unwrap_or_default());
         }
         Ok(e)
     }

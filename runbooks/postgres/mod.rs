@@ -142,7 +142,7 @@ async fn log_of(cx: &ProbeCx, server: &Server, words: &[&str]) -> Vec<String> {
     let Some(server) = server.get() else { return Vec::new() };
     let mut lines = Vec::new();
     if let (Some(id), Some(docker)) = (&server.container, &cx.docker) {
-        lines = docker.log_tail(id, 300, None).await.unwrap_or_default();
+        lines = docker.log_tail(id, 300).await.unwrap_or_default();
     } else if let Some(process) = server.process {
         // the log file is open in the logging collector, or is the server's own output
         let read = move |io: &Io| {

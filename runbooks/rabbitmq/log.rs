@@ -60,7 +60,7 @@ impl Check for Log {
         };
         let container = server.get().and_then(|s| s.container.clone());
         let lines = if let (Some(id), Some(docker)) = (container, &cx.docker) {
-            docker.log_tail(&id, 500, None).await?
+            docker.log_tail(&id, 500).await?
         } else {
             // found among the open files of the process
             let pid = process.pid;

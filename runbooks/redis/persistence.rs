@@ -239,7 +239,7 @@ async fn log_of(
     let mut lines = Vec::new();
     let container = e.server.get().and_then(|s| s.container.clone());
     if let (Some(id), Some(docker)) = (container, &cx.docker) {
-        lines = docker.log_tail(&id, 300, None).await.unwrap_or_default();
+        lines = docker.log_tail(&id, 300).await.unwrap_or_default();
     }
     if lines.is_empty()
         && let (Some(file), Some(pid)) = (session.setting("logfile").await.filter(|f| f.starts_with('/')), pid)

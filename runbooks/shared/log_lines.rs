@@ -2,22 +2,16 @@
 
 use std::collections::HashMap;
 
+use opsctl_core::model::log::template;
+
 /// The most frequent line, ignoring numbers, ids and timestamps, if it makes up a fifth of the log.
 pub(crate) fn most_repeated(lines: &[String]) -> Option<(String, usize)> {
     let mut counts: HashMap<String, (usize, &String)> = HashMap::new();
     for line in lines {
-        counts.entry(normalise(line)).or_insert((0, line)).0 += 1;
+        counts.entry(template(line)).or_insert((0, line)).0 += 1;
     }
     let (count, line) = counts.into_values().max_by_key(|(n, _)| *n)?;
     (count * 5 >= lines.len() && count > 1).then(|| (line.chars().take(200).collect(), count))
-}
-
-/// Replaces every word that contains a digit with `#`.
-fn normalise(line: &str) -> String {
-    line.split_whitespace()
-        .map(|word| if word.chars().any(|c| c.is_ascii_digit()) { "#" } else { word })
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ fn shorten(text: &str) -> String {
 /// The line with every word that contains a digit replaced, so that lines about different requests are one kind.
 #[must_use]
 pub fn template(text: &str) -> String {
-    let word = |word: &str| if word.chars().any(|c| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+    let word = |word| if str::contains(word, |c: char| c.is_ascii_digit()) { "#" } else { word };
     text.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 

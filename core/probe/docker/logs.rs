@@ -58,9 +58,7 @@ impl Docker {
         if container.log.driver == "json-file" && !path.is_empty() && self.listener().is_here && self.listener().uid == Some(0) {
             let file = path.clone();
             let read = blocking::run("a container's log", &path, FILE_TIMEOUT, move |io| read_end(io, &file, bytes)).await?;
-            if let Ok((text, cut)) = read {
-                let whole = text.lines().skip(usize::from(cut));
-                let lines: Vec<LogLine> = whole.filter_map(parse_json).collect();
+            if let Ok((lines, cut)) = read {
                 let cut = cut || is_rotated(container, &lines);
                 return Ok((lines, cut));
             }
@@ -89,14 +87,17 @@ fn is_rotated(container: &Container, lines: &[LogLine]) -> bool {
     rotates && container.state.started_at.zip(first).is_some_and(|(started, first)| first.duration_since(started) > FIRST_LINE)
 }
 
-/// The end of a file of the engine.
-fn read_end(io: &Io, path: &str, bytes: u64) -> std::io::Result<(String, bool)> {
+/// The lines at the end of a file of the engine, and whether earlier ones exist.
+fn read_end(io: &Io, path: &str, bytes: u64) -> std::io::Result<(Vec<LogLine>, bool)> {
     let mut file = Root::own(io)?.file(path)?;
     let start = file.metadata()?.len().saturating_sub(bytes);
     let mut end = Vec::new();
     file.seek(SeekFrom::Start(start))?;
     file.take(bytes).read_to_end(&mut end)?;
-    Ok((String::from_utf8_lossy(&end).into_owned(), start > 0))
+    let cut = start > 0;
+    let text = String::from_utf8_lossy(&end);
+    // the first line may be incomplete
+    Ok((text.lines().skip(usize::from(cut)).filter_map(parse_json).collect(), cut))
 }
 
 /// `{"log":"message\n","stream":"stderr","time":"2026-11-30T10:00:00Z"}` (moby daemon/logger/jsonfilelog).

@@ -337,13 +337,9 @@ impl Docker {
             .await
     }
 
-    /// The last `lines` lines of a container's log, each at most 500 characters, oldest first. With `until` (seconds since the
-    /// epoch) the last lines before that time: the log of the previous run.
-    pub async fn log_tail(&self, id: &str, lines: u16, until: Option<i64>) -> Result<Vec<String>, ProbeError> {
-        let mut options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
-        if let Some(until) = until.and_then(|t| i32::try_from(t).ok()) {
-            options = options.until(until);
-        }
+    /// The last `lines` lines of a container's log, each at most 500 characters, oldest first.
+    pub async fn log_tail(&self, id: &str, lines: u16) -> Result<Vec<String>, ProbeError> {
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string());
         let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
             let mut text = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::super::{Io, ProbeError, blocking};
 use crate::probe::io::clock;
@@ -55,19 +56,14 @@ pub async fn journal_of_services(since: Since, n: usize) -> Result<BTreeMap<Stri
     let argv = argv.option("--output-fields=MESSAGE,_PID,_SYSTEMD_UNIT");
     let mut by_unit: BTreeMap<String, Vec<JournalLine>> = BTreeMap::new();
     for line in run(&argv).await?.lines() {
-        let unit = serde_json::from_str::<OfUnit>(line).ok().and_then(|l| l.unit).filter(|u| u.ends_with(".service"));
-        if let (Some(unit), Some(line)) = (unit, parse(line)) {
-            by_unit.entry(unit).or_default().push(line);
+        let Ok(fields) = serde_json::from_str::<Value>(line) else { continue };
+        // the trusted unit of a line (systemd.journal-fields(7))
+        let unit = fields.get("_SYSTEMD_UNIT").and_then(Value::as_str).filter(|u| u.ends_with(".service"));
+        if let (Some(unit), Some(line)) = (unit, line_of(&fields)) {
+            by_unit.entry(unit.to_owned()).or_default().push(line);
         }
     }
     Ok(by_unit)
-}
-
-/// The trusted unit of a line (systemd.journal-fields(7)).
-#[derive(Deserialize)]
-struct OfUnit {
-    #[serde(rename = "_SYSTEMD_UNIT")]
-    unit: Option<String>,
 }
 
 /// The last `n` lines that a unit itself logged since `since`, oldest first.
@@ -125,13 +121,17 @@ fn may_read(io: &Io) -> bool {
     })
 }
 
-/// Parses one JSON object per line; the message is an array of bytes if it is not text.
+/// Parses one JSON object per line.
 pub(super) fn parse(line: &str) -> Option<JournalLine> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
+    line_of(&serde_json::from_str(line).ok()?)
+}
+
+/// The line of these fields; the message is an array of bytes if it is not text.
+fn line_of(value: &Value) -> Option<JournalLine> {
     let usec: i64 = value.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
     let text = match value.get("MESSAGE")? {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(bytes) => {
+        Value::String(text) => text.clone(),
+        Value::Array(bytes) => {
             let bytes: Vec<u8> = bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
