@@ -1,10 +1,12 @@
 //! All names: runbooks, codes, fixes and alerts, with the runbook documentation.
 
+mod alert;
 mod documentation;
 
 use opsctl_core::model::{Code, FixSpec, Link, Runbook, links};
 use opsctl_runbooks::Settings;
 
+pub use alert::{AlertName, by_words, is_same_alert};
 pub use documentation::{Documentation, SECTIONS};
 
 /// All names of this version of opsctl.
@@ -22,8 +24,10 @@ pub enum Entry<'a> {
     Code(&'static Code),
     /// A fix.
     Fix(&'static FixSpec),
-    /// An alert of a monitoring system, and the runbook it maps to.
+    /// An alert of a monitoring system, and the first runbook it maps to.
     Alert(&'a str, &'a Runbook, &'a Documentation),
+    /// An alert about something that opsctl does not check, with the reason.
+    OutOfScope(&'a str, &'a str),
 }
 
 impl Catalog {
@@ -63,13 +67,33 @@ impl Catalog {
         fixes
     }
 
-    /// All alert names with their runbook, sorted.
+    /// All alert names, sorted, each once: those of the runbooks and the public ones.
     #[must_use]
-    pub fn alerts(&self) -> Vec<(&str, &Runbook)> {
-        let mut alerts: Vec<(&str, &Runbook)> =
-            self.runbooks().flat_map(|(r, p)| p.alerts().into_iter().map(move |a| (a, r))).collect();
-        alerts.sort_by_key(|(name, _)| *name);
+    pub fn alerts(&self) -> Vec<AlertName<'_>> {
+        // a site runbook takes precedence over a built-in one with the same alert
+        let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
+        let mut alerts: Vec<AlertName<'_>> = Vec::new();
+        for (runbook, doc) in own.into_iter().chain(built_in) {
+            for name in doc.alerts() {
+                match alerts.iter_mut().find(|a| is_same_alert(a.name, name)) {
+                    Some(alert) => alert.runbooks.push(runbook.id),
+                    None => alerts.push(AlertName { name, runbooks: vec![runbook.id], codes: Vec::new(), out_of_scope: None }),
+                }
+            }
+        }
+        for public in alert::public() {
+            if !alerts.iter().any(|a| is_same_alert(a.name, public.name)) {
+                alerts.push(public);
+            }
+        }
+        alerts.sort_by_key(|a| a.name);
         alerts
+    }
+
+    /// An alert by its name, regardless of case and separators.
+    #[must_use]
+    pub fn alert(&self, name: &str) -> Option<AlertName<'_>> {
+        self.alerts().into_iter().find(|a| is_same_alert(a.name, name))
     }
 
     /// All links.
@@ -105,10 +129,11 @@ impl Catalog {
         if let Some(fix) = self.fixes().into_iter().find(|f| same(f.id)) {
             return Some(Entry::Fix(fix));
         }
-        // a site runbook takes precedence over a built-in one with the same alert
-        let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
-        let mut all = own.into_iter().chain(built_in);
-        all.find_map(|(r, p)| p.alerts().into_iter().find(|a| same(a)).map(|a| Entry::Alert(a, r, p)))
+        let alert = self.alert(word)?;
+        match (alert.out_of_scope, alert.runbooks.first()) {
+            (Some(reason), _) => Some(Entry::OutOfScope(alert.name, reason)),
+            (None, first) => self.runbooks().find(|(r, _)| Some(&r.id) == first).map(|(r, doc)| Entry::Alert(alert.name, r, doc)),
+        }
     }
 
     /// Every name, for "did you mean".
@@ -117,7 +142,7 @@ impl Catalog {
         let runbooks = self.runbooks.iter().map(|r| r.id);
         let codes = self.codes().into_iter().map(|c| c.id);
         let fixes = self.fixes().into_iter().map(|f| f.id);
-        let alerts = self.alerts().into_iter().map(|(a, _)| a);
+        let alerts = self.alerts().into_iter().map(|a| a.name);
         runbooks.chain(codes).chain(fixes).chain(alerts).collect()
     }
 

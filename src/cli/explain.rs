@@ -51,6 +51,9 @@ fn explain(catalog: &Catalog, entry: &Entry<'_>) -> String {
                 documentation(doc)
             )
         }
+        Entry::OutOfScope(name, reason) => {
+            format!("# {name}\n\nopsctl does not check this.\n\n## By hand\n\n{}.\n", capitalized(reason))
+        }
         Entry::Code(code) => explain_code(catalog, code),
         Entry::Fix(fix) => explain_fix(catalog, fix),
     }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::{Global, exit, run};
-use crate::catalog::Catalog;
+use crate::catalog::{AlertName, Catalog};
 use crate::watchdog;
 
 /// `opsctl list`.
@@ -79,10 +79,17 @@ fn rows(catalog: &Catalog, kind: ListKind) -> Vec<[String; 3]> {
         ListKind::Fixes => {
             catalog.fixes().into_iter().map(|f| [f.id.to_owned(), f.risk.to_string(), f.title.to_owned()]).collect()
         }
-        ListKind::Alerts => {
-            catalog.alerts().into_iter().map(|(a, r)| [a.to_owned(), r.id.to_owned(), format!("opsctl {}", r.id)]).collect()
-        }
+        ListKind::Alerts => catalog.alerts().iter().map(alert).collect(),
     }
+}
+
+fn alert(alert: &AlertName<'_>) -> [String; 3] {
+    let about = match alert.out_of_scope {
+        Some(reason) => format!("not checked; {reason}"),
+        None if alert.codes.is_empty() => alert.runbooks.iter().map(|r| format!("opsctl {r}")).collect::<Vec<_>>().join(", "),
+        None => alert.codes.join(", "),
+    };
+    [alert.name.to_owned(), if alert.runbooks.is_empty() { "-".to_owned() } else { alert.runbooks.join(" ") }, about]
 }
 
 /// Aligned, never wrapped, so that `grep` works on it.

@@ -111,7 +111,11 @@ fn ending(args: &Args, partial: &Arc<Partial>, alerts: &[Alert], config: &Config
 }
 
 fn alerts(args: &Args) -> anyhow::Result<Vec<Alert>> {
-    Ok(respond::parse(&payload(args)?).map_err(|e| UsageError(e.to_string()))?)
+    let payload = respond::parse(&payload(args)?).map_err(|e| UsageError(e.to_string()))?;
+    for sentence in &payload.left_out {
+        let _ = writeln!(std::io::stderr(), "opsctl: {sentence}");
+    }
+    Ok(payload.alerts)
 }
 
 /// The exit code of the worst verdict among the checks that concern the alerts.

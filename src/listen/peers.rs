@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use opsctl_core::probe::blocking;
+use opsctl_core::probe::io::accounts::Accounts;
 use opsctl_core::probe::proc::peer_groups;
 
 use crate::config::Listen;
@@ -43,8 +45,8 @@ pub(super) struct Allowed {
 impl Allowed {
     /// Users and groups of the configuration; the error names one that does not exist.
     pub(super) fn read(listen: &Listen) -> Result<Self, String> {
-        let users = listen.socket_users.iter().map(|name| number("/etc/passwd", "user", name));
-        let groups = listen.socket_groups.iter().map(|name| number("/etc/group", "group", name));
+        let users = listen.socket_users.iter().map(|name| number(Accounts::Users, "user", name));
+        let groups = listen.socket_groups.iter().map(|name| number(Accounts::Groups, "group", name));
         Ok(Self { users: users.collect::<Result<_, _>>()?, groups: groups.collect::<Result<_, _>>()? })
     }
 
@@ -69,19 +71,14 @@ impl Allowed {
     }
 }
 
-/// The id of a user or group from this host's files.
-fn number(file: &str, kind: &str, name: &str) -> Result<u32, String> {
+/// The id of a user or group of this host.
+fn number(accounts: Accounts, kind: &str, name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let text = std::fs::read_to_string(file).map_err(|e| format!("reading {file}: {e}"))?;
-    named(&text, name).ok_or_else(|| format!("`socket_{kind}s` in [listen]: {file} has no {kind} `{name}`; use its number"))
-}
-
-/// Field 3 of the line with this name: passwd(5) and group(5) agree up to there.
-fn named(text: &str, name: &str) -> Option<u32> {
-    let mut lines = text.lines().map(|line| line.split(':'));
-    lines.find_map(|mut fields| (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?)
+    let found = blocking::run_on_current_thread(|io| accounts.id(io, name));
+    let found = found.map_err(|e| format!("reading {}: {e}", accounts.file()))?;
+    found.ok_or_else(|| format!("`socket_{kind}s` in [listen]: {} has no {kind} `{name}`; use its number", accounts.file()))
 }
 
 /// Creates the socket. A leftover socket of an earlier process is replaced, any other file is not.
@@ -158,13 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn user_and_group_names_are_resolved_from_the_files() {
-        let text = "root:x:0:0::/root:/bin/sh\nprom:x:123:4::/:/bin/false\nbroken\nprometheus:x:abc:1:::";
-        assert_eq!((named(text, "root"), named(text, "prom"), named(text, "pro")), (Some(0), Some(123), None));
-        assert_eq!((named(text, "prometheus"), named(text, "broken")), (None, None));
-        assert_eq!(number("/etc/passwd", "user", "root"), Ok(0));
-        assert_eq!(number("/etc/passwd", "user", "4711"), Ok(4711));
-        assert!(number("/etc/group", "group", "no such group").unwrap_err().contains("`socket_groups` in [listen]"));
+    fn user_and_group_names_are_resolved() {
+        assert_eq!(number(Accounts::Users, "user", "root"), Ok(0));
+        assert_eq!(number(Accounts::Users, "user", "4711"), Ok(4711));
+        assert!(number(Accounts::Groups, "group", "no such group").unwrap_err().contains("`socket_groups` in [listen]"));
     }
 
     #[test]

@@ -235,7 +235,7 @@ mod tests {
 
     fn alert(name: &str) -> Alert {
         let text = serde_json::json!([{ "labels": { "alertname": name } }]).to_string();
-        crate::respond::parse(text.as_bytes()).unwrap().remove(0)
+        crate::respond::parse(text.as_bytes()).unwrap().alerts.remove(0)
     }
 
     fn open(dir: &tempfile::TempDir, capacity: usize) -> Queue {
@@ -292,7 +292,7 @@ mod tests {
                 (0..60).map(|i| (format!("label{i}"), "x".repeat(990).into())).collect();
             let mut alert = serde_json::json!({ "labels": labels });
             alert["labels"]["alertname"] = format!("a{n}").into();
-            crate::respond::parse(serde_json::json!([alert]).to_string().as_bytes()).unwrap()
+            crate::respond::parse(serde_json::json!([alert]).to_string().as_bytes()).unwrap().alerts
         };
         let stored = (0..1000).take_while(|n| queue.offer(large(*n)).unwrap() != EnqueueResult::Full).count();
         assert!((200..300).contains(&stored), "{stored}");

@@ -328,14 +328,14 @@ async fn read(bodies: Option<&Arc<Semaphore>>, body: Body) -> Option<Bytes> {
 /// Stores the alerts of an authenticated client. The signature is stored first: a crash in between costs the client a second
 /// attempt, and never accepts the same request twice.
 fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Response {
-    let alerts = match respond::parse(body) {
-        Ok(alerts) => alerts,
+    let payload = match respond::parse(body) {
+        Ok(payload) => payload,
         Err(e) => return refusal(StatusCode::BAD_REQUEST, &e.to_string()),
     };
     if let Some(refused) = signature.and_then(|signature| claim(shared, signature).err()) {
         return refused.answer(shared);
     }
-    let (over, firing): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|a| a.resolved);
+    let (over, firing): (Vec<_>, Vec<_>) = payload.alerts.into_iter().partition(|a| a.resolved);
     let resolved = over.len();
     let refused = match shared.queue.offer(firing) {
         Ok(EnqueueResult::Accepted { new, known }) => {
@@ -346,6 +346,10 @@ fn accept(shared: &Shared, signature: Option<&Signature>, body: &[u8]) -> Respon
             shared.metrics.alerts("accepted", new);
             shared.metrics.alerts("duplicate", known);
             let mut response = json!({ "accepted": new, "duplicate": known, "resolved": resolved });
+            if !payload.left_out.is_empty() {
+                log(&payload.left_out.join("; "));
+                response["left_out"] = payload.left_out.into();
+            }
             if let Some(why) = host_switched_off() {
                 response["fixes_switched_off"] = why.into();
             }

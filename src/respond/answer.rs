@@ -47,6 +47,9 @@ pub struct AlertReport {
     pub known: bool,
     /// The runbooks for the alert; empty for all.
     pub runbooks: Vec<String>,
+    /// What the alert is about if opsctl does not check it, and how to check it by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_scope: Option<String>,
     /// The objects of this host that the alert names, as `kind:name`.
     pub subjects: Vec<String>,
     /// `crit`, `warn`, `unknown` or `ok`: the verdict of those runbooks.
@@ -129,13 +132,20 @@ fn answer(
         report.checks.iter().filter(|c| in_runbook(&c.runbook) && named(&c.target)).map(|c| c.target.clone()).collect();
     subjects.sort();
     subjects.dedup();
-    let about = |f: &Reported| subjects.is_empty() || subjects.contains(&f.subject.to_string()) || named(&f.subject.name);
-    let of_runbooks: Vec<&Reported> = report.findings.iter().filter(|f| f.is_open() && in_runbook(&f.runbook)).collect();
-    let mut concerned: Vec<&Reported> = of_runbooks.iter().copied().filter(|f| about(f)).collect();
-    if concerned.is_empty() {
-        // no finding about the named objects: other findings of those runbooks may be the cause of the alert
-        concerned = of_runbooks;
-    }
+    // a label narrows only the runbooks that have an object of its name
+    let narrows = |runbook: &str| report.checks.iter().any(|c| c.runbook == runbook && subjects.contains(&c.target));
+    let about = |f: &Reported| !narrows(&f.runbook) || subjects.contains(&f.subject.to_string()) || named(&f.subject.name);
+    let in_scope = |f: &&Reported| f.is_open() && in_runbook(&f.runbook) && matched.out_of_scope.is_none();
+    let of_runbooks: Vec<&Reported> = report.findings.iter().filter(in_scope).collect();
+    let of_code: Vec<&Reported> = of_runbooks.iter().copied().filter(|f| matched.codes.contains(&f.code)).collect();
+    // without a finding of the code about the named object, another one of those runbooks may be the cause of the alert
+    let candidates = [
+        of_code.iter().copied().filter(|f| about(f)).collect(),
+        of_runbooks.iter().copied().filter(|f| about(f)).collect(),
+        of_code,
+        of_runbooks.clone(),
+    ];
+    let concerned: Vec<&Reported> = candidates.into_iter().find(|list: &Vec<&Reported>| !list.is_empty()).unwrap_or_default();
     // their causes, from any runbook
     let mut findings: Vec<&Reported> = Vec::new();
     for finding in &concerned {
@@ -155,12 +165,14 @@ fn answer(
     let unknown: Vec<String> = report
         .checks
         .iter()
-        .filter(|c| c.verdict == "unknown" && (in_runbook(&c.runbook) || c.runbook == "discovery"))
+        .filter(|c| {
+            c.verdict == "unknown" && matched.out_of_scope.is_none() && (in_runbook(&c.runbook) || c.runbook == "discovery")
+        })
         .map(|c| format!("{} {}: {}", c.check, c.target, c.reason.as_deref().unwrap_or_default()))
         .collect();
     let verdict = match findings.iter().map(|f| f.severity).max() {
         Some(severity) => severity.to_string(),
-        None if unknown.is_empty() => "ok".to_owned(),
+        None if unknown.is_empty() && matched.out_of_scope.is_none() => "ok".to_owned(),
         None => "unknown".to_owned(),
     };
     let similar = findings.first().zip(store).map(|(f, store)| likeness(store, f)).unwrap_or_default();
@@ -175,6 +187,7 @@ fn answer(
     AlertReport {
         known: matched.known,
         runbooks: matched.runbooks,
+        out_of_scope: matched.out_of_scope,
         subjects,
         verdict,
         findings: ids(&findings),
@@ -211,7 +224,7 @@ mod tests {
     fn of(labels: &[(&str, &str)], report: &Report) -> AlertReport {
         let labels: serde_json::Map<String, serde_json::Value> =
             labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
-        let alerts = super::super::parse(serde_json::json!([{ "labels": labels }]).to_string().as_bytes()).unwrap();
+        let alerts = super::super::parse(serde_json::json!([{ "labels": labels }]).to_string().as_bytes()).unwrap().alerts;
         respond(alerts, report, &Catalog::new(), &Loaded::defaults().config, None).answers.remove(0)
     }
 
@@ -235,6 +248,13 @@ mod tests {
     fn unknown_alert_is_answered_with_all_findings() {
         let answer = of(&[("alertname", "Strange")], &report(&[("web", Severity::Warn)]));
         assert_eq!((answer.known, answer.findings.len(), answer.verdict.as_str()), (false, 1, "warn"));
+    }
+
+    #[test]
+    fn alert_out_of_scope_is_not_ok() {
+        let answer = of(&[("alertname", "NodeRAIDDegraded")], &report(&[("web", Severity::Warn)]));
+        assert_eq!((answer.known, answer.findings.len(), answer.verdict.as_str()), (true, 0, "unknown"));
+        assert!(answer.out_of_scope.is_some_and(|r| r.contains("mdadm")));
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod route;
 mod text;
 
 pub use answer::{AlertReport, Alerted, Applied, Response, SimilarFinding, respond};
-pub use payload::{Alert, PayloadError, parse};
+pub use payload::{Alert, Payload, PayloadError, parse};
 pub use route::{Route, route};
 pub use text::{markdown, message, table};

@@ -2,7 +2,7 @@
 
 use opsctl_core::model::address::Address;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, by_words};
 use crate::config;
 
 use super::Alert;
@@ -37,13 +37,21 @@ const RUNBOOK_LABELS: &[(&str, &str)] = &[
     ("datname", "postgres"),
 ];
 
+/// Labels that Kubernetes' scrape configuration sets to the scraped container: the exporter, not the object of the alert
+/// (kube-prometheus, `NodeMemoryHighUtilization{container="node-exporter"}`).
+const SCRAPE_LABELS: &[&str] = &["container", "container_name", "name", "service"];
+
 /// The mapping of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Whether a runbook or the configuration handles this alert name.
+    /// Whether a runbook, the list of public names or the configuration handles this alert name.
     pub known: bool,
     /// The runbooks for the alert; empty for all.
     pub runbooks: Vec<String>,
+    /// Codes that answer the alert; empty for all of the runbooks.
+    pub codes: Vec<String>,
+    /// What the alert is about if opsctl does not check it, and how to check it by hand.
+    pub out_of_scope: Option<String>,
     /// Candidate names of the object, from the labels.
     pub words: Vec<String>,
 }
@@ -52,26 +60,34 @@ pub struct Route {
 #[must_use]
 pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> Route {
     let own = configured.iter().find(|a| a.is_for(&alert.name));
-    let listed = catalog.alerts().into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&alert.name));
-    let listed = || listed.map(|(_, runbook)| runbook.id.to_owned()).collect();
-    let mut runbooks: Vec<String> = own.map_or_else(listed, |own| own.runbooks.clone());
+    let listed = catalog.alert(&alert.name).filter(|_| own.is_none());
+    let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let mut runbooks = match (own, &listed) {
+        (Some(own), _) => own.runbooks.clone(),
+        (None, Some(listed)) => owned(&listed.runbooks),
+        (None, None) => owned(by_words(&alert.name)),
+    };
+    let mut codes = listed.as_ref().map(|a| owned(&a.codes)).unwrap_or_default();
     // rules of opsctl (packaging/prometheus): the alert is a finding, and has its code
     let code = alert.labels.get("code").filter(|code| catalog.codes().iter().any(|c| c.id == code.as_str()));
-    if let Some((runbook, _)) = code.and_then(|code| catalog.runbook_of(code))
-        && !runbooks.iter().any(|r| r == runbook.id)
-    {
-        runbooks.push(runbook.id.to_owned());
+    if let Some((code, (runbook, _))) = code.and_then(|code| Some((code, catalog.runbook_of(code)?))) {
+        codes.push(code.clone());
+        if !runbooks.iter().any(|r| r == runbook.id) {
+            runbooks.push(runbook.id.to_owned());
+        }
     }
-    let known = !runbooks.is_empty() || own.is_some();
-    let by_label = RUNBOOK_LABELS.iter().filter(|(label, _)| alert.labels.get(*label).is_some_and(|v| !v.is_empty()));
-    for (_, runbook) in by_label {
-        if !runbooks.iter().any(|r| r == runbook) {
+    let out_of_scope = listed.as_ref().and_then(|a| a.out_of_scope).filter(|_| runbooks.is_empty()).map(str::to_owned);
+    let known = !runbooks.is_empty() || own.is_some() || out_of_scope.is_some();
+    let label =
+        |name: &str| alert.labels.get(name).filter(|v| !(v.is_empty() || SCRAPE_LABELS.contains(&name) && is_exporter(v)));
+    for (_, runbook) in RUNBOOK_LABELS.iter().filter(|(name, _)| label(name).is_some()) {
+        if !runbooks.iter().any(|r| r == runbook) && out_of_scope.is_none() {
             runbooks.push((*runbook).to_owned());
         }
     }
     let labels = own.and_then(|o| o.subject_label.as_deref()).into_iter().chain(SUBJECT_LABELS.iter().copied());
     let mut words: Vec<String> = Vec::new();
-    for value in labels.filter_map(|label| alert.labels.get(label)) {
+    for value in labels.filter_map(label) {
         // cAdvisor prefixes names with a slash; an instance is `host:port` or a URL
         let name = value.trim_start_matches('/');
         let address = Address::parse(name);
@@ -82,7 +98,13 @@ pub fn route(alert: &Alert, catalog: &Catalog, configured: &[config::Alert]) -> 
             }
         }
     }
-    Route { known, runbooks, words }
+    Route { known, runbooks, codes, out_of_scope, words }
+}
+
+/// Whether a container or service is a scraped exporter.
+fn is_exporter(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with("exporter") || ["cadvisor", "kube-state-metrics", "kubelet"].contains(&name.as_str())
 }
 
 #[cfg(test)]
@@ -143,6 +165,23 @@ mod tests {
             [("alertname", "OpsctlRootCauseCritical"), ("code", "disk.space"), ("kind", "mount"), ("name", "/var")];
         assert_eq!(runbooks(&opsctl_alert), (true, "disk".into()));
         assert_eq!(runbooks(&[("alertname", "Whatever"), ("code", "503")]), (false, String::new()));
+    }
+
+    #[test]
+    fn label_of_the_exporter_is_not_the_object() {
+        let node = [("alertname", "NodeMemoryHighUtilization"), ("container", "node-exporter"), ("instance", "10.0.0.1:9100")];
+        let found = route(&alert(&node), &Catalog::new(), &[]);
+        assert_eq!((found.runbooks.join(" "), found.words.join(" ")), ("memory".into(), "10.0.0.1:9100 10.0.0.1".into()));
+        assert_eq!(runbooks(&[("alertname", "Whatever"), ("container", "postgres_exporter")]), (false, String::new()));
+    }
+
+    #[test]
+    fn every_public_alert_name_is_answered() {
+        let catalog = Catalog::new();
+        for listed in catalog.alerts() {
+            let found = route(&alert(&[("alertname", &listed.name.to_lowercase())]), &catalog, &[]);
+            assert!(found.known && found.runbooks.is_empty() == found.out_of_scope.is_some(), "{listed:?}: {found:?}");
+        }
     }
 
     #[test]
