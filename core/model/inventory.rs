@@ -11,6 +11,9 @@ use super::object::{Kind, Object};
 pub struct Inventory {
     /// The container engine, if one was found or configured.
     pub engine: Option<EngineRef>,
+    /// Further container engines: Podman beside Docker, and those of other users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_engines: Vec<EngineRef>,
     /// All containers, running or not.
     pub containers: Vec<ContainerRef>,
     /// Filesystems to check, one per device.
@@ -27,6 +30,9 @@ pub struct Inventory {
     /// Configured addresses to probe.
     #[serde(default)]
     pub endpoints: Vec<EndpointRef>,
+    /// The application container in which opsctl runs: the processes, sockets, files and settings of this host are not visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confined: Option<String>,
     /// Objects that could not be discovered, with the reason.
     pub gaps: Vec<String>,
 }
@@ -51,6 +57,11 @@ impl Inventory {
     pub fn engine_targets(&self) -> Vec<Object> {
         let engine = self.engine.iter();
         engine.map(|e| Object::new(Kind::Engine, e.name.clone(), e.endpoint.clone())).collect()
+    }
+
+    /// All container engines.
+    pub fn engines(&self) -> impl Iterator<Item = &EngineRef> {
+        self.engine.iter().chain(&self.more_engines)
     }
 
     /// The units that match `accept`, as targets.
@@ -352,7 +363,8 @@ pub struct UnitRef {
     pub active: String,
     /// Substate.
     pub sub: String,
-    /// State set by the administrator of this host: `enabled`, `masked`, `local` (has its own unit file), or empty.
+    /// State set by the administrator of this host: `enabled`, `masked`, `local` (has its own unit file), or empty; `installed`
+    /// for essential timers that are not enabled.
     pub file_state: String,
 }
 

@@ -68,10 +68,10 @@ impl Check for Architecture {
         if !fails(&container) {
             return Err(ProbeError::Skip("it has not failed".to_owned()));
         }
-        let Some(image) = docker.image(&container.image_id).await? else {
+        let Some(image) = docker.of(&container.id).image(&container.image_id).await? else {
             return Err(ProbeError::Skip("its image no longer exists on this host".to_owned()));
         };
-        let host = docker.settings().await?.architecture.clone();
+        let host = docker.of(&container.id).settings().await?.architecture.clone();
         let mut e = Evidence { container: (*container).clone(), image: image.architecture, host, ..Evidence::default() };
         if !runs_on(&e.image, &e.host) {
             e.log = cx.log_of_run(&container).await;

@@ -6,6 +6,7 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, EngineRef, EngineState, Finding, FixSpec, Impact, Inventory, Judged, Judgement,
     KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, quantity,
 };
+use opsctl_core::probe::docker::{Daemon, daemon};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -58,12 +59,18 @@ pub(super) struct Evidence {
     engine: EngineRef,
     /// systemd is PID 1, so the daemon can be restarted through it.
     systemd: bool,
+    /// Its process on this host; only if it does not respond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    daemon: Option<Daemon>,
     /// Number of its containers.
     #[serde(default)]
     containers: usize,
     /// Name and id of the containers that it does not respond about.
     #[serde(default)]
     held: Vec<(String, String)>,
+    /// What could not be read in its lists of containers and networks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<String>,
 }
 
 impl Check for Engine {
@@ -74,22 +81,40 @@ impl Check for Engine {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Object> {
-        let name = inventory.engine.as_ref().map_or("docker", |e| &e.name);
-        vec![Object::named(Kind::Engine, name)]
+        let engines: Vec<Object> = inventory.engines().map(|e| Object::named(Kind::Engine, &e.name)).collect();
+        if engines.is_empty() { vec![Object::named(Kind::Engine, "docker")] } else { engines }
     }
 
-    async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
+    async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         // discovery has already queried it; a second request to a hung engine would cost another three seconds
-        let engine = cx.inventory.engine.clone().ok_or_else(|| {
+        let engine = cx.inventory.engines().find(|e| e.name == target.name).cloned().ok_or_else(|| {
             ProbeError::Skip("no Docker or Podman socket and no enabled docker.service on this host".to_owned())
         })?;
-        let held = cx.held_by_engine(&cx.inventory.containers).await;
+        // another user can keep requests about the own containers waiting
+        let is_its = |id: &str| {
+            let owner = cx.docker.as_ref().map(|docker| docker.of(id)).filter(|owner| owner.foreign_user().is_none());
+            owner.is_some_and(|owner| owner.endpoint().to_string() == engine.endpoint)
+        };
+        let containers: Vec<_> = cx.inventory.containers.iter().filter(|c| is_its(&c.id)).collect();
+        let held = cx.held_by_engine(containers.iter().copied()).await;
+        let mut gaps = Vec::new();
+        if let Some(docker) = &cx.docker {
+            // checks of networks report a list that cannot be read at all
+            drop(docker.networks().await);
+            gaps = docker.gaps();
+        }
         let systemd = blocking::run("a directory", SYSTEMD_DIR, READ_TIMEOUT, |io| io.is_dir(SYSTEMD_DIR)).await?;
+        let daemon = match &engine.state {
+            EngineState::Hung { .. } => daemon(cx.docker.as_deref(), cx.systemd.as_deref()).await,
+            _ => None,
+        };
         Ok(Evidence {
             engine,
             systemd,
-            containers: cx.inventory.containers.len(),
+            daemon,
+            containers: containers.len(),
             held: held.into_iter().map(|c| (c.name.clone(), c.id.clone())).collect(),
+            gaps,
         })
     }
 
@@ -102,6 +127,7 @@ impl Check for Engine {
                 .key(KeyKind::Engine, &e.endpoint)
                 .key(KeyKind::Unit, "docker.service")
         };
+        let answered = |findings| Judgement { findings, gaps: evidence.gaps.clone(), ..Judgement::default() };
         let pending = || vec![format!("{} to respond", e.name)];
         let crit = |message| Judgement {
             findings: vec![finding(&REACHABLE, Severity::Crit, message)],
@@ -123,18 +149,14 @@ impl Check for Engine {
                     "they are locked by a `docker stop`, `rm` or `exec` that does not end, or by a containerd-shim that hangs (`ps -e \
                      -o pid,stat,etime,args | grep -e 'docker ' -e shim`); end that process before restarting the daemon",
                 );
-                vec![evidence.held.iter().fold(finding, |f, (_, id)| f.key(KeyKind::Container, id))].into()
+                answered(vec![evidence.held.iter().fold(finding, |f, (_, id)| f.key(KeyKind::Container, id))])
             }
-            EngineState::Answers { version, api, latency_ms } if *latency_ms > self.settings.ping_warn_ms => vec![
-                finding(
-                    &REACHABLE,
-                    Severity::Warn,
-                    format!("{} took {latency_ms} ms to respond to a ping, limit {} ms", e.name, self.settings.ping_warn_ms),
-                )
-                .cite("version", format!("{version}, API {api}")),
-            ]
-            .into(),
-            EngineState::Answers { .. } => Judgement::default(),
+            EngineState::Answers { version, api, latency_ms } if *latency_ms > self.settings.ping_warn_ms => {
+                let limit = self.settings.ping_warn_ms;
+                let message = format!("{} took {latency_ms} ms to respond to a ping, limit {limit} ms", e.name);
+                answered(vec![finding(&REACHABLE, Severity::Warn, message).cite("version", format!("{version}, API {api}"))])
+            }
+            EngineState::Answers { .. } => answered(Vec::new()),
             EngineState::Denied => Judgement {
                 gaps: vec![format!("reading {}: permission denied; needs root or group docker", e.endpoint)],
                 ..Judgement::default()
@@ -157,8 +179,14 @@ impl Check for Engine {
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, evidence: &Evidence) -> Result<Plan, Refusal> {
+        if evidence.engine.name != "docker" {
+            return Err(Refusal::ByHand(format!("restart {} as it was started", evidence.engine.name)));
+        }
         if !evidence.systemd {
             return Err(Refusal::ByHand("restart dockerd as it was started; this host does not run systemd".to_owned()));
+        }
+        if let Some(fault) = evidence.daemon.as_ref().and_then(Daemon::start_fault) {
+            return Err(Refusal::Precondition(format!("dockerd would not start again: {fault}; correct it first")));
         }
         let action = Action::RestartUnit { unit: "docker.service".to_owned() };
         Ok(Plan::new(&RESTART_DAEMON, &SPEC, finding, judged.target, vec![action])

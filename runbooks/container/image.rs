@@ -61,7 +61,7 @@ impl Check for Image {
             subject: container.subject(),
             reference: container.image.clone(),
             running: container.image_id.clone(),
-            tagged: docker.image_id(&container.image).await?,
+            tagged: docker.of(&container.id).image_id(&container.image).await?,
         })
     }
 

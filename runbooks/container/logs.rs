@@ -101,7 +101,8 @@ impl Check for Logs {
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let container = cx.docker()?.inspect(&target.id).await?;
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
-        if container.log.driver == "json-file" && !container.log.path.is_empty() {
+        // Docker's file, and Podman's, for which its Docker API reports no max-size
+        if matches!(container.log.driver.as_str(), "json-file" | "k8s-file") && !container.log.path.is_empty() {
             let path = PathBuf::from(&container.log.path);
             match blocking::run("the log file", &container.log.path, Duration::from_secs(2), move |io| measure(io, &path)).await?
             {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::{CertificateSource, EngineState, Inventory, SystemdRef, SystemdState, printable};
 use opsctl_core::probe::ProbeOptions;
 
@@ -48,20 +49,30 @@ fn services(config: &Config) -> String {
 fn text(inventory: &Inventory) -> String {
     let mut out = String::new();
     // writing to a String cannot fail
-    match &inventory.engine {
-        None => out += "no container engine: no Docker or Podman socket, and docker.service is not enabled\n",
-        Some(e) => {
-            let state = match &e.state {
-                EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, responds in {latency_ms} ms"),
-                EngineState::Missing => "the socket does not exist".to_owned(),
-                EngineState::Denied => "permission denied; needs root or group docker".to_owned(),
-                EngineState::Unsupported { error } => error.clone(),
-                EngineState::Refused => "connection refused".to_owned(),
-                EngineState::Hung { after_ms } => format!("did not answer within {after_ms} ms"),
-                EngineState::Garbage { error } => format!("does not speak the Docker API: {error}"),
-            };
-            let _ = writeln!(out, "{} at {} ({}): {}", e.name, printable(&e.endpoint), printable(&e.found_by), printable(&state));
-        }
+    if let Some(container) = &inventory.confined {
+        let _ = writeln!(out, "opsctl runs in container {}: the targets of this host are not visible", printable(container));
+    }
+    if inventory.engine.is_none() {
+        out += "no container engine: no Docker or Podman socket, and docker.service is not enabled\n";
+    }
+    for e in inventory.engines() {
+        let state = match &e.state {
+            EngineState::Answers { version, api, latency_ms } => format!("{version}, API {api}, responds in {latency_ms} ms"),
+            EngineState::Missing => "the socket does not exist".to_owned(),
+            EngineState::Denied => "permission denied; needs root or group docker".to_owned(),
+            EngineState::Unsupported { error } => error.clone(),
+            EngineState::Refused => "connection refused".to_owned(),
+            EngineState::Hung { after_ms } => format!("did not answer within {after_ms} ms"),
+            EngineState::Garbage { error } => format!("does not speak the Docker API: {error}"),
+        };
+        let _ = writeln!(
+            out,
+            "{} at {} ({}): {}",
+            printable(&e.name),
+            printable(&e.endpoint),
+            printable(&e.found_by),
+            printable(&state)
+        );
     }
     let mut containers: Vec<_> = inventory.containers.iter().collect();
     containers.sort_by(|a, b| (&a.project, &a.name).cmp(&(&b.project, &b.name)));
@@ -110,7 +121,7 @@ fn certificates(inventory: &Inventory) -> String {
     for c in &inventory.certificates {
         let found = match &c.source {
             CertificateSource::Nginx { server: id, address, .. } => format!("served by {} at {address}", server(id)),
-            CertificateSource::Endpoint { host, port, .. } => format!("[[endpoint]] at {host}:{port}"),
+            CertificateSource::Endpoint { host, port, .. } => format!("[[endpoint]] at {}", join(host, *port)),
             CertificateSource::File { server: Some(id), .. } => format!("file of {}", server(id)),
             CertificateSource::File { .. } => "file".to_owned(),
             CertificateSource::Lineage { .. } => "renewed by certbot".to_owned(),
@@ -175,6 +186,7 @@ mod tests {
                 found_by: "well-known socket".into(),
                 state: EngineState::Answers { version: "28.2.2".into(), api: "1.47".into(), latency_ms: 2 },
             }),
+            more_engines: vec![],
             containers: vec![container("db", Some("app")), container("alone\x1b", None), container("web", Some("app"))],
             mounts: vec![MountRef {
                 dev: "8:1".into(),
@@ -216,6 +228,7 @@ mod tests {
                 id: "y".into(),
                 proves: Some("deep health".into()),
             }],
+            confined: None,
             gaps: vec![],
         };
         insta::assert_snapshot!(text(&inventory));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use opsctl_core::model::address::without_brackets;
+use opsctl_core::model::address::{join, without_brackets};
 use url::Url;
 
 use super::names::did_you_mean;
@@ -113,7 +113,7 @@ impl Delivery {
     #[must_use]
     pub fn name(&self) -> String {
         match &self.destination {
-            Destination::Mail { host, port, .. } => format!("mail over {host}:{port}"),
+            Destination::Mail { host, port, .. } => format!("mail over {}", join(host, *port)),
             Destination::Webhook { url, .. } => {
                 let host = Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
                 format!("the webhook at {}", host.unwrap_or_else(|| "an address from the environment".to_owned()))

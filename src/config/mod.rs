@@ -5,8 +5,8 @@
 //! beside `/etc/opsctl/config.toml`) contains site runbooks ([`site`]).
 //!
 //! For root, only root may be able to write these files and the directories above them ([`trusted`]): a configuration names programs that
-//! are run and files that are read and written. Files of another user are rejected; only the personal file in a HOME kept by `sudo` is
-//! skipped with a note.
+//! are run and files that are read and written. Files of another user are rejected; only the personal file in a HOME kept by `sudo`, and
+//! for other users a file of the host that only root can read, are skipped with a note.
 
 #![allow(
     clippy::disallowed_methods,
@@ -55,8 +55,8 @@ pub use valid::{Config, KnownNames, Policy, duration, known_code, length, valida
 /// Limit of a configuration file, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Time limit of checking whether a file exists in the HOME of another user.
-const HOME_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time limit of checking whether a file exists, possibly in the HOME of another user.
+const EXISTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Use of a file, which determines the ownership checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,30 +99,59 @@ pub fn load(named: Option<&Path>, environment: &ConfigEnvironment, known: &Known
         return read(path, known);
     }
     let absent = |kind: ErrorKind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
-    match read(Path::new(SYSTEM_CONFIG), known) {
+    let denied = |kind: ErrorKind| kind == ErrorKind::PermissionDenied && !environment.root;
+    let system = Path::new(SYSTEM_CONFIG);
+    let mut note = None;
+    match read(system, known) {
         Err(ConfigError::Read { source, .. }) if absent(source.kind()) => {}
+        // in a user namespace `/` belongs to a user outside of it; without a file nothing has to be trusted
+        Err(ConfigError::Untrusted { .. }) if !exists(system) => {}
+        // the package makes it readable by root only
+        Err(ConfigError::Read { source, .. }) if denied(source.kind()) => note = Some(unreadable_note(system)),
         result => return result,
     }
-    let mut note = None;
     if let Some(path) = environment.user_config() {
         match read(&path, known) {
             // `sudo -u` keeps the HOME of another user: its configuration does not apply to this user
             Err(ConfigError::Read { source, .. }) if absent(source.kind()) || source.kind() == ErrorKind::PermissionDenied => {}
             // `sudo` with the HOME of another user
-            Err(ConfigError::Untrusted { refusal, .. }) => note = foreign_home(&path, &refusal),
+            Err(ConfigError::Untrusted { refusal, .. }) => note = foreign_home(&path, &refusal).or(note),
+            Ok(mut loaded) => {
+                loaded.config.notes.extend(note);
+                return Ok(loaded);
+            }
             result => return result,
         }
     }
-    let mut loaded = Loaded::without_file(&site::load(&site::directory(Path::new(SYSTEM_CONFIG)), known)?)?;
+    let directory = site::directory(system);
+    let site = match site::load(&directory, known) {
+        Err(ConfigError::Untrusted { .. }) if !exists(&directory) => Vec::new(),
+        Err(ConfigError::Read { source, .. }) if denied(source.kind()) => {
+            note = note.or_else(|| Some(unreadable_note(&directory)));
+            Vec::new()
+        }
+        result => result?,
+    };
+    let mut loaded = Loaded::without_file(&site)?;
     loaded.config.notes.extend(note);
     Ok(loaded)
 }
 
+/// The note about a configuration of the host that only root can read.
+fn unreadable_note(path: &Path) -> String {
+    format!("the configuration {} is not used: permission denied; needs root", path.display())
+}
+
+/// Whether an entry of this name exists; true if that is unknown.
+fn exists(path: &Path) -> bool {
+    let path = path.to_owned();
+    let found = trusted::within(EXISTS_TIMEOUT, move || path.symlink_metadata().map_err(|e| e.kind()));
+    !matches!(found, Some(Err(ErrorKind::NotFound | ErrorKind::NotADirectory)))
+}
+
 /// The note about a personal configuration of another user, if it exists.
 fn foreign_home(path: &Path, refused: &TrustError) -> Option<String> {
-    let file = path.to_owned();
-    let exists = trusted::within(HOME_TIMEOUT, move || file.symlink_metadata().is_ok()).unwrap_or(true);
-    exists.then(|| format!("the configuration {} is not used: {refused}", path.display()))
+    exists(path).then(|| format!("the configuration {} is not used: {refused}", path.display()))
 }
 
 /// The reason why root would not use a file that is only validated, if any.

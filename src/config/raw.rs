@@ -157,7 +157,8 @@ fn json_example() -> BTreeMap<String, String> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
-    /// Endpoint of the engine, in the format of `DOCKER_HOST`. Default: `$DOCKER_HOST`, then the usual sockets.
+    /// Endpoint of the engine, in the format of `DOCKER_HOST`: `unix://`, `tcp://`, `https://` or `ssh://`. Default: `$DOCKER_HOST`,
+    /// `$DOCKER_CONTEXT`, then the current context of the Docker CLI and every usual socket of Docker and Podman.
     #[schemars(with = "Option<String>", example = "unix:///var/run/docker.sock")]
     pub endpoint: Option<Spanned<String>>,
 }

@@ -154,7 +154,7 @@ fn toml_errors_are_reported_with_position() {
 
 #[test]
 fn all_invalid_values_are_reported_at_once() {
-    insta::assert_snapshot!(error("[policy]\nallow = [\"disk.prune-dangling-image\", \"rm\"]\n[run]\ndeadline = \"soon\"\nskip = [\"dsk\"]\n[engine]\nendpoint = \"ssh://h\"\n[paths]\nstate_dir = \"here\"\n"), @r#"
+    insta::assert_snapshot!(error("[policy]\nallow = [\"disk.prune-dangling-image\", \"rm\"]\n[run]\ndeadline = \"soon\"\nskip = [\"dsk\"]\n[engine]\nendpoint = \"ftp://h\"\n[paths]\nstate_dir = \"here\"\n"), @r#"
     c.toml:2:10: `allow` in [policy]: no fix is called `disk.prune-dangling-image`; did you mean `disk.prune-dangling-images`?
       |
     2 | allow = ["disk.prune-dangling-image", "rm"]
@@ -171,9 +171,9 @@ fn all_invalid_values_are_reported_at_once() {
       |
     5 | skip = ["dsk"]
       |         ^^^^^
-    c.toml:7:12: `endpoint` in [engine]: ssh:// is not a supported endpoint; use unix:///path or tcp://host:port
+    c.toml:7:12: `endpoint` in [engine]: ftp:// is not a supported endpoint; use unix:///path, tcp://host:port, https://host:port or ssh://user@host
       |
-    7 | endpoint = "ssh://h"
+    7 | endpoint = "ftp://h"
       |            ^^^^^^^^^
     c.toml:9:13: `state_dir` in [paths]: not an absolute path
       |

@@ -3,6 +3,7 @@
 //! Each source is read in a task of its own with a time limit: one that hangs, blocks or panics loses only its own targets.
 
 mod certificates;
+mod engines;
 mod servers;
 mod units;
 
@@ -10,11 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use opsctl_core::model::{
-    ContainerRef, EndpointRef, EngineRef, EngineState, Inventory, Product, SystemdRef, SystemdState, quantity,
-};
+use opsctl_core::model::{CertificateSource, ContainerRef, EndpointRef, Inventory, Product, SystemdRef, SystemdState, quantity};
 use opsctl_core::probe::endpoint::Endpoint;
-use opsctl_core::probe::kernel::filesystem;
+use opsctl_core::probe::kernel::{confinement, filesystem};
 use opsctl_core::probe::proc::table::ProcessTable;
 use opsctl_core::probe::servers::identity;
 use opsctl_core::probe::servers::{FoundServer, ServerHandle, scan};
@@ -22,6 +21,7 @@ use opsctl_core::probe::systemd::Systemd;
 use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, lag, nginx, panics};
 
 use crate::config::Server;
+use engines::Engines;
 
 /// Time limit for a response of the container engine, or of an idle systemd, in percent of the remaining time.
 const ANSWER_PERCENT: u32 = 30;
@@ -63,14 +63,6 @@ pub struct Discovered {
     pub table: Option<Arc<ProcessTable>>,
 }
 
-/// The engine, its containers and a connection to it.
-#[derive(Default)]
-struct Engine {
-    found: Option<EngineRef>,
-    containers: Vec<ContainerRef>,
-    client: Option<Arc<docker::Docker>>,
-}
-
 /// Discovers the targets. Never fails: errors are in `inventory.gaps`. `left` is the rest of the deadline of the run; half of it is
 /// reserved for the probes.
 pub async fn discover(configured: &ConfiguredTargets, redactor: &Arc<Redactor>, left: Duration) -> Discovered {
@@ -80,15 +72,16 @@ pub async fn discover(configured: &ConfiguredTargets, redactor: &Arc<Redactor>, 
     let mut inventory = Inventory::default();
     let (engine, mounts, units, processes, logins) = tokio::join!(
         // slightly longer than its own limit
-        read_source("the container engine", until, engine(configured.engine.clone(), redactor.clone(), answer)),
+        read_source("the container engine", until, engines::find(configured.engine.clone(), redactor.clone(), answer)),
         read_source("mounts", until, async { filesystem::mounts(&[]).await }),
         read_source("systemd", until, units::find(answer)),
         read_source("processes", until, processes()),
         read_source("logins", until, logins(configured.servers.clone(), redactor.clone())),
     );
-    let Engine { found: engine, containers, client } =
-        engine.unwrap_or_else(|error| Engine { found: Some(engine_in_unknown_state(error)), ..Engine::default() });
-    (inventory.engine, inventory.containers) = (engine, containers);
+    let engines = engine.unwrap_or_else(Engines::unknown);
+    let (client, podman_users) = (engines.client, engines.podman_users);
+    (inventory.engine, inventory.more_engines, inventory.containers) = (engines.first, engines.more, engines.containers);
+    inventory.gaps.extend(engines.gaps);
     let (units, systemd) =
         units.unwrap_or_else(|error| (SystemdRef { state: SystemdState::Failed { error }, units: Vec::new() }, None));
     inventory.systemd = Some(units);
@@ -97,7 +90,18 @@ pub async fn discover(configured: &ConfiguredTargets, redactor: &Arc<Redactor>, 
         Err(e) => inventory.gaps.push(e),
     }
     let (table, mut found, gaps) = processes.unwrap_or_else(|e| (None, Vec::new(), vec![e]));
-    inventory.gaps.extend(gaps);
+    inventory.confined = confined(client.as_ref(), &inventory.containers).await;
+    if inventory.confined.is_some() {
+        // these are of the container, not of this host
+        inventory.mounts.clear();
+        inventory.systemd = None;
+        found.clear();
+    } else {
+        inventory.gaps.extend(gaps);
+        if let Some(table) = &table {
+            inventory.gaps.extend(docker::podman_without_socket(table, &podman_users).await);
+        }
+    }
     let logins = logins.and_then(|read| read.map_err(|e| e.to_string())).unwrap_or_else(|e| {
         inventory.gaps.push(e);
         servers::Logins::default()
@@ -121,7 +125,19 @@ pub async fn discover(configured: &ConfiguredTargets, redactor: &Arc<Redactor>, 
         .map(|e| EndpointRef { url: e.url.clone(), id: e.id.clone(), proves: e.proves.clone() })
         .collect();
     certificates::find(&servers, &configured.endpoints, &mut inventory, redactor, until).await;
+    if inventory.confined.is_some() {
+        inventory.certificates.retain(|c| matches!(c.source, CertificateSource::Endpoint { from: None, .. }));
+    }
     Discovered { inventory, docker: client, systemd, servers, table: table.map(Arc::new) }
+}
+
+/// The name of the application container in which opsctl runs, or the beginning of its id if the engine does not know it.
+async fn confined(docker: Option<&Arc<docker::Docker>>, containers: &[ContainerRef]) -> Option<String> {
+    let engine = docker.map(|docker| docker.listener()).filter(|listener| listener.is_here).and_then(|listener| listener.pid);
+    let read = move |io: &Io| confinement::enclosing_container(io, engine);
+    let id = blocking::run("the mounts of opsctl", "/proc/self/mountinfo", LOCATE_TIMEOUT, read).await.ok().flatten()?;
+    let known = containers.iter().find(|c| c.id == id).map(|c| c.name.clone());
+    Some(known.unwrap_or_else(|| id.chars().take(12).collect()))
 }
 
 /// The process table, and the servers in it.
@@ -175,52 +191,4 @@ async fn nginx_configuration(known: &mut ServerHandle, until: Instant) {
         let failed = |why: String| Err(ProbeError::failed("nginx's configuration", format!("process {}", process.pid), &why));
         known.nginx = Some(read.unwrap_or_else(failed).map(Arc::new));
     }
-}
-
-/// An engine in unknown state, with the reason.
-fn engine_in_unknown_state(error: String) -> EngineRef {
-    EngineRef {
-        name: "docker".to_owned(),
-        endpoint: "unknown".to_owned(),
-        found_by: "configuration or DOCKER_HOST".to_owned(),
-        state: EngineState::Unsupported { error },
-    }
-}
-
-async fn engine(configured: Option<String>, redactor: Arc<Redactor>, limit: Duration) -> Engine {
-    let locate = move |io: &Io| docker::locate(io, configured.as_deref());
-    let located = blocking::run("the container engine", "its socket", LOCATE_TIMEOUT, locate).await;
-    let located = match located.map_err(|e| e.to_string()).flatten() {
-        Ok(Some(located)) => located,
-        Ok(None) => return Engine::default(),
-        // the endpoint is configured: an error is no proof of its absence
-        Err(error) => return Engine { found: Some(engine_in_unknown_state(error)), ..Engine::default() },
-    };
-    let began = Instant::now();
-    let hung = |after: Duration| EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
-    let query = async {
-        let (state, client) = docker::connect(&located.endpoint, redactor, limit).await;
-        let Some(client) = client else { return (state, None) };
-        match client.list().await {
-            Ok(containers) => (state, Some((client, containers))),
-            // /_ping succeeds and the list times out: the lock of a container is stuck (moby#36661)
-            Err(ProbeError::Timeout { after, .. }) => (hung(after), None),
-            Err(e) => (EngineState::Garbage { error: e.to_string() }, None),
-        }
-    };
-    let (answered, late) = Box::pin(lag::watched(tokio::time::timeout(limit, query))).await;
-    let (mut state, found) = answered.unwrap_or_else(|_| (hung(began.elapsed()), None));
-    if let (EngineState::Hung { .. }, Some(late)) = (&state, late.or_else(|| lag::was_late(began))) {
-        // if opsctl itself was late, the engine is not considered hung
-        state = EngineState::Unsupported { error: lag::too_busy(late) };
-    }
-    let podman = docker::is_podman_socket(&located.endpoint) || found.as_ref().is_some_and(|(d, _)| d.is_podman());
-    let engine = EngineRef {
-        name: if podman { "podman" } else { "docker" }.to_owned(),
-        endpoint: located.endpoint.to_string(),
-        found_by: located.found_by,
-        state,
-    };
-    let (client, containers) = found.map_or((None, Vec::new()), |(client, containers)| (Some(client), containers));
-    Engine { found: Some(engine), containers, client }
 }

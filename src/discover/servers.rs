@@ -1,5 +1,6 @@
 //! Databases, caches and brokers: running, stopped but enabled, and configured servers.
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::{Inventory, Product, ServerRef};
 use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::product::product_of_unit;
@@ -26,16 +27,16 @@ impl Logins {
 /// Joins the servers of the process scan with containers, units and the configuration. Gaps are added to `inventory`.
 pub(super) fn find(found: Vec<FoundServer>, logins: Logins, inventory: &mut Inventory, redactor: &Redactor) -> Vec<ServerHandle> {
     let mut known: Vec<ServerHandle> = Vec::new();
-    let stopped = |server| ServerHandle { server, sockets: Vec::new(), is_local: None, login: None, nginx: None };
+    let stopped = |server| ServerHandle { server, sockets: Vec::new(), is_local: None, hidden: false, login: None, nginx: None };
     for f in found {
         let server = running(&f, inventory);
-        add(&mut known, ServerHandle { is_local: f.is_local, sockets: f.sockets, ..stopped(server) });
+        add(&mut known, ServerHandle { is_local: f.is_local, hidden: f.hidden, sockets: f.sockets, ..stopped(server) });
     }
     for server in stopped_containers(inventory, &known).into_iter().chain(stopped_units(inventory, &known)) {
         add(&mut known, stopped(server));
     }
     if let Some((address, login)) = logins.libpq {
-        named(&mut known, format!("{}:{}", address.0, address.1), Product::Postgres, address, login);
+        named(&mut known, join(&address.0, address.1), Product::Postgres, address, login);
     }
     for (name, resolved) in logins.configured {
         match resolved {
@@ -163,7 +164,7 @@ fn named(known: &mut Vec<ServerHandle>, name: String, product: Product, (host, p
     }
     let server = ServerRef {
         product,
-        id: format!("{}:{host}:{port}", product.kind()),
+        id: format!("{}:{}", product.kind(), join(&host, port)),
         name,
         found_by: login.from.clone(),
         process: None,
@@ -172,7 +173,7 @@ fn named(known: &mut Vec<ServerHandle>, name: String, product: Product, (host, p
         address: Some((host, port)),
         untrusted: None,
     };
-    known.push(ServerHandle { server, sockets: Vec::new(), is_local: None, login: Some(login), nginx: None });
+    known.push(ServerHandle { server, sockets: Vec::new(), is_local: None, hidden: false, login: Some(login), nginx: None });
 }
 
 fn is_at(sockets: &[Socket], host: &str, port: u16) -> bool {
@@ -198,7 +199,7 @@ mod tests {
         let ids = opsctl_core::probe::io::Ids { real: 0, effective: 0, settled: true };
         let process = ServerProcess { pid, start_ticks: 7 };
         let (cgroups, untrusted, is_local) = (String::new(), None, Some(true));
-        FoundServer { product, process, comm: "x".into(), cgroups, ids, is_local, home, untrusted, sockets }
+        FoundServer { product, process, comm: "x".into(), cgroups, ids, is_local, home, untrusted, sockets, hidden: false }
     }
 
     fn container(id: &str, name: &str, state: &str, product: Option<Product>) -> ContainerRef {
@@ -240,7 +241,8 @@ mod tests {
         let mut known = vec![];
         let f = found(Product::Postgres, Home::Host, 12, "127.0.0.1:5432");
         let server = running(&f, &Inventory::default());
-        add(&mut known, ServerHandle { server, sockets: f.sockets, is_local: Some(true), login: None, nginx: None });
+        let handle = ServerHandle { server, sockets: f.sockets, is_local: Some(true), hidden: false, login: None, nginx: None };
+        add(&mut known, handle);
         named(&mut known, "mine".into(), Product::Postgres, ("localhost".into(), 5432), Login::user("me", "test"));
         assert_eq!((known.len(), known[0].login.is_some()), (1, true));
         named(&mut known, "other".into(), Product::Postgres, ("10.0.0.9".into(), 5432), Login::default());

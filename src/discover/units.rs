@@ -76,7 +76,9 @@ fn is_checked(unit: &UnitRef) -> bool {
         // units of the distribution reference many units that are not installed; local ones are intentional
         || (unit.load == "not-found" && (!idle || enabled))
         || (service && (!idle || enabled || unit.load == "masked"))
-        || (timer && (!idle || enabled))
+        || (timer && (!idle || enabled || unit.file_state == "installed"))
+        // started at boot, like an enabled service
+        || (enabled && matches!(unit.kind(), "socket" | "path" | "mount" | "automount" | "swap"))
         // local unit files can contain errors that systemd only logs
         || unit.file_state == "local"
 }
@@ -96,11 +98,28 @@ mod tests {
             ("data.mount", state("loaded", "failed", "failed")),
             ("proc.mount", state("loaded", "active", "mounted")),
             ("fstrim.timer", state("loaded", "active", "waiting")),
+            ("uuidd.socket", state("loaded", "inactive", "dead")),
         ];
         let loaded = loaded.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
-        let files = [("app.service", "enabled"), ("getty@.service", "enabled"), ("docker.service", "masked")];
+        let files = [
+            ("app.service", "enabled"),
+            ("getty@.service", "enabled"),
+            ("docker.service", "masked"),
+            ("docker.socket", "enabled"),
+            ("logrotate.timer", "installed"),
+        ];
         let files = files.into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
         let names: Vec<String> = select(loaded, &files).into_iter().map(|u| u.name).collect();
-        assert_eq!(names, ["app.service", "broken.service", "data.mount", "docker.service", "fstrim.timer", "nginx.service"]);
+        let expected = [
+            "app.service",
+            "broken.service",
+            "data.mount",
+            "docker.service",
+            "docker.socket",
+            "fstrim.timer",
+            "logrotate.timer",
+            "nginx.service",
+        ];
+        assert_eq!(names, expected);
     }
 }

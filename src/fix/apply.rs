@@ -18,7 +18,7 @@ use bollard::query_parameters::{
 };
 use opsctl_core::model::{Action, FileIdentity, quantity};
 use opsctl_core::probe::blocking;
-use opsctl_core::probe::docker::Docker;
+use opsctl_core::probe::docker::{ApiError, Docker};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 use super::{Permit, program};
@@ -81,7 +81,12 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     let systemd = || permit.systemd().ok_or_else(|| "systemd does not answer".to_owned());
     let redis_server = || permit.redis().ok_or_else(|| "the server does not answer".to_owned());
     let postgres_server = || permit.postgres().ok_or_else(|| "the server does not answer".to_owned());
-    let client = |time_limit: Duration| docker().map(|d| d.client().clone().with_timeout(time_limit));
+    let client = |time_limit: Duration| {
+        let docker = docker()?;
+        let engine = action.container().map_or(docker, |id| docker.of(id));
+        may_change(engine, action)?;
+        Ok::<_, String>(engine.client().clone().with_timeout(time_limit))
+    };
     match action {
         Action::StartContainer { id } => {
             client(ENGINE_TIMEOUT)?.start_container(id, None::<StartContainerOptions>).await.map_err(engine_error)?;
@@ -202,12 +207,34 @@ async fn one(permit: &Permit<'_>, action: &Action) -> Result<Option<String>, Str
     Ok(None)
 }
 
+/// Whether an action may be performed by this engine. That of another user is changed only by this user, and of an engine on
+/// another machine only the state of containers: limits and disk space are those of that machine.
+fn may_change(engine: &Docker, action: &Action) -> Result<(), String> {
+    if let Some(user) = engine.foreign_user() {
+        return Err(format!("the engine at {} belongs to user {user}: run opsctl as this user", engine.endpoint()));
+    }
+    let is_state = matches!(
+        action,
+        Action::StartContainer { .. }
+            | Action::StopContainer { .. }
+            | Action::RestartContainer { .. }
+            | Action::PauseContainer { .. }
+            | Action::UnpauseContainer { .. }
+            | Action::SetRestartPolicy { .. }
+    );
+    if engine.is_remote() && !is_state {
+        return Err(format!("the engine at {} runs on another machine: run opsctl there", engine.endpoint()));
+    }
+    Ok(())
+}
+
 /// Removes stopped containers. Each is inspected again immediately before: a container that was started since is kept, and so are
 /// volumes.
 async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, String> {
-    let client = docker.client().clone().with_timeout(PRUNE_TIMEOUT);
     let mut left = Vec::new();
     for id in ids {
+        let engine = docker.of(id);
+        may_change(engine, &Action::RemoveContainers { ids: Vec::new() })?;
         let container = match docker.inspect_now(id).await {
             Ok(container) => container,
             // removed by another client
@@ -220,6 +247,7 @@ async fn remove_containers(docker: &Docker, ids: &[String]) -> Result<String, St
         }
         // without force the engine rejects the removal of a running container
         let options = RemoveContainerOptions { v: false, force: false, link: false };
+        let client = engine.client().clone().with_timeout(PRUNE_TIMEOUT);
         client.remove_container(id, Some(options)).await.map_err(engine_error)?;
     }
     let removed = quantity::count(ids.len() - left.len(), "container");
@@ -320,19 +348,7 @@ fn reclaimed(bytes: i64) -> String {
 
 /// The error message of the engine, without the layers of the client library around it.
 fn engine_error(error: DockerError) -> String {
-    match error {
-        DockerError::DockerResponseServerError { status_code, message } => format!("{} (HTTP {status_code})", message.trim()),
-        DockerError::RequestTimeoutError => "the engine timed out; the operation may still complete".to_owned(),
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(&other);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            text
-        }
-    }
+    ApiError::from(error).to_string()
 }
 
 #[cfg(test)]

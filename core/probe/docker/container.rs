@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ContainerRef, Object};
-use crate::probe::product::product_of;
-use crate::probe::{ProbeError, Redactor};
+use crate::model::Object;
+use crate::probe::ProbeError;
 
 /// Reason why the processes of a running container cannot be read.
 const PID_UNPROVEN: &str =
@@ -84,6 +82,9 @@ pub struct Container {
     /// The PID reported by the engine is not proven to be a process of this container on this host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pid_unproven: bool,
+    /// Fields of an unexpected shape, which are empty here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
 }
 
 /// State of a container, as reported by the engine.
@@ -91,9 +92,9 @@ pub struct Container {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
-    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`; any other state as the engine reports it.
     pub status: String,
-    /// True also between two runs of a restart loop.
+    /// True also between two runs of a restart loop, and while it is paused.
     pub running: bool,
     /// Frozen by `docker pause`.
     pub paused: bool,
@@ -286,6 +287,15 @@ impl Container {
     pub fn compose(&self) -> Option<(&str, &str)> {
         Some((self.labels.get("com.docker.compose.project")?, self.labels.get("com.docker.compose.service")?))
     }
+
+    /// The system unit that runs it with Podman: a quadlet, or a unit of `podman generate systemd`. A unit starts and stops its
+    /// container.
+    #[must_use]
+    pub fn system_unit(&self) -> Option<&str> {
+        let unit = self.labels.get(super::inspect::UNIT_LABEL).map(String::as_str)?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+        (unit.ends_with(".service") && !unit.starts_with('-') && unit.chars().all(is_name)).then_some(unit)
+    }
 }
 
 /// Parses a timestamp of the engine; its zero value (`0001-01-01T00:00:00Z`) means never.
@@ -296,206 +306,8 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// Labels of containers that CI and test systems create.
-const CI_LABELS: &[&str] =
+pub(super) const CI_LABELS: &[&str] =
     &["com.gitlab.gitlab-runner.", "org.testcontainers", "io.drone.", "actions.github.com", "com.github.actions.", "jenkins."];
-
-const KEPT_LABELS: &[&str] = &["opsctl.", "autoheal", "keep", "com.docker.compose.", "com.docker.swarm."];
-
-fn kept_labels(labels: Option<std::collections::HashMap<String, String>>) -> BTreeMap<String, String> {
-    labels
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|(name, _)| KEPT_LABELS.iter().chain(CI_LABELS).any(|k| name.starts_with(k)))
-        // compose also stores hashes, which are not used; the paths of its files are needed to detect changes
-        .filter(|(name, _)| !name.ends_with("config-hash"))
-        .collect()
-}
-
-pub(super) fn reference(summary: ContainerSummary) -> Option<ContainerRef> {
-    let id = summary.id?;
-    let name = summary
-        .names
-        .unwrap_or_default()
-        .into_iter()
-        // legacy links add names such as /web/db
-        .map(|n| n.trim_start_matches('/').to_owned())
-        .find(|n| !n.contains('/'))
-        .unwrap_or_else(|| id.chars().take(12).collect());
-    let labels = kept_labels(summary.labels);
-    let image = summary.image.unwrap_or_default();
-    let command = summary.command.unwrap_or_default();
-    Some(ContainerRef {
-        name,
-        product: product_of(&image, &command),
-        celery: crate::probe::product::celery_command(&command).map(|(role, ..)| role),
-        image,
-        state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
-        network_mode: summary.host_config.and_then(|h| h.network_mode).unwrap_or_default(),
-        project: labels.get("com.docker.compose.project").cloned(),
-        service: labels.get("com.docker.compose.service").cloned(),
-        labels,
-        id,
-    })
-}
-
-pub(super) fn facts(response: ContainerInspectResponse, redactor: &Redactor) -> Container {
-    let config = response.config.unwrap_or_default();
-    let host = response.host_config.unwrap_or_default();
-    let network = response.network_settings.unwrap_or_default();
-    let environment = config.env.unwrap_or_default();
-    let variable = |name: &str| environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
-    let log = host.log_config.unwrap_or_default();
-    let log_options = log.config.unwrap_or_default();
-    let mut ports: Vec<PortMap> = network
-        .ports
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(port, bindings)| Some((tcp_port(&port)?, bindings?)))
-        .flat_map(|(container, bindings)| {
-            bindings.into_iter().filter_map(move |b| {
-                Some(PortMap { container, host_ip: b.host_ip.unwrap_or_default(), host: b.host_port?.parse().ok()? })
-            })
-        })
-        .collect();
-    ports.sort();
-    let bindings = host.port_bindings.unwrap_or_default().into_iter().filter(|(port, _)| tcp_port(port).is_some());
-    let mut configured_ports: Vec<u16> =
-        bindings.flat_map(|(_, b)| b.unwrap_or_default()).filter_map(|b| b.host_port?.parse().ok().filter(|p| *p > 0)).collect();
-    configured_ports.sort_unstable();
-    configured_ports.dedup();
-    let mut exposed: Vec<u16> = config.exposed_ports.unwrap_or_default().iter().filter_map(|p| tcp_port(p)).collect();
-    exposed.sort_unstable();
-    let mut state_paths: Vec<String> = variable("PGDATA").into_iter().collect();
-    state_paths.extend(storage_arguments(response.args.as_deref().unwrap_or_default()));
-    let policy = host.restart_policy.unwrap_or_default();
-    let text = |s: Option<String>| s.unwrap_or_default();
-    Container {
-        id: text(response.id),
-        name: text(response.name).trim_start_matches('/').to_owned(),
-        image: text(config.image),
-        image_id: text(response.image),
-        created: response.created.as_deref().and_then(parse_time),
-        state: state(response.state.unwrap_or_default()),
-        restart_count: response.restart_count.unwrap_or(0),
-        restart_policy: RestartPolicy {
-            name: policy.name.map(|n| n.to_string()).filter(|n| !n.is_empty()).unwrap_or_else(|| "no".to_owned()),
-            maximum_retry_count: policy.maximum_retry_count.unwrap_or(0),
-        },
-        auto_remove: host.auto_remove.unwrap_or(false),
-        labels: kept_labels(config.labels),
-        log: LogConfig {
-            driver: text(log.typ),
-            max_size: log_options.get("max-size").cloned(),
-            max_file: log_options.get("max-file").cloned(),
-            mode: log_options.get("mode").cloned(),
-            path: text(response.log_path),
-        },
-        mounts: response
-            .mounts
-            .unwrap_or_default()
-            .into_iter()
-            .map(|m| Mount {
-                kind: text(m.typ),
-                name: text(m.name),
-                source: text(m.source),
-                destination: text(m.destination),
-                rw: m.rw.unwrap_or(true),
-            })
-            .collect(),
-        aliases: network
-            .networks
-            .iter()
-            .flatten()
-            .map(|(n, e)| (n.clone(), [e.aliases.clone(), e.dns_names.clone()].into_iter().flatten().flatten().collect()))
-            .filter(|(_, names): &(String, Vec<String>)| !names.is_empty())
-            .collect(),
-        networks: network.networks.unwrap_or_default().into_iter().map(|(n, e)| (n, text(e.ip_address))).collect(),
-        network_mode: text(host.network_mode),
-        dns: host.dns.unwrap_or_default(),
-        ports,
-        configured_ports,
-        exposed,
-        memory: host.memory.unwrap_or(0),
-        memory_swap: host.memory_swap.unwrap_or(0),
-        nano_cpus: cpu_limit(host.nano_cpus, host.cpu_quota, host.cpu_period),
-        pids_limit: host.pids_limit.unwrap_or(0),
-        init: host.init.unwrap_or(false),
-        stop_timeout: config.stop_timeout,
-        health_test: config.healthcheck.and_then(|h| super::health_test::parse(h, redactor)),
-        path: variable("PATH").unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-        program: text(response.path),
-        state_paths,
-        own_layer: response.graph_driver.and_then(|mut d| d.data.remove("UpperDir")).unwrap_or_default(),
-        pid_unproven: false,
-    }
-}
-
-fn state(s: bollard::models::ContainerState) -> State {
-    State {
-        status: s.status.map(|s| s.to_string()).unwrap_or_default(),
-        running: s.running.unwrap_or(false),
-        paused: s.paused.unwrap_or(false),
-        restarting: s.restarting.unwrap_or(false),
-        oom_killed: s.oom_killed.unwrap_or(false),
-        dead: s.dead.unwrap_or(false),
-        pid: s.pid.unwrap_or(0),
-        exit_code: s.exit_code.unwrap_or(0),
-        error: s.error.unwrap_or_default(),
-        started_at: s.started_at.as_deref().and_then(parse_time),
-        finished_at: s.finished_at.as_deref().and_then(parse_time),
-        health: s.health.map(|h| Health {
-            status: h.status.map(|s| s.to_string()).unwrap_or_default(),
-            failing_streak: h.failing_streak.unwrap_or(0),
-            log: h
-                .log
-                .unwrap_or_default()
-                .into_iter()
-                .map(|e| HealthEntry {
-                    start: e.start.as_deref().and_then(parse_time),
-                    end: e.end.as_deref().and_then(parse_time),
-                    exit_code: e.exit_code.unwrap_or(0),
-                    output: e.output.unwrap_or_default(),
-                })
-                .collect(),
-        }),
-    }
-}
-
-/// `80/tcp` or `80`.
-pub(super) fn tcp_port(text: &str) -> Option<u16> {
-    match text.split_once('/') {
-        Some((port, "tcp")) => port.parse().ok(),
-        None => text.parse().ok(),
-        Some(_) => None,
-    }
-}
-
-fn cpu_limit(nano_cpus: Option<i64>, quota: Option<i64>, period: Option<i64>) -> i64 {
-    match (nano_cpus.unwrap_or(0), quota.unwrap_or(0), period.unwrap_or(0)) {
-        (nano, _, _) if nano > 0 => nano,
-        (_, quota, period) if quota > 0 => quota.saturating_mul(1_000_000_000) / if period > 0 { period } else { 100_000 },
-        _ => 0,
-    }
-}
-
-/// Arguments that set the data directory of a service: Alloy, Prometheus, Loki.
-fn storage_arguments(args: &[String]) -> Vec<String> {
-    const FLAGS: &[&str] = &["--storage.path", "--storage.tsdb.path"];
-    let mut paths = Vec::new();
-    for (i, arg) in args.iter().enumerate() {
-        for flag in FLAGS {
-            if let Some(value) = arg.strip_prefix(flag) {
-                paths.extend(
-                    value
-                        .strip_prefix('=')
-                        .map(str::to_owned)
-                        .or_else(|| value.is_empty().then(|| args.get(i + 1).cloned()).flatten()),
-                );
-            }
-        }
-    }
-    paths
-}
 
 #[cfg(test)]
 mod tests {
@@ -507,36 +319,5 @@ mod tests {
         assert_eq!(parse_time("garbage"), None);
         assert!(parse_time("2026-11-21T04:00:00.123456789Z").is_some());
         assert!(parse_time("2026-11-21T05:00:00.1+01:00").is_some());
-    }
-
-    #[test]
-    fn only_tcp_ports_count() {
-        assert_eq!((tcp_port("80/tcp"), tcp_port("53/udp"), tcp_port("x")), (Some(80), None, None));
-    }
-
-    #[test]
-    fn storage_paths_are_found_in_both_spellings() {
-        let args = ["run", "--storage.path=/a", "--storage.tsdb.path", "/b", "--storage.path.extra"].map(str::to_owned);
-        assert_eq!(storage_arguments(&args), ["/a", "/b"]);
-    }
-
-    #[test]
-    fn cpu_quota_is_converted_to_nano_cpus() {
-        assert_eq!(cpu_limit(None, Some(50_000), Some(100_000)), 500_000_000);
-        assert_eq!(cpu_limit(Some(2_000_000_000), None, None), 2_000_000_000);
-        assert_eq!(cpu_limit(None, Some(-1), None), 0);
-    }
-
-    #[test]
-    fn container_facts_contain_no_secrets() {
-        let response: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
-            "Id": "a", "Name": "/web", "Path": "/app", "Args": ["--password", "canary-1"],
-            "Config": {"Image": "web:1", "Env": ["PGDATA=/data", "PASSWORD=canary-2"], "Labels": {"traefik.auth": "canary-3", "autoheal": "true"}},
-            "HostConfig": {"LogConfig": {"Type": "splunk", "Config": {"splunk-token": "canary-4"}}}
-        }))
-        .unwrap_or_else(|e| panic!("{e}"));
-        let json = serde_json::to_string(&facts(response, &Redactor::default())).unwrap_or_default();
-        assert!(!json.contains("canary"), "{json}");
-        assert!(json.contains("/data") && json.contains("autoheal"), "{json}");
     }
 }

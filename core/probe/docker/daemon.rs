@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Docker;
+use super::process::started_at;
+use super::{Docker, daemon_config};
 use crate::probe::io::{Root, ids_of};
 use crate::probe::kernel::host;
 use crate::probe::proc::process;
@@ -18,30 +20,77 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 
 /// Configuration and location of `dockerd`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Daemon {
     /// It does not manage the packet filter (`--iptables=false`, or in `daemon.json`).
     pub hands_off: bool,
     /// It has its own network namespace, which contains its rules.
     pub elsewhere: bool,
-    /// Its configuration file is no valid JSON: it would not start again.
+    /// Its configuration file is no valid JSON, in recordings from before [`Daemon::fault`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub invalid: bool,
+    /// The fault of its configuration file with which it would not start again, as a clause; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fault: String,
+}
+
+impl Daemon {
+    /// The reason why it would not start again, as a clause.
+    #[must_use]
+    pub fn start_fault(&self) -> Option<&str> {
+        if self.fault.is_empty() {
+            return self.invalid.then_some("its configuration file is no valid JSON");
+        }
+        Some(&self.fault)
+    }
 }
 
 /// The engine's process, or `None` if it is not proven to be a `dockerd` of this host.
 pub async fn daemon(docker: Option<&Docker>, systemd: Option<&Systemd>) -> Option<Daemon> {
-    read(docker, systemd, |io, process| {
+    if docker.is_some_and(|docker| !docker.is_local()) {
+        return None;
+    }
+    let unit = match systemd {
+        Some(systemd) => systemd.unit("docker.service").await.ok(),
+        None => None,
+    };
+    let since = unit.as_ref().and_then(|unit| unit.active_since);
+    let command = unit.as_ref().and_then(|unit| unit.service.as_ref()?.exec_start.first().cloned());
+    read(docker, systemd, move |io, process| {
         let process = process?;
         let network = |of: &str| io.read_link(format!("/proc/{of}/ns/net")).ok();
         let elsewhere = matches!((network("self"), network(&process.pid.to_string())), (Some(own), Some(other)) if own != other);
         let configuration = configuration_of(io, Some(&process));
         let hands_off = leaves_rules_alone(&process.arguments, &configuration);
-        Some(Daemon { hands_off, elsewhere, invalid: is_invalid(&configuration) })
+        // the unit has the arguments of the next start; a variable in them is known from those of the process only
+        let next = command.filter(|c| c.contains("dockerd") && !c.contains('$'));
+        let next: Option<Vec<String>> = next.map(|c| c.split(' ').map(str::to_owned).collect());
+        let arguments = next.as_ref().unwrap_or(&process.arguments);
+        let changed = Root::of_or_own(io, host::is_root().then_some(process.pid))
+            .ok()
+            .and_then(|root| root.modified(&config_file(&process.arguments)));
+        let is_newer = changed.zip(since).is_some_and(|(changed, since)| changed > since);
+        let fault = daemon_config::fault(&configuration, arguments, is_newer).unwrap_or_default();
+        Some(Daemon { hands_off, elsewhere, invalid: false, fault })
     })
     .await
     .flatten()
+}
+
+/// Start of the engine's process; `None` if it is not proven to be a `dockerd` of this host.
+pub(super) async fn started(docker: &Docker, systemd: Option<&Systemd>) -> Option<Timestamp> {
+    if docker.is_remote() {
+        return None;
+    }
+    let listener = docker.listener();
+    if listener.uid == Some(0) {
+        // systemd listens on the socket of a packaged engine
+        return read(Some(docker), systemd, |io, process| started_at(io, process?.pid)).await.flatten();
+    }
+    let pid = listener.pid?;
+    let read = move |io: &Io| is_dockerd(io, pid).then(|| started_at(io, pid)).flatten();
+    blocking::run("the container engine's process", "/proc", READ_TIMEOUT, read).await.ok().flatten()
 }
 
 /// Its configuration file, as text; empty if it does not exist or is not readable by this user.
@@ -125,11 +174,6 @@ fn config_file(arguments: &[String]) -> String {
     "/etc/docker/daemon.json".to_owned()
 }
 
-/// A file that does not exist or is empty is valid.
-fn is_invalid(config: &str) -> bool {
-    !config.trim().is_empty() && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config).is_err()
-}
-
 fn leaves_rules_alone(arguments: &[String], config: &str) -> bool {
     let config: serde_json::Value = serde_json::from_str(config).unwrap_or_default();
     arguments.iter().any(|a| a == "--iptables=false") || config.get("iptables") == Some(&serde_json::Value::Bool(false))
@@ -146,7 +190,6 @@ mod tests {
         assert!(leaves_rules_alone(&words("dockerd --iptables=false"), ""));
         assert!(leaves_rules_alone(&[], r#"{"iptables": false}"#));
         assert!(!leaves_rules_alone(&words("dockerd"), "{ not json"));
-        assert!(is_invalid("{ not json") && is_invalid("[]") && !is_invalid("{}") && !is_invalid(" \n"));
         assert_eq!(config_file(&words("dockerd --config-file /a/b.json")), "/a/b.json");
         assert_eq!(config_file(&words("dockerd --config-file=/c.json -H x")), "/c.json");
         assert_eq!(config_file(&[]), "/etc/docker/daemon.json");

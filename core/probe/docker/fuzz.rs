@@ -1,45 +1,67 @@
 //! Fuzz targets of engine responses.
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use serde_json::Value;
 
-use super::{connect, container, disk_usage, network, process};
+use super::{connect, container, daemon_config, disk_usage, events, inspect, network, process};
 use crate::fuzz::Target;
+use crate::model::{Gaps, Pick};
 use crate::probe::Redactor;
+
+/// Runs `read` if the text is JSON. The gaps are bounded whatever the text contains.
+fn with_json(text: &str, read: impl Fn(&Value, &Gaps)) {
+    if let Ok(response) = serde_json::from_str::<Value>(text) {
+        let gaps = Gaps::new("response");
+        read(&response, &gaps);
+        assert!(gaps.into_sentences().len() <= 9, "gaps are bounded");
+    }
+}
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::text("engine-inspect", |text| {
-        if let Ok(answer) = serde_json::from_str::<ContainerInspectResponse>(text) {
-            let facts = container::facts(answer, &Redactor::default());
-            drop((facts.subject(), facts.pid(), facts.compose().is_some()));
-            // recorded evidence can be read again
-            let json = serde_json::to_string(&facts).unwrap_or_default();
-            assert!(serde_json::from_str::<container::Container>(&json).is_ok(), "{json}");
-        }
+        with_json(text, |response, _| {
+            if let Ok(inspection) = inspect::inspection(response, &Redactor::default()) {
+                let facts = inspection.container;
+                drop((facts.subject(), facts.pid(), facts.compose().is_some()));
+                // recorded evidence can be read again
+                let json = serde_json::to_string(&facts).unwrap_or_default();
+                assert!(serde_json::from_str::<container::Container>(&json).is_ok(), "{json}");
+            }
+        });
     }),
     Target::text("engine-list", |text| {
-        if let Ok(answer) = serde_json::from_str::<Vec<ContainerSummary>>(text) {
-            let n = answer.len();
-            assert!(answer.into_iter().filter_map(container::reference).count() <= n, "at most as many as listed");
-        }
+        with_json(text, |response, gaps| {
+            let items = Pick::new(response, gaps).items();
+            let listed = items.iter().filter_map(inspect::listed).count();
+            assert!(listed <= items.len(), "at most as many as listed");
+        });
     }),
     Target::text("engine-df", |text| {
-        if let Ok(answer) = serde_json::from_str(text) {
-            let usage = disk_usage::summarise(answer);
+        with_json(text, |response, gaps| {
+            let usage = disk_usage::summarise(&Pick::new(response, gaps));
             let _ = (usage.unused_images(), usage.dangling_images());
-        }
+        });
     }),
     Target::text("engine-networks", |text| {
-        if let Ok(answer) = serde_json::from_str::<Vec<bollard::models::Network>>(text) {
-            answer.into_iter().map(network::network).for_each(drop);
-        }
+        with_json(text, |response, gaps| drop(network::networks(response, false, gaps)));
     }),
+    Target::text("engine-events", |text| drop(events::events(text, &Gaps::default()))),
+    Target::text("engine-settings", |text| {
+        with_json(text, |response, gaps| drop(super::engine_settings(&Pick::new(response, gaps))));
+    }),
+    Target::text("engine-error", |text| drop(super::api::message_of(text))),
     Target::text("engine-words", |text| {
         drop((
             connect::Endpoint::parse(text),
             connect::parse_version(text),
             container::parse_time(text),
-            container::tcp_port(text),
+            inspect::tcp_port(text),
         ));
+    }),
+    Target::text("engine-configuration", |text| {
+        let arguments = ["dockerd", "-H", "fd://", "--debug"].map(str::to_owned);
+        if let Some(fault) = daemon_config::fault(text, &arguments, true) {
+            assert!(!fault.is_empty(), "a fault has a clause");
+        }
     }),
     // the path of a control group in the first line, `/proc/self/cgroup` in the others
     Target::text("container-cgroup", |text| {

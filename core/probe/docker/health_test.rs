@@ -1,22 +1,30 @@
 //! Health tests of containers, with credentials redacted.
 
 use super::HealthTest;
+use crate::model::Pick;
 use crate::probe::{REDACTED, Redactor};
 
-/// The health test, or `None` without one (`[]` inherits from the image, so inspect never returns it; `NONE` disables it).
-pub(super) fn parse(h: bollard::models::HealthConfig, redactor: &Redactor) -> Option<HealthTest> {
-    let test = h.test.unwrap_or_default();
-    if test.is_empty() || test[0] == "NONE" {
+/// The health test, or `None` without one (`[]` inherits from the image, so inspect never returns it; `NONE` disables it). A text
+/// is a command line for a shell, as in a compose file.
+pub(super) fn parse(h: &Pick<'_>, redactor: &Redactor) -> Option<HealthTest> {
+    let test = if h.get("Test").is_text() { of_shell(&h.text("Test").unwrap_or_default()) } else { h.texts("Test") };
+    if test.first().is_none_or(|word| word.is_empty() || word == "NONE") {
         return None;
     }
     let ms = |n: Option<i64>, default: i64| n.filter(|n| *n > 0).map_or(default, |n| n / 1_000_000);
     Some(HealthTest {
         test: test.iter().scan(false, |value, word| Some(without_credentials(word, value, redactor))).collect(),
-        interval_ms: ms(h.interval, 30_000),
-        timeout_ms: ms(h.timeout, 30_000),
-        retries: h.retries.filter(|n| *n > 0).unwrap_or(3),
-        start_period_ms: ms(h.start_period, 0),
+        interval_ms: ms(h.int("Interval"), 30_000),
+        timeout_ms: ms(h.int("Timeout"), 30_000),
+        retries: h.int("Retries").filter(|n| *n > 0).unwrap_or(3),
+        start_period_ms: ms(h.int("StartPeriod"), 0),
     })
+}
+
+fn of_shell(line: &str) -> Vec<String> {
+    let line = line.trim();
+    let command = line.strip_prefix("CMD-SHELL ").unwrap_or(line).trim();
+    if command.is_empty() || command == "NONE" { Vec::new() } else { vec!["CMD-SHELL".to_owned(), command.to_owned()] }
 }
 
 /// A word of a health test with credentials redacted: the value of `-a`, `-u`, `--user`, `--pass` and similar flags, both as a
@@ -55,17 +63,35 @@ const FLAGS: &[&str] = &["-a", "-u", "--user", "--pass", "--password", "--token"
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::model::Gaps;
+
+    fn read(config: &Value, redactor: &Redactor) -> Option<HealthTest> {
+        let gaps = Gaps::default();
+        parse(&Pick::new(config, &gaps), redactor)
+    }
+
+    #[test]
+    fn command_line_is_a_shell_test() {
+        let test = |config: Value| read(&config, &Redactor::default()).map(|t| t.test);
+        let shell = Some(vec!["CMD-SHELL".to_owned(), "curl -f http://localhost/".to_owned()]);
+        assert_eq!(test(json!({"Test": "curl -f http://localhost/"})), shell);
+        assert_eq!(test(json!({"Test": "CMD-SHELL curl -f http://localhost/"})), shell);
+    }
+
+    #[test]
+    fn disabled_test_is_none() {
+        for config in [json!(null), json!({}), json!({"Test": null}), json!({"Test": ["NONE"]}), json!({"Test": [""]})] {
+            assert_eq!(read(&config, &Redactor::default()), None, "{config}");
+        }
+    }
 
     #[test]
     fn health_test_credentials_are_redacted() {
         let redactor = Redactor::default();
-        let clean = |test: &[&str]| {
-            let test = Some(test.iter().map(|w| (*w).to_owned()).collect());
-            parse(bollard::models::HealthConfig { test, ..Default::default() }, &redactor)
-                .map(|t| t.test.join(" "))
-                .unwrap_or_default()
-        };
+        let clean = |test: &[&str]| read(&json!({"Test": test}), &redactor).map(|t| t.test.join(" ")).unwrap_or_default();
         for (test, expected) in [
             (&["CMD", "redis-cli", "-a", "canary", "ping"][..], "CMD redis-cli -a [redacted] ping"),
             (

@@ -37,7 +37,7 @@ impl Docker {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).tail(&tail.to_string()).build();
         let read = || async {
             let (mut lines, mut bytes) = (Vec::new(), 0);
-            let mut stream = self.client().logs(id, Some(options));
+            let mut stream = self.of(id).client().logs(id, Some(options));
             while let Some(piece) = stream.next().await {
                 let piece = piece?.into_bytes();
                 bytes += piece.len();
@@ -48,14 +48,14 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(lines)
         };
-        self.request(&subject, read).await
+        self.of(id).request(&subject, read).await
     }
 
     /// The last lines of a container's log within about `bytes`, and whether earlier ones exist. The file of json-file is read
     /// itself: hundreds of requests would cost more than the run has.
     pub async fn recent_log(&self, container: &Container, bytes: u64) -> Result<(Vec<LogLine>, bool), ProbeError> {
-        let path = container.log.path.clone();
-        if container.log.driver == "json-file" && !path.is_empty() && self.listener().is_here && self.listener().uid == Some(0) {
+        let (path, listener) = (container.log.path.clone(), self.of(&container.id).listener());
+        if container.log.driver == "json-file" && !path.is_empty() && listener.is_here && listener.uid == Some(0) {
             let file = path.clone();
             let read = blocking::run("a container's log", &path, FILE_TIMEOUT, move |io| read_end(io, &file, bytes)).await?;
             if let Ok((lines, cut)) = read {

@@ -1,49 +1,67 @@
 //! The container engine: Docker, or Podman with its Docker API.
 
+mod api;
 mod compose;
 mod connect;
 mod container;
+mod contexts;
+#[cfg(test)]
+mod corpus;
 mod daemon;
+mod daemon_config;
 mod disk_usage;
 mod events;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod health_test;
 pub mod image_files;
+mod inspect;
+mod layers;
 mod locate;
 mod logs;
 mod network;
+mod peers;
 mod process;
 pub mod run;
+mod secure;
+mod ssh;
+mod stop_mark;
 mod swarm;
+mod users;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bollard::exec::StartExecResults;
-use bollard::models::{ContainerSummary, ExecConfig};
-use bollard::query_parameters::{InspectContainerOptions, LogsOptionsBuilder};
+use bollard::models::ExecConfig;
+use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::io::clock;
-use super::{Memo, ProbeError, Redactor, blocking, lag};
-use crate::model::ContainerRef;
+use super::systemd::Systemd;
+use super::{Memo, ProbeError, Redactor, blocking};
 use crate::model::address::Address;
+use crate::model::{ContainerRef, Gaps, Pick};
+use inspect::Inspection;
 use process::{Claim, Proof};
 
+pub use api::ApiError;
 pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
 pub(super) use daemon::configuration;
 pub use daemon::{Daemon, daemon};
 pub use disk_usage::{DiskUsage, UsedImage};
-pub use events::Event;
-pub use locate::{Located, locate};
+pub use events::{Event, EventMemory};
+pub use layers::ContainerFiles;
+pub use locate::{Engines, Located, locate};
 pub use network::Network;
+pub use peers::Placement;
 pub use process::Listener;
+pub use users::{UserEngines, podman_without_socket, user_engines};
 
 /// Docker's embedded name server, in every container of a user-defined network.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
@@ -72,6 +90,7 @@ pub struct Docker {
     /// Timeout of a request.
     request_timeout: Duration,
     endpoint: Endpoint,
+    api: api::Api,
     listener: Listener,
     is_podman: bool,
     redactor: Arc<Redactor>,
@@ -80,11 +99,15 @@ pub struct Docker {
     unanswered: AtomicUsize,
     inspected: Memo<String, Result<Arc<Inspected>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
+    event_memory: Memo<(), Result<Arc<EventMemory>, ProbeError>>,
     images: Memo<String, Result<Option<Image>, ProbeError>>,
     disk_usage: Memo<(), Result<Arc<DiskUsage>, ProbeError>>,
     settings: Memo<(), Result<Arc<EngineSettings>, ProbeError>>,
     networks: Memo<(), Result<Arc<Vec<Network>>, ProbeError>>,
     output: Memo<String, Result<Arc<ContainerLog>, ProbeError>>,
+    /// Other engines, which are used through this handle.
+    peers: OnceLock<peers::Peers>,
+    placement: OnceLock<Placement>,
 }
 
 /// Settings of the engine (`GET /info`).
@@ -146,14 +169,6 @@ struct Inspected {
     working_directory: String,
 }
 
-/// The same before the PID of the container is proven.
-struct Inspection {
-    container: Container,
-    environment: Vec<String>,
-    arguments: Vec<String>,
-    working_directory: String,
-}
-
 impl std::fmt::Debug for Inspected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.container.fmt(f)
@@ -187,11 +202,12 @@ impl Docker {
 
     /// All containers, running or not.
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
-        // not with bollard, which buffers the response without a limit
-        let path = format!("/v{}/containers/json?all=true", self.client.client_version());
-        let list: Vec<ContainerSummary> = self.endpoint.get_json("the list of containers", &path, self.request_timeout).await?;
-        let list = swarm::without_history(list, clock::now());
-        Ok(list.into_iter().filter_map(container::reference).inspect(|c| self.redactor.register_name(&c.name)).collect())
+        let list = self.read("the list of containers", "/containers/json?all=true").await?;
+        let gaps = Gaps::new("list of containers");
+        let listed: Vec<swarm::Listed> = Pick::new(&list, &gaps).items().iter().filter_map(inspect::listed).collect();
+        self.add_gaps(gaps);
+        let containers = swarm::without_history(listed, clock::now()).into_iter().map(|c| c.container);
+        Ok(containers.inspect(|c| self.redactor.register_name(&c.name)).collect())
     }
 
     /// One container. Returns [`ProbeError::Skip`] if it was removed between list and inspect.
@@ -200,12 +216,13 @@ impl Docker {
     }
 
     async fn inspected(&self, id: &str) -> Result<Arc<Inspected>, ProbeError> {
-        self.inspected.get(id.to_owned(), || async { self.inspect_proven(id).await.map(Arc::new) }).await
+        let engine = self.of(id);
+        engine.inspected.get(id.to_owned(), || async { engine.inspect_proven(id).await.map(Arc::new) }).await
     }
 
     /// One container, read again even if it was read before in this run: for a second sample.
     pub async fn inspect_now(&self, id: &str) -> Result<Arc<Container>, ProbeError> {
-        Ok(self.inspect_proven(id).await?.container)
+        Ok(self.of(id).inspect_proven(id).await?.container)
     }
 
     async fn inspect_proven(&self, id: &str) -> Result<Inspected, ProbeError> {
@@ -220,7 +237,8 @@ impl Docker {
             inspected.container.state.pid = 0;
             inspected.container.pid_unproven = proof == Proof::Unproven || !self.listener.is_here;
         }
-        let Inspection { container, environment, arguments, working_directory } = inspected;
+        let Inspection { mut container, environment, arguments, working_directory } = inspected;
+        self.confine(&mut container);
         Ok(Inspected { container: Arc::new(container), environment, arguments, working_directory })
     }
 
@@ -240,12 +258,14 @@ impl Docker {
 
     async fn inspect_unproven(&self, id: &str) -> Result<Inspection, ProbeError> {
         let subject = format!("container {}", id.get(..12).unwrap_or(id));
-        let response = self.request(&subject, || self.client.inspect_container(id, None::<InspectContainerOptions>)).await?;
-        let environment = response.config.as_ref().and_then(|c| c.env.clone()).unwrap_or_default();
-        self.redactor.learn_environment(environment.iter().map(String::as_str));
-        let arguments = response.args.clone().unwrap_or_default();
-        let working_directory = response.config.as_ref().and_then(|c| c.working_dir.clone()).unwrap_or_default();
-        Ok(Inspection { container: container::facts(response, &self.redactor), environment, arguments, working_directory })
+        let response = self.read(&subject, &format!("/containers/{}/json", api::encoded(id))).await?;
+        let mut inspection = inspect::inspection(&response, &self.redactor)
+            .map_err(|why| ProbeError::failed(subject, self.endpoint.to_string(), &self.redactor.scrub(&why)))?;
+        self.redactor.learn_environment(inspection.environment.iter().map(String::as_str));
+        for gap in &mut inspection.container.gaps {
+            *gap = self.redactor.scrub(gap);
+        }
+        Ok(inspection)
     }
 
     /// The environment of a container. Only for logins to the servers that run in it.
@@ -283,10 +303,11 @@ impl Docker {
             privileged: Some(false),
             ..ExecConfig::default()
         };
+        let engine = self.of(id);
         let read = || async {
-            let exec = self.client.create_exec(id, options).await?;
+            let exec = engine.client.create_exec(id, options).await?;
             let mut executed = ExecResult::default();
-            if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec.id, None).await? {
+            if let StartExecResults::Attached { mut output, .. } = engine.client.start_exec(&exec.id, None).await? {
                 while let Some(piece) = output.next().await {
                     let piece = piece?;
                     let into = match piece {
@@ -299,10 +320,10 @@ impl Docker {
                     }
                 }
             }
-            executed.code = self.client.inspect_exec(&exec.id).await?.exit_code;
+            executed.code = engine.client.inspect_exec(&exec.id).await?.exit_code;
             Ok::<_, bollard::errors::Error>(executed)
         };
-        self.request_within(|| timeout, &subject, read).await
+        engine.request_within(|| timeout, &subject, read).await
     }
 
     /// Whether the environment of a container contains one of these hosts: `CACHE_HOST=cache`, `redis://:secret@cache:6379/0`.
@@ -326,9 +347,13 @@ impl Docker {
     pub async fn image(&self, reference: &str) -> Result<Option<Image>, ProbeError> {
         self.images
             .get(reference.to_owned(), || async {
-                match self.request(&format!("image {reference}"), || self.client.inspect_image(reference)).await {
+                let path = format!("/images/{}/json", api::encoded(reference));
+                match self.read(&format!("image {reference}"), &path).await {
                     Ok(image) => {
-                        Ok(Some(Image { id: image.id.unwrap_or_default(), architecture: image.architecture.unwrap_or_default() }))
+                        let gaps = Gaps::default();
+                        let image = Pick::new(&image, &gaps);
+                        let text = |name: &str| image.text(name).unwrap_or_default();
+                        Ok(Some(Image { id: inspect::image_id(&text("Id")), architecture: text("Architecture") }))
                     }
                     Err(ProbeError::Skip(_)) => Ok(None),
                     Err(e) => Err(e),
@@ -343,7 +368,7 @@ impl Docker {
         let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
             let mut text = Vec::new();
-            let mut stream = self.client.logs(id, Some(options.build()));
+            let mut stream = self.of(id).client.logs(id, Some(options.build()));
             while let Some(chunk) = stream.next().await {
                 text.extend_from_slice(chunk?.as_ref());
                 // a single line can be megabytes long
@@ -353,7 +378,7 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(text)
         };
-        let text = self.request(&subject, read).await?;
+        let text = self.of(id).request(&subject, read).await?;
         Ok(String::from_utf8_lossy(&text)
             .lines()
             .map(|l| l.trim_end().chars().take(500).collect::<String>())
@@ -375,7 +400,7 @@ impl Docker {
         let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
         let read = || async {
             let mut log = ContainerLog::default();
-            let mut stream = self.client.logs(id, Some(options));
+            let mut stream = self.of(id).client.logs(id, Some(options));
             while let Some(piece) = stream.next().await {
                 let piece = piece?;
                 let into = match piece {
@@ -390,30 +415,41 @@ impl Docker {
             }
             Ok::<_, bollard::errors::Error>(log)
         };
-        self.request(&subject, read).await
+        self.of(id).request(&subject, read).await
     }
 
     /// Paths that a container has added to its writable layer. The engine walks the layer for this, so call it only for a
     /// container selected by the user.
     pub async fn added_files(&self, id: &str) -> Result<Vec<String>, ProbeError> {
         let subject = format!("the files of container {}", id.get(..12).unwrap_or(id));
-        let changes = self.request(&subject, || self.client.container_changes(id)).await?;
-        let added = |c: &bollard::models::FilesystemChange| c.kind == bollard::models::ChangeType::_1;
-        Ok(changes.unwrap_or_default().into_iter().filter(added).map(|c| c.path).collect())
+        let changes = self.of(id).read(&subject, &format!("/containers/{}/changes", api::encoded(id))).await?;
+        let gaps = Gaps::default();
+        // kinds: 0 modified, 1 added, 2 deleted (moby api/types/container)
+        let added = |change: &Pick<'_>| if change.int("Kind") == Some(1) { change.text("Path") } else { None };
+        Ok(Pick::new(&changes, &gaps).items().iter().filter_map(added).collect())
     }
 
-    /// Events of the last hour: the engine keeps at most 256 since its own start (moby daemon/events).
+    /// Events of the last hour: an engine keeps at most 256 since its own start (moby daemon/events).
     pub async fn events(&self) -> Result<Arc<Vec<Event>>, ProbeError> {
-        self.events.get((), || async { events::recent(self).await.map(Arc::new) }).await
+        self.events.get((), || async { self.all_events(events::an_hour_ago()).await.map(Arc::new) }).await
+    }
+
+    /// All events that this engine has, for an end of a container without a reason in those of the last hour. Other engines have their
+    /// own: see [`Docker::of`].
+    pub async fn event_memory(&self, systemd: Option<&Systemd>) -> Result<Arc<EventMemory>, ProbeError> {
+        self.event_memory.get((), || async { events::memory(self, systemd).await.map(Arc::new) }).await
     }
 
     /// Events since then; the engine keeps as many as documented at [`Docker::events`].
     pub async fn events_since(&self, since: jiff::Timestamp) -> Result<Vec<Event>, ProbeError> {
-        events::since(self, since).await
+        self.all_events(since).await
     }
 
-    /// The directory in which the engine keeps images, containers and volumes.
+    /// The directory in which the engine keeps images, containers and volumes, if that is on this host.
     pub async fn data_root(&self) -> Result<String, ProbeError> {
+        if !self.is_local() {
+            return Err(ProbeError::Skip("the data directory of the engine is not that of this host's engine".to_owned()));
+        }
         let missing = || ProbeError::failed("the engine's data directory", self.endpoint.to_string(), "not reported");
         let root = self.settings().await?.data_root.clone();
         if root.is_empty() { Err(missing()) } else { Ok(root) }
@@ -422,84 +458,43 @@ impl Docker {
     /// Settings of the engine.
     pub async fn settings(&self) -> Result<Arc<EngineSettings>, ProbeError> {
         let read = || async {
-            let info = self.request("the engine's settings", || self.client.info()).await?;
-            Ok(Arc::new(EngineSettings {
-                data_root: info.docker_root_dir.unwrap_or_default(),
-                live_restore: info.live_restore_enabled.unwrap_or(false),
-                rootless: info.security_options.unwrap_or_default().iter().any(|o| o == "name=rootless"),
-                architecture: info.architecture.unwrap_or_default(),
-            }))
+            let info = self.read("the engine's settings", "/info").await?;
+            let gaps = Gaps::new("settings of the engine");
+            let settings = engine_settings(&Pick::new(&info, &gaps));
+            self.add_gaps(gaps);
+            Ok(Arc::new(settings))
         };
         self.settings.get((), read).await
     }
 
-    /// Its networks, sorted by name.
+    /// The networks of all engines, sorted by name; those of this engine first among equal names.
     pub async fn networks(&self) -> Result<Arc<Vec<Network>>, ProbeError> {
-        self.networks.get((), || async { network::list(self).await.map(Arc::new) }).await
+        let own = self.own_networks().await?;
+        if self.engines().count() == 1 {
+            return Ok(own);
+        }
+        let mut all = (*own).clone();
+        for engine in self.engines().skip(1) {
+            all.extend(engine.own_networks().await?.iter().cloned());
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Arc::new(all))
     }
 
     /// `GET /system/df`: slow on large hosts, so it has a longer timeout.
     pub async fn disk_usage(&self) -> Result<Arc<DiskUsage>, ProbeError> {
-        self.disk_usage.get((), || async { disk_usage::read(&self.endpoint).await.map(Arc::new) }).await
-    }
-
-    /// Sends one request, limited in time and concurrency, and converts its error.
-    async fn request<T, F>(&self, subject: &str, request: impl FnOnce() -> F) -> Result<T, ProbeError>
-    where
-        F: Future<Output = Result<T, bollard::errors::Error>>,
-    {
-        let timeout =
-            || if self.unanswered.load(Ordering::Relaxed) >= MAX_TIMEOUTS { DEGRADED_TIMEOUT } else { self.request_timeout };
-        let answer = self.request_within(timeout, subject, request).await;
-        if matches!(answer, Err(ProbeError::Timeout { .. })) {
-            self.unanswered.fetch_add(1, Ordering::Relaxed);
-        }
-        answer
-    }
-
-    /// [`Docker::request`] with a specific timeout, which starts once a permit is acquired.
-    async fn request_within<T, F>(
-        &self,
-        timeout: impl FnOnce() -> Duration,
-        subject: &str,
-        request: impl FnOnce() -> F,
-    ) -> Result<T, ProbeError>
-    where
-        F: Future<Output = Result<T, bollard::errors::Error>>,
-    {
-        // never closed, so acquiring cannot fail
-        let _permit = self.permits.acquire().await;
-        let timeout = timeout();
-        // created only now: thousands may wait for a permit, and a request takes kilobytes
-        match lag::timeout(timeout, Box::pin(request())).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(self.error(subject, &e)),
-            Err(_) => Err(ProbeError::Timeout { subject: subject.to_owned(), from: self.endpoint.to_string(), after: timeout }),
-        }
-    }
-
-    fn error(&self, subject: &str, error: &bollard::errors::Error) -> ProbeError {
-        use bollard::errors::Error;
-        match error {
-            Error::DockerResponseServerError { status_code: 404, .. } => ProbeError::Skip(format!("{subject} no longer exists")),
-            Error::DockerResponseServerError { status_code, message } => {
-                ProbeError::failed(subject, self.endpoint.to_string(), &format!("{} (HTTP {status_code})", message.trim()))
-            }
-            Error::RequestTimeoutError => {
-                ProbeError::Timeout { subject: subject.to_owned(), from: self.endpoint.to_string(), after: self.request_timeout }
-            }
-            other => ProbeError::failed(subject, self.endpoint.to_string(), &root_message(other)),
-        }
+        self.disk_usage.get((), || async { disk_usage::read(self).await.map(Arc::new) }).await
     }
 }
 
-/// The error with all its sources: "Error in the hyper legacy client: client error (Connect)" hides the reason in its source.
-fn root_message(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        message = format!("{message}: {inner}");
-        source = inner.source();
+/// The settings in `GET /info`.
+fn engine_settings(info: &Pick<'_>) -> EngineSettings {
+    let text = |name: &str| info.text(name).unwrap_or_default();
+    let rootless = |option: &String| option.split(',').any(|part| matches!(part.trim(), "name=rootless" | "rootless"));
+    EngineSettings {
+        data_root: text("DockerRootDir"),
+        live_restore: info.flag("LiveRestoreEnabled").unwrap_or(false),
+        rootless: info.texts("SecurityOptions").iter().any(rootless) || info.flag("Rootless").unwrap_or(false),
+        architecture: text("Architecture"),
     }
-    message
 }

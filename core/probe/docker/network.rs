@@ -1,9 +1,10 @@
 //! Networks of the engine.
 
-use bollard::query_parameters::ListNetworksOptions;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Docker;
+use crate::model::{Gaps, Pick};
 use crate::probe::ProbeError;
 
 /// An entry of the network list.
@@ -39,29 +40,113 @@ impl Network {
 }
 
 pub(super) async fn list(docker: &Docker) -> Result<Vec<Network>, ProbeError> {
-    let listed = docker.request("networks", || docker.client.list_networks(None::<ListNetworksOptions>)).await?;
-    let mut networks: Vec<Network> = listed.into_iter().map(network).collect();
+    let response = docker.read("networks", "/networks").await?;
+    let gaps = Gaps::new("list of networks");
+    let mut networks = networks(&response, docker.is_podman(), &gaps);
+    docker.add_gaps(gaps);
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(networks)
 }
 
-pub(super) fn network(listed: bollard::models::Network) -> Network {
-    let options = listed.options.unwrap_or_default();
-    let (id, driver) = (listed.id.unwrap_or_default(), listed.driver.unwrap_or_default());
-    // moby libnetwork/drivers/bridge: the default name of a bridge is br- and 12 digits of the id
-    let default_name = || id.get(..12).map(|short| format!("br-{short}"));
-    let interface =
-        (driver == "bridge").then(|| options.get("com.docker.network.bridge.name").cloned().or_else(default_name)).flatten();
-    let config = listed.ipam.and_then(|i| i.config).unwrap_or_default();
-    Network {
-        name: listed.name.unwrap_or_default(),
-        interface,
-        subnets: config.into_iter().filter_map(|c| c.subnet).collect(),
-        internal: listed.internal.unwrap_or(false),
-        ipv6: listed.enable_ipv6.unwrap_or(false),
-        masquerade: options.get("com.docker.network.bridge.enable_ip_masquerade").is_none_or(|v| v != "false"),
-        mtu: options.get("com.docker.network.driver.mtu").and_then(|m| m.parse().ok()),
+/// The networks in `GET /networks`; one without a name is a gap.
+pub(super) fn networks(response: &Value, is_podman: bool, gaps: &Gaps) -> Vec<Network> {
+    Pick::new(response, gaps).items().iter().filter_map(|listed| network(listed, is_podman)).collect()
+}
+
+fn network(listed: &Pick<'_>, is_podman: bool) -> Option<Network> {
+    if !listed.is_object() {
+        return None;
+    }
+    let name = listed.first(&["Name", "name"]);
+    let Some(named) = name.as_text().filter(|name| !name.is_empty()) else {
+        name.reject("the name of a network");
+        return None;
+    };
+    let options = listed.first(&["Options", "options"]);
+    let option = |name: &str| options.text(name).filter(|value| !value.is_empty());
+    let text = |names: &[&str]| listed.first(names).as_text().unwrap_or_default();
+    let (id, driver) = (text(&["Id", "ID", "id"]), text(&["Driver", "driver"]));
+    // moby libnetwork/drivers/bridge: the default name of a bridge is br- and 12 digits of the id; Podman's is podmanN or
+    // cni-podmanN, which its Docker API does not report
+    let default_name = || if is_podman { None } else { id.get(..12).map(|short| format!("br-{short}")) };
+    let interface = || {
+        let named = option("com.docker.network.bridge.name").or_else(|| listed.text("network_interface"));
+        named.filter(|name| !name.is_empty()).or_else(default_name)
+    };
+    let subnet = |config: &Pick<'_>| config.first(&["Subnet", "subnet"]).as_text().filter(|subnet| !subnet.is_empty());
+    let mut subnets: Vec<String> = listed.get("IPAM").list("Config").iter().filter_map(subnet).collect();
+    subnets.extend(listed.list("subnets").iter().filter_map(subnet));
+    Some(Network {
+        interface: (driver == "bridge").then(interface).flatten(),
+        subnets,
+        internal: listed.first(&["Internal", "internal"]).as_flag().unwrap_or(false),
+        ipv6: listed.first(&["EnableIPv6", "ipv6_enabled"]).as_flag().unwrap_or(false),
+        masquerade: options.flag("com.docker.network.bridge.enable_ip_masquerade").unwrap_or(true)
+            && !matches!(option(GATEWAY_MODE).as_deref(), Some("routed" | "isolated")),
+        mtu: option("com.docker.network.driver.mtu").or_else(|| option("mtu")).and_then(|m| m.trim().parse().ok()),
+        name: named,
         id,
         driver,
+    })
+}
+
+/// `nat` by default; `nat-unprotected` is masqueraded, too; `routed` and `isolated` are not
+/// (<https://docs.docker.com/engine/network/packet-filtering-firewalls/>).
+const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(options: &Value) -> Network {
+        let response = json!([{"Name": "app", "Id": "0123456789abcdef", "Driver": "bridge", "Options": options}]);
+        networks(&response, false, &Gaps::default()).remove(0)
+    }
+
+    #[test]
+    fn routed_network_is_not_masqueraded() {
+        for mode in ["routed", "isolated"] {
+            assert!(!read(&json!({"com.docker.network.bridge.gateway_mode_ipv4": mode})).masquerade, "{mode}");
+        }
+    }
+
+    #[test]
+    fn translated_network_is_masqueraded() {
+        for mode in ["nat", "nat-unprotected", ""] {
+            assert!(read(&json!({"com.docker.network.bridge.gateway_mode_ipv4": mode})).masquerade, "{mode}");
+        }
+        assert!(read(&json!(null)).masquerade);
+    }
+
+    #[test]
+    fn disabled_masquerading_has_every_spelling_of_go() {
+        for value in [json!("false"), json!("0"), json!("False"), json!(false)] {
+            assert!(!read(&json!({"com.docker.network.bridge.enable_ip_masquerade": value})).masquerade);
+        }
+    }
+
+    #[test]
+    fn odd_network_costs_only_itself() {
+        let gaps = Gaps::new("list of networks");
+        let response = json!([{"Name": "a"}, "odd", {"Id": "x"}, {"Name": "b", "IPAM": {"Config": {"Subnet": "10.1.0.0/16"}}}]);
+        let read = networks(&response, false, &gaps);
+        assert_eq!(read.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(read[1].subnets, ["10.1.0.0/16"]);
+        assert_eq!(
+            gaps.into_sentences(),
+            [
+                "list of networks: [1] is \"odd\", not an object",
+                "list of networks: [2].Name is absent, not the name of a network"
+            ]
+        );
+    }
+
+    #[test]
+    fn bridge_of_podman_has_no_default_name() {
+        let response = json!([{"Name": "podman", "Id": "0123456789abcdef", "Driver": "bridge"}]);
+        assert_eq!(networks(&response, true, &Gaps::default())[0].interface, None);
+        assert_eq!(networks(&response, false, &Gaps::default())[0].interface.as_deref(), Some("br-0123456789ab"));
     }
 }

@@ -26,6 +26,15 @@ pub struct Listener {
     pub is_here: bool,
 }
 
+impl Listener {
+    /// Whether it belongs to another user: its reports are untrusted. Ids from an outer namespace cannot be compared.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        self.pid.is_some() && self.uid.is_some_and(|uid| uid != 0 && uid != own)
+    }
+}
+
 /// Whether `pid` is in the own PID namespace and not in an inner one (`NSpid:` in `/proc/PID/status`). Unlike `/proc/PID/ns` this
 /// is readable for all users.
 pub(super) fn is_in_own_namespace(io: &Io, pid: i32) -> bool {
@@ -64,7 +73,9 @@ pub(super) fn prove(io: &Io, claim: &Claim, engine: Listener) -> Proof {
     };
     let own = io.read_lossy("/proc/self/cgroup").unwrap_or_default();
     let by_group = paths(&groups).any(|path| names_container(path, &claim.id, engine, &own));
-    if by_group || (engine.is_here && started_in_other_namespace(io, claim)) { Proof::Proven } else { Proof::Unproven }
+    // another user's engine may claim any process that was started at the right time
+    let by_time = engine.is_here && !engine.is_foreign() && started_in_other_namespace(io, claim);
+    if by_group || by_time { Proof::Proven } else { Proof::Unproven }
 }
 
 fn paths(cgroups: &str) -> impl Iterator<Item = &str> {
@@ -72,7 +83,7 @@ fn paths(cgroups: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a control group is that of the container. Users can create groups of any name below those delegated to them; these
-/// count only for an engine of that user.
+/// count only for an engine of that user, and only these count for the engine of another user: it cannot create others.
 pub(super) fn names_container(path: &str, id: &str, engine: Listener, own: &str) -> bool {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let container = |part: &str| match Home::of_path(part) {
@@ -91,7 +102,15 @@ pub(super) fn names_container(path: &str, id: &str, engine: Listener, own: &str)
         }
     };
     let is_named = path.split('/').any(|part| container(part).as_deref() == Some(id));
-    is_named && !outer.any(delegated)
+    let in_own_part = || path.split('/').any(|part| of_user(part).is_some_and(|uid| uid.is_some() && uid == engine.uid));
+    is_named && !outer.any(delegated) && (!engine.is_foreign() || in_own_part())
+}
+
+/// Start time of a process, to the second.
+pub(super) fn started_at(io: &Io, pid: i32) -> Option<Timestamp> {
+    let (_, ticks) = parent_and_start(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?)?;
+    let after = SignedDuration::from_secs(i64::try_from(ticks / host::clock_ticks()).ok()?);
+    clock::boot_time().checked_add(after).ok()
 }
 
 /// Whether the process is in another PID namespace and was started when the engine started the container: for engines that
@@ -99,11 +118,7 @@ pub(super) fn names_container(path: &str, id: &str, engine: Listener, own: &str)
 fn started_in_other_namespace(io: &Io, claim: &Claim) -> bool {
     let namespace = |of: &str| io.read_link(format!("/proc/{of}/ns/pid")).ok();
     let (Some(claimed), Some(own)) = (namespace(&claim.pid.to_string()), namespace("self")) else { return false };
-    let stat = io.read_lossy(format!("/proc/{}/stat", claim.pid)).unwrap_or_default();
-    let started = parent_and_start(&stat).and_then(|(_, ticks)| {
-        let after = SignedDuration::from_secs(i64::try_from(ticks / host::clock_ticks()).ok()?);
-        clock::boot_time().checked_add(after).ok()
-    });
+    let started = started_at(io, claim.pid);
     let near = |(a, b): (Timestamp, Timestamp)| a.duration_since(b).abs() <= MAX_START_DIFFERENCE;
     claimed != own && started.zip(claim.started_at).is_some_and(near)
 }
@@ -147,6 +162,16 @@ mod tests {
         for other in [HERE, rootless(1001), REMOTE] {
             assert!(!names_container(&path, &id, other, ""), "{other:?}");
         }
+    }
+
+    #[test]
+    fn engine_of_another_user_does_not_prove_a_system_container() {
+        let (id, uid) = (id(), rustix::process::geteuid().as_raw() + 4242);
+        let foreign = Listener { uid: Some(uid), ..HERE };
+        assert!(foreign.is_foreign() && !HERE.is_foreign() && !REMOTE.is_foreign());
+        assert!(!names_container(&format!("/system.slice/docker-{id}.scope"), &id, foreign, ""));
+        let own = format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-{id}.scope/container");
+        assert!(names_container(&own, &id, foreign, ""));
     }
 
     #[test]

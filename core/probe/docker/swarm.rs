@@ -7,8 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
-use bollard::models::ContainerSummary;
 use jiff::{SignedDuration, Timestamp};
+
+use crate::model::ContainerRef;
 
 /// Label of a task: `web.1.TASK`, or `web.NODE.TASK` for a global service.
 const TASK_NAME: &str = "com.docker.swarm.task.name";
@@ -17,30 +18,38 @@ const TASK_NAME: &str = "com.docker.swarm.task.name";
 /// replacement by 5 s by default, and most failures are immediate).
 const LOOP_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
+/// An entry of the container list.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) container: ContainerRef,
+    /// When it was created, if the engine reports it.
+    pub(super) created: Option<Timestamp>,
+}
+
 /// The containers without the ended tasks that were replaced.
-pub(super) fn without_history(list: Vec<ContainerSummary>, now: Timestamp) -> Vec<ContainerSummary> {
-    let mut slots: BTreeMap<&str, Vec<&ContainerSummary>> = BTreeMap::new();
+pub(super) fn without_history(list: Vec<Listed>, now: Timestamp) -> Vec<Listed> {
+    let mut slots: BTreeMap<&str, Vec<&Listed>> = BTreeMap::new();
     for container in &list {
         if let Some(slot) = slot(container) {
             slots.entry(slot).or_default().push(container);
         }
     }
     let replaced = slots.into_values().flat_map(|tasks| replaced(tasks, now));
-    let replaced: HashSet<String> = replaced.filter_map(|c| c.id.clone()).collect();
-    list.into_iter().filter(|c| c.id.as_ref().is_none_or(|id| !replaced.contains(id))).collect()
+    let replaced: HashSet<String> = replaced.map(|c| c.container.id.clone()).collect();
+    list.into_iter().filter(|c| !replaced.contains(&c.container.id)).collect()
 }
 
 /// Service and slot of a task: `web.1`.
-fn slot(container: &ContainerSummary) -> Option<&str> {
-    let (slot, _) = container.labels.as_ref()?.get(TASK_NAME)?.rsplit_once('.')?;
+fn slot(listed: &Listed) -> Option<&str> {
+    let (slot, _) = listed.container.labels.get(TASK_NAME)?.rsplit_once('.')?;
     Some(slot)
 }
 
 /// The replaced tasks of one slot. One ended task remains: the newest, unless the newest is about to be started.
-fn replaced(mut tasks: Vec<&ContainerSummary>, now: Timestamp) -> Vec<&ContainerSummary> {
+fn replaced(mut tasks: Vec<&Listed>, now: Timestamp) -> Vec<&Listed> {
     tasks.sort_by_key(|c| Reverse(c.created));
-    let ended: Vec<&ContainerSummary> = tasks.iter().copied().filter(|c| has_ended(c)).collect();
-    let kept: Vec<&ContainerSummary> = match tasks.as_slice() {
+    let ended: Vec<&Listed> = tasks.iter().copied().filter(|c| has_ended(c)).collect();
+    let kept: Vec<&Listed> = match tasks.as_slice() {
         // waiting for the delay of its start; the start of the earlier one failed
         [newest, before, ..] if is_created(newest) && is_created(before) => vec![*before],
         [newest, before, ..] if is_created(newest) && has_ended(before) => vec![*newest, *before],
@@ -48,50 +57,54 @@ fn replaced(mut tasks: Vec<&ContainerSummary>, now: Timestamp) -> Vec<&Container
         _ if is_loop(&ended, now) => ended.iter().copied().take(1).collect(),
         _ => Vec::new(),
     };
-    ended.into_iter().filter(|c| !kept.iter().any(|k| k.id == c.id)).collect()
+    ended.into_iter().filter(|c| !kept.iter().any(|k| k.container.id == c.container.id)).collect()
 }
 
-fn state(container: &ContainerSummary) -> String {
-    container.state.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-fn is_created(container: &ContainerSummary) -> bool {
-    state(container) == "created"
+fn is_created(listed: &Listed) -> bool {
+    listed.container.state == "created"
 }
 
 /// Whether the container does not run, also if its start failed.
-fn has_ended(container: &ContainerSummary) -> bool {
-    matches!(state(container).as_str(), "created" | "exited" | "dead" | "removing")
+fn has_ended(listed: &Listed) -> bool {
+    matches!(listed.container.state.as_str(), "created" | "exited" | "dead" | "removing")
 }
 
 /// Whether the last two of the ended tasks were created shortly before.
-fn is_loop(ended: &[&ContainerSummary], now: Timestamp) -> bool {
+fn is_loop(ended: &[&Listed], now: Timestamp) -> bool {
     let second = ended.get(1).and_then(|c| c.created);
-    second.is_some_and(|at| now.as_second().saturating_sub(at) <= LOOP_WINDOW.as_secs())
+    second.is_some_and(|at| now.duration_since(at) <= LOOP_WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::{Value, json};
+
+    use super::super::inspect;
     use super::*;
+    use crate::model::{Gaps, Pick};
 
     const NOW: i64 = 1_000_000;
 
     /// A task of a slot with its age in seconds.
-    fn task(slot: &str, id: &str, state: &str, age: i64) -> ContainerSummary {
-        serde_json::from_value(serde_json::json!({
+    fn task(slot: &str, id: &str, state: &str, age: i64) -> Listed {
+        listed(&json!({
             "Id": id, "Names": [format!("/{slot}.{id}")], "State": state, "Created": NOW - age,
             "Labels": {
                 "com.docker.swarm.service.name": "web", "com.docker.swarm.task": "",
                 "com.docker.swarm.task.name": format!("{slot}.{id}"),
             },
         }))
-        .unwrap()
     }
 
-    fn kept(list: Vec<ContainerSummary>) -> Vec<String> {
+    fn listed(item: &Value) -> Listed {
+        let gaps = Gaps::default();
+        inspect::listed(&Pick::new(item, &gaps)).unwrap()
+    }
+
+    fn kept(list: Vec<Listed>) -> Vec<String> {
         let now = Timestamp::from_second(NOW).unwrap();
-        without_history(list, now).into_iter().filter_map(|c| c.id).collect()
+        without_history(list, now).into_iter().map(|c| c.container.id).collect()
     }
 
     #[test]
@@ -128,7 +141,7 @@ mod tests {
             task("web.k2", "d", "dead", 100),
         ];
         assert_eq!(kept(list), ["a", "b", "c", "d"]);
-        let plain: ContainerSummary = serde_json::from_value(serde_json::json!({"Id": "p", "State": "exited"})).unwrap();
+        let plain = listed(&json!({"Id": "p", "State": "exited"}));
         assert_eq!(kept(vec![plain.clone(), plain]), ["p", "p"]);
     }
 }

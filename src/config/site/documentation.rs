@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::shell_word;
 
 use super::probe::{SiteProbe, Source};
@@ -64,7 +65,7 @@ fn subject(probe: &SiteProbe) -> String {
     let of = |server: &Option<String>, kind: &str| server.clone().unwrap_or_else(|| format!("the only {kind}"));
     match probe {
         SiteProbe::Endpoint { endpoint, .. } => format!("`{}`", endpoint.url),
-        SiteProbe::Tls { host, port, .. } => format!("the certificate of {host}:{port}"),
+        SiteProbe::Tls { host, port, .. } => format!("the certificate of {}", join(host, *port)),
         SiteProbe::Sql { server, query, .. } => format!("{}: `{query}`", of(server, "PostgreSQL")),
         SiteProbe::Redis { server, command, .. } => format!("{}: `{}`", of(server, "Redis"), command.join(" ")),
         SiteProbe::Metric { server, query } => format!("{}: `{query}`", of(server, "Prometheus")),
@@ -81,11 +82,12 @@ fn by_hand(probe: &SiteProbe) -> String {
     match probe {
         SiteProbe::Endpoint { endpoint, .. } if endpoint.scheme == "tcp" => format!("nc -vz {} {}", endpoint.host, endpoint.port),
         SiteProbe::Endpoint { endpoint, .. } => {
-            let resolve = endpoint.address.as_ref().map(|a| format!(" --resolve {}:{}:{a}", endpoint.host, endpoint.port));
+            let resolve = endpoint.address.as_ref().map(|a| format!(" --resolve {}:{a}", join(&endpoint.host, endpoint.port)));
             format!("curl -si{} {}", resolve.unwrap_or_default(), shell_word(&endpoint.url))
         }
         SiteProbe::Tls { host, port, name, .. } => {
-            format!("openssl s_client -connect {host}:{port} -servername {name} </dev/null | openssl x509 -noout -dates")
+            let peer = join(host, *port);
+            format!("openssl s_client -connect {peer} -servername {name} </dev/null | openssl x509 -noout -dates")
         }
         SiteProbe::Sql { database, query, .. } => {
             let database = database.as_ref().map(|d| format!(" -d {}", shell_word(d)));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use jiff::SignedDuration;
 use opsctl_core::model::StartTls;
-use opsctl_core::model::address::split_port;
+use opsctl_core::model::address::{join, split_port};
 use opsctl_core::probe::endpoint::Endpoint;
 use regex::Regex;
 use toml::Spanned;
@@ -258,8 +258,8 @@ fn endpoint_from(url: &Spanned<String>, from: Option<&String>, kind: &str) -> Re
 }
 
 fn tcp(raw: &raw::Tcp) -> Result<SiteProbe, ValidationError> {
-    address(&raw.address, "tcp")?;
-    let url = Spanned::new(raw.address.span(), format!("tcp://{}", raw.address.get_ref()));
+    let (host, port) = address(&raw.address, "tcp")?;
+    let url = Spanned::new(raw.address.span(), format!("tcp://{}", join(&host, port)));
     let endpoint = endpoint_from(&url, raw.from.as_ref(), "tcp")?;
     Ok(SiteProbe::Endpoint { endpoint: Box::new(endpoint), header: Vec::new(), bearer_file: None })
 }
