@@ -6,6 +6,8 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests may block"))]
 
 #[cfg(any(test, feature = "fuzz"))]
+pub mod corpus;
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod model;
 pub mod probe;

@@ -14,7 +14,7 @@ pub(super) fn brokers(facts: &Facts) -> Vec<BrokerAddress> {
         let broker = brokers.entry(&queue.vhost).or_default();
         broker.name = format!("vhost {}", queue.vhost);
         broker.listeners.clone_from(&facts.clients);
-        if queue.name.ends_with(".pidbox") && queue.consumers > 0 {
+        if queue.name.ends_with(".pidbox") && queue.consumers.is_some_and(|n| n > 0) {
             broker.listening += 1;
         }
     }
@@ -24,7 +24,8 @@ pub(super) fn brokers(facts: &Facts) -> Vec<BrokerAddress> {
             broker.queues.push(Queue {
                 name: queue.name.clone(),
                 depth: queue.ready,
-                consumers: Some(queue.consumers),
+                // a number that is not reported is not a missing consumer
+                consumers: Some(queue.consumers.unwrap_or(1)),
                 ..Queue::default()
             });
         }
@@ -44,7 +45,7 @@ mod tests {
             name: name.into(),
             vhost: vhost.into(),
             ready,
-            consumers: 1,
+            consumers: Some(1),
             ..rabbitmq::Queue::default()
         };
         let facts = Facts {

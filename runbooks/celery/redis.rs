@@ -37,7 +37,7 @@ pub(super) async fn read(
     session: &Session,
     keys: &BrokerKeys,
 ) -> Result<Vec<BrokerAddress>, RedisCommandError> {
-    let clients: String = session.query(&["CLIENT", "LIST"]).await?;
+    let clients = session.text(&["CLIENT", "LIST"]).await?;
     let pid = Server::of(cx, target).ok().and_then(|s| s.get().and_then(|s| s.process)).map(|p| p.pid);
     let connections = match pid {
         Some(pid) => connections(pid).await,
@@ -131,11 +131,12 @@ async fn unacked(session: &Session, database: u32, prefix: &str, broker: &mut Br
     if broker.unacked == 0 {
         return Ok(());
     }
-    let oldest: Vec<Option<Vec<String>>> =
+    let oldest: Vec<Option<Vec<Vec<u8>>>> =
         session.query_in(database, &[vec![b"ZRANGE", index.as_bytes(), b"0", UNACKED_END.as_bytes(), b"WITHSCORES"]]).await?;
     let oldest = oldest.into_iter().next().flatten().unwrap_or_default();
-    let tags: Vec<(&String, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], p[1].parse().ok()?))).collect();
-    let commands = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_bytes()]).collect::<Vec<_>>();
+    let score = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok().filter(|s| s.is_finite());
+    let tags: Vec<(&Vec<u8>, f64)> = oldest.chunks_exact(2).filter_map(|p| Some((&p[0], score(&p[1])?))).collect();
+    let commands = tags.iter().map(|(tag, _)| vec![b"HGET".as_slice(), hash.as_bytes(), tag.as_slice()]).collect::<Vec<_>>();
     let bodies: Vec<Option<Vec<u8>>> =
         if commands.is_empty() { Vec::new() } else { session.query_in(database, &commands).await? };
     let now = clock::now();
@@ -197,6 +198,14 @@ fn names_of(tasks: impl Iterator<Item = String>) -> Vec<(String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn corpus_of_messages() {
+        opsctl_core::corpus::check("celery-message", 6, |text| {
+            let shown = |t: Task| format!("{} {}", t.name, t.eta.map(|eta| eta.to_string()).unwrap_or_default());
+            vec![("task", task(text.as_bytes()).map(shown).unwrap_or_default())]
+        });
+    }
 
     #[test]
     fn internal_queues_are_not_bound_queues() {

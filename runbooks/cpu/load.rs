@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, Object, Severity, quantity};
-use opsctl_core::probe::kernel::CpuTime;
 use opsctl_core::probe::kernel::tasks::Stuck;
+use opsctl_core::probe::kernel::{CpuTime, host};
 use opsctl_core::probe::proc::home::Home;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,12 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(5),
 };
 
+/// Time between the two samples of a task that has not run for the limit.
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
+
+/// The same if the kernel does not report when a task last ran: a flush to a slow disk takes a second or two.
+const UNMEASURED_RECHECK_DELAY: Duration = Duration::from_secs(3);
+
 /// Minimum of processors that a load is divided by (netdata): one more task on a single processor is not twice the load.
 const MIN_CPUS: f64 = 2.0;
 
@@ -53,8 +59,15 @@ pub(super) struct Evidence {
     /// Processor time that passed in the window.
     passed: CpuTime,
     stuck: Vec<Stuck>,
-    /// Threads of `stuck` in the same kernel function a second later; only if the kernel does not report the wait time.
+    /// Threads of `stuck` in the same wait in a second sample; only if their wait time is above the limit or unknown.
     still_stuck: Vec<i32>,
+    /// The second sample was taken; `false` in recordings from before it was taken for known wait times as well.
+    rechecked: bool,
+    /// Tasks with a kernel function that this user cannot read; they may wait on purpose.
+    hidden: usize,
+    /// Parts of the statistics that could not be read, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<String>,
     containers: Names,
 }
 
@@ -67,16 +80,34 @@ impl Check for Load {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let activity = cx.watch.activity().await?;
-        let stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| waits_on_purpose(s)).cloned().collect();
+        let mut stuck: Vec<Stuck> = activity.stuck.iter().filter(|s| waits_on_purpose(s)).cloned().collect();
         let containers = Names::of(stuck.iter().map(|s| &s.home), &cx.inventory);
-        let still_stuck =
-            if stuck.iter().any(|s| s.waits_ms.is_none()) { cx.watch.still_stuck(&stuck).await? } else { Vec::new() };
+        let limit = self.settings.stuck_after_ms;
+        let suspicious = |s: &&Stuck| s.waits_ms.is_none_or(|ms| ms >= limit);
+        let rechecked = stuck.iter().any(|s| suspicious(&s));
+        let is_measured = stuck.iter().filter(suspicious).all(|s| s.waits_ms.is_some());
+        let still_stuck = if rechecked {
+            cx.watch.still_stuck(&stuck, if is_measured { RECHECK_DELAY } else { UNMEASURED_RECHECK_DELAY }).await?
+        } else {
+            Vec::new()
+        };
+        // the kernel shows `0` to users without the right to trace the task
+        let is_hidden = |s: &&Stuck| !host::is_root() && matches!(s.wchan.trim(), "" | "0");
+        let hidden = stuck.iter().filter(|s| is_hidden(s) && suspicious(s) && still_stuck.contains(&s.tid)).count();
+        stuck.retain(|s| !is_hidden(&s));
         let (later, passed) = (&activity.later, activity.later.cpu.since(&activity.first.cpu));
-        Ok(Evidence { load: later.load, cpus: later.cpus.len(), passed, stuck, still_stuck, containers })
+        let (load, cpus, unread) = (later.load, later.cpus.len(), later.unread.clone());
+        Ok(Evidence { load, cpus, passed, stuck, still_stuck, rechecked, hidden, unread, containers })
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        [self.stuck(e), self.load(e)].into_iter().flatten().collect::<Vec<_>>().into()
+        let mut judgement: Judgement = [self.stuck(e), self.load(e)].into_iter().flatten().collect::<Vec<_>>().into();
+        judgement.gaps.extend(e.unread.iter().cloned());
+        if e.hidden > 0 {
+            let tasks = quantity::count(e.hidden, "task");
+            judgement.gaps.push(format!("reading the wait of {tasks} from /proc: permission denied; needs root"));
+        }
+        judgement
     }
 }
 
@@ -90,7 +121,8 @@ impl Load {
     fn stuck(&self, e: &Evidence) -> Option<Finding> {
         let limit = self.settings.stuck_after_ms;
         let counts = |t: &&Stuck| match t.waits_ms {
-            Some(ms) => ms >= limit,
+            // a measured time is an estimate: the second sample proves that the task did not run
+            Some(ms) => ms >= limit && (!e.rechecked || e.still_stuck.contains(&t.tid)),
             None => e.still_stuck.contains(&t.tid),
         };
         let stuck: Vec<&Stuck> = e.stuck.iter().filter(counts).filter(|t| waits_on_purpose(t)).collect();
@@ -99,7 +131,7 @@ impl Load {
         let tasks = quantity::count(stuck.len(), "task");
         let longest = match first.waits_ms {
             Some(ms) => format!("the first for {}", span(ms)),
-            None => "in two samples a second apart".to_owned(),
+            None => format!("in two samples {} s apart", UNMEASURED_RECHECK_DELAY.as_secs()),
         };
         let verb = if stuck.len() == 1 { "waits" } else { "wait" };
         let message = format!("{tasks} {verb} uninterruptibly for {kind}, {longest}, limit {}", span(limit));

@@ -136,7 +136,8 @@ impl Check for Usage {
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let findings = [self.saturated(e), self.steal(e), self.iowait(e), single_core(e), psi_off(e)];
-        findings.into_iter().flatten().collect::<Vec<_>>().into()
+        let gaps = e.activity.later.unread.clone();
+        Judgement { findings: findings.into_iter().flatten().collect(), gaps, ..Judgement::default() }
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {

@@ -115,6 +115,9 @@ impl Pressure {
 
     fn swap(&self, e: &Evidence) -> Option<Finding> {
         let total = e.memory.swap_total;
+        if e.memory.is_unread("SwapTotal") || e.memory.is_unread("SwapFree") {
+            return None;
+        }
         if total == 0 {
             let message = "there is no swap: when memory runs out the OOM killer runs at once";
             return Some(Finding::new(&SWAP, Severity::Info, Object::host(), message));

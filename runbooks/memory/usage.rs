@@ -95,14 +95,15 @@ impl Check for Usage {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         if e.memory.total == 0 {
-            return Judgement { gaps: vec!["the kernel does not report the total memory".to_owned()], ..Judgement::default() };
+            let total = "the kernel does not report the total memory".to_owned();
+            return Judgement { gaps: vec![e.memory.gap().unwrap_or(total)], ..Judgement::default() };
         }
         let findings = [self.available(e), self.overcommit(e), self.slab(e), self.shm(e), hardware(e)];
         let findings = findings.into_iter().flatten().map(of_host).collect();
-        let gaps = match e.memory.available {
-            None => vec!["the kernel does not report the available memory (older than 3.14)".to_owned()],
-            Some(_) => Vec::new(),
-        };
+        let mut gaps: Vec<String> = e.memory.gap().into_iter().collect();
+        if e.memory.available.is_none() && !e.memory.is_unread("MemAvailable") {
+            gaps.push("the kernel does not report the available memory (older than 3.14)".to_owned());
+        }
         let m = &e.memory;
         let free = m.available.map(|a| share(a.saturating_add(m.zfs_cache).min(m.total), m.total));
         let limits = self.settings.available();

@@ -71,29 +71,32 @@ impl Check for Alertmanager {
             return Ok(e);
         }
         let object = e.standing.server.object(target);
-        let read = async {
-            e.reload_ok = sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0);
-            e.counters = Counters::read(cx, target, &object, COUNTERS, "integration").await?.0;
-            // another version may use another format: an unknown format is an error, not an OK
-            let strange =
-                |part: &str| ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager");
-            let status = cx.json(target, "/api/v2/status").await?;
-            let config =
-                status.pointer("/config/original").and_then(|y| y.as_str()).ok_or_else(|| strange("its configuration"))?;
-            e.default_receiver = default_receiver(config);
-            let silences = cx.json(target, "/api/v2/silences").await?;
-            for silence in silences.as_array().ok_or_else(|| strange("silences"))? {
-                let active = silence.pointer("/status/state").and_then(|s| s.as_str()) == Some("active");
-                if active && covers_all(silence) {
-                    let comment = silence.get("comment").and_then(|c| c.as_str()).unwrap_or_default();
-                    e.mute.push(comment.chars().take(100).collect());
-                }
-            }
-            Ok::<(), ProbeError>(())
-        };
-        if let Err(why) = read.await {
-            e.gap = Some(why.to_string());
+        // each by itself: a reply in the format of another version costs its own facts
+        let loaded = async { Ok::<_, ProbeError>(sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0)) };
+        let counters = Counters::read(cx, target, &object, COUNTERS, "integration");
+        let (loaded, counters) = (loaded.await, counters.await);
+        let (receiver, mute) = (receiver_of(cx, target).await, silences_of(cx, target).await);
+        let mut gaps: Vec<String> = Vec::new();
+        let mut gap = |why: ProbeError| gaps.push(why.to_string());
+        e.reload_ok = loaded.unwrap_or_else(|why| {
+            gap(why);
+            None
+        });
+        match counters {
+            Ok((counters, _)) => e.counters = counters,
+            Err(why) => gap(why),
         }
+        match receiver {
+            Ok(receiver) => e.default_receiver = receiver,
+            Err(why) => gap(why),
+        }
+        match mute {
+            Ok(mute) => e.mute = mute,
+            Err(why) => gap(why),
+        }
+        // one reply is the source of several facts
+        gaps.dedup();
+        e.gap = (!gaps.is_empty()).then(|| gaps.join("; "));
         Ok(e)
     }
 
@@ -154,6 +157,27 @@ impl Check for Alertmanager {
     }
 }
 
+/// Another version may use another format: an unknown format is an error, not an OK.
+fn strange(part: &str, target: &Object) -> ProbeError {
+    ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager")
+}
+
+async fn receiver_of(cx: &ProbeCx, target: &Object) -> Result<Option<(String, bool)>, ProbeError> {
+    let status = cx.json(target, "/api/v2/status").await?;
+    let config = status.pointer("/config/original").and_then(|y| y.as_str());
+    Ok(default_receiver(config.ok_or_else(|| strange("its configuration", target))?))
+}
+
+/// Comments of the active silences that cover every alert.
+async fn silences_of(cx: &ProbeCx, target: &Object) -> Result<Vec<String>, ProbeError> {
+    let silences = cx.json(target, "/api/v2/silences").await?;
+    let all = silences.as_array().ok_or_else(|| strange("silences", target))?;
+    let active = |s: &&serde_json::Value| s.pointer("/status/state").and_then(|s| s.as_str()) == Some("active");
+    let comment =
+        |s: &serde_json::Value| s.get("comment").and_then(|c| c.as_str()).unwrap_or_default().chars().take(100).collect();
+    Ok(all.iter().filter(active).filter(|s| covers_all(s)).map(comment).collect())
+}
+
 /// The receiver of the root route, and whether it has an integration. Alertmanager prints its configuration in a fixed layout.
 pub(super) fn default_receiver(yaml: &str) -> Option<(String, bool)> {
     let unquoted = |s: &str| s.trim().trim_matches(['"', '\'']).to_owned();
@@ -199,7 +223,27 @@ pub(super) fn covers_all(silence: &serde_json::Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use opsctl_core::corpus;
+
     use super::*;
+
+    #[test]
+    fn corpus_of_configurations() {
+        corpus::check("alertmanager-config", 5, |text| {
+            let receiver = default_receiver(text);
+            let shown = receiver.map(|(name, has)| format!("{name} has {}", if has { "one" } else { "none" }));
+            vec![("receiver", shown.unwrap_or_default())]
+        });
+    }
+
+    #[test]
+    fn corpus_of_silences() {
+        corpus::check("alertmanager-silences", 5, |text| {
+            let covers = covers_all(&serde_json::from_str(text).unwrap());
+            vec![("covers", if covers { "all".to_owned() } else { String::new() })]
+        });
+    }
 
     #[test]
     fn default_receiver_of_root_route() {

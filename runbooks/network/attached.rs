@@ -47,19 +47,13 @@ impl Check for Attached {
     }
 
     async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
-        let docker = cx.docker()?;
-        let all = docker.networks().await?;
         let mut e = Evidence { forwarding: ipv6_forwarding().await, ..Evidence::default() };
         // macvlan and similar networks are not forwarded by this host
-        let with: Vec<&str> =
-            all.iter().filter(|n| n.ipv6 && !n.internal && n.driver == "bridge").map(|n| n.name.as_str()).collect();
-        if with.is_empty() {
-            return Err(ProbeError::Skip("no network of the engine has IPv6".to_owned()));
+        for (network, members) in cx.routed_networks().await?.into_iter().filter(|(network, _)| network.ipv6) {
+            *e.networks.entry(network.name).or_default() += members.len();
         }
-        let running = cx.inspected(cx.inventory.running()).await;
-        for name in with {
-            let inside = running.iter().filter(|c| c.networks.contains_key(name)).count();
-            e.networks.insert(name.to_owned(), inside);
+        if e.networks.is_empty() {
+            return Err(ProbeError::Skip("no network of the engine has IPv6".to_owned()));
         }
         Ok(e)
     }

@@ -85,12 +85,12 @@ impl Check for Chains {
     async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let endpoint = cx.inventory.engine.as_ref().map(|e| e.endpoint.clone()).unwrap_or_default();
-        if !endpoint.starts_with("unix:") {
-            return Err(ProbeError::Skip("the engine is on another machine".to_owned()));
+        if !docker.is_local() {
+            return Err(ProbeError::Skip("the engine is on another machine, or belongs to another user".to_owned()));
         }
         let mut e = Evidence { daemon: daemon(Some(docker), cx.systemd.as_deref()).await, endpoint, ..Evidence::default() };
         e.engine = (*docker.settings().await?).clone();
-        for (network, members) in cx.routed_networks().await? {
+        for (network, members) in cx.routed_networks_of(docker).await? {
             e.running.extend(members.iter().map(|c| (network.name.clone(), c.name.clone())));
             e.networks.push(network);
         }
@@ -125,10 +125,10 @@ impl Check for Chains {
     }
 
     fn judge(&self, _judged: &Judged<'_>, e: &Evidence) -> Judgement {
-        if e.engine.rootless || e.daemon.is_some_and(|d| d.elsewhere) {
+        if e.engine.rootless || e.daemon.as_ref().is_some_and(|d| d.elsewhere) {
             return Judgement::skip("the engine has a network namespace of its own, which contains its rules");
         }
-        if e.daemon.is_some_and(|d| d.hands_off) {
+        if e.daemon.as_ref().is_some_and(|d| d.hands_off) {
             return Judgement::skip("Docker is configured to write no rules (`iptables: false`)");
         }
         let missing = missing(e);
@@ -174,10 +174,8 @@ impl Check for Chains {
                 "restart dockerd in the same way it was started, {UNIT} does not run it; all containers stop with it unless live-restore is on"
             )));
         }
-        if e.daemon.is_some_and(|d| d.invalid) {
-            return Err(Refusal::Precondition(
-                "dockerd would not start again: its configuration file is no valid JSON".to_owned(),
-            ));
+        if let Some(fault) = e.daemon.as_ref().and_then(Daemon::start_fault) {
+            return Err(Refusal::Precondition(format!("dockerd would not start again: {fault}")));
         }
         let mut all: Vec<&str> = e.running.iter().map(|(_, c)| c.as_str()).collect();
         all.sort_unstable();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Impact, Judged, Judgement, KeyKind, Object, Plan, Refusal, Risk, Role,
-    Severity,
+    Severity, quantity,
 };
 use opsctl_core::probe::kernel::setup::Tree;
 use opsctl_core::probe::network;
@@ -13,6 +13,7 @@ use opsctl_core::probe::network::firewall::{Backend, Chain, Effect, Firewall, Ru
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::verdict::{self, Egress, Fate};
 use crate::shared::servers::READ_TIMEOUT;
 use crate::shared::sysctl;
 
@@ -66,6 +67,8 @@ pub(super) struct Forwarding;
 pub(super) struct Evidence {
     /// Bridges with running containers: name of the network, interface.
     bridges: Vec<(String, String)>,
+    /// Subnets of these bridges, by interface.
+    subnets: BTreeMap<String, Vec<String>>,
     /// The egress interface.
     egress: Option<String>,
     sysctls: BTreeMap<String, String>,
@@ -86,8 +89,11 @@ impl Check for Forwarding {
 
     async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let mut e = Evidence::default();
-        let used = cx.routed_networks().await?.into_iter().filter(|(_, members)| !members.is_empty());
-        e.bridges = used.filter_map(|(network, _)| Some((network.name, network.interface?))).collect();
+        for (network, _) in cx.routed_networks().await?.into_iter().filter(|(_, members)| !members.is_empty()) {
+            let Some(interface) = network.interface else { continue };
+            e.subnets.insert(interface.clone(), network.subnets);
+            e.bridges.push((network.name, interface));
+        }
         if e.bridges.is_empty() {
             return Err(ProbeError::Skip("no container runs in a bridge network".to_owned()));
         }
@@ -107,6 +113,7 @@ impl Check for Forwarding {
                 let of = |backend, table: &str, chain: &str| reached.contains(&(backend, table.to_owned(), chain.to_owned()));
                 e.chains = firewall.chains.iter().filter(|c| of(c.backend, &c.table, &c.name)).cloned().collect();
                 e.rules = firewall.rules.iter().filter(|r| of(r.backend, &r.table, &r.chain)).cloned().collect();
+                e.gaps.extend(firewall.gaps.iter().map(|why| format!("reading packet filter rules: {why}")));
             }
             Err(error) => e.gaps.push(error.to_string()),
         }
@@ -129,7 +136,9 @@ impl Check for Forwarding {
             }
             judgement.findings.push(if e.writable { f.fix(ENABLE.id) } else { f });
         }
-        judgement.findings.extend(drops(e));
+        let (findings, gaps) = drops(e);
+        judgement.findings.extend(findings);
+        judgement.gaps.extend(gaps);
         if e.sysctls.get(BRIDGE).is_some_and(|v| v == "0") {
             judgement.findings.push(Finding::new(&BRIDGE_NF, Severity::Info, Object::host(), format!("{BRIDGE} is 0")));
         }
@@ -185,87 +194,49 @@ fn reached(firewall: &Firewall) -> Vec<(Backend, String, String)> {
     all
 }
 
-/// Verdict on the first packet of a connection from a container to the outside.
-#[derive(Debug, PartialEq)]
-enum Fate<'a> {
-    Passes,
-    /// The rule that drops it.
-    Dropped(&'a Rule),
-    /// No rule of this chain decides.
-    Undecided,
-}
-
-fn drops(e: &Evidence) -> Vec<Finding> {
-    let Some(egress) = &e.egress else { return Vec::new() };
+/// Findings about chains that drop packets of containers, and chains whose verdict is unknown.
+fn drops(e: &Evidence) -> (Vec<Finding>, Vec<String>) {
+    let Some(egress) = &e.egress else { return (Vec::new(), Vec::new()) };
     let firewall = Firewall { chains: e.chains.clone(), rules: e.rules.clone(), ..Firewall::default() };
-    let mut findings = Vec::new();
+    let (mut findings, mut gaps) = (Vec::new(), Vec::new());
     for chain in e.chains.iter().filter(|c| c.hook.as_deref() == Some("FORWARD")) {
+        let label = format!("chain {} of table {} ({})", chain.name, chain.table, chain.backend.program());
         let mut hit: Vec<&str> = Vec::new();
         let mut by = "its policy".to_owned();
+        let mut narrower: Vec<&str> = Vec::new();
         for (network, interface) in &e.bridges {
-            match chain_verdict(&firewall, chain, &chain.name, interface, egress, 0) {
+            let subnets = e.subnets.get(interface).map(Vec::as_slice).unwrap_or_default();
+            let way = Egress { input: interface, output: egress, subnets };
+            match verdict::of_chain(&firewall, chain, &chain.name, &way, 0) {
                 Fate::Dropped(rule) => {
                     hit.push(network);
                     by = format!("the rule `{}`", rule.text);
                 }
                 Fate::Undecided if !chain.accepts => {
                     hit.push(network);
+                    let of_table = e.rules.iter().filter(|r| r.backend == chain.backend && r.table == chain.table);
+                    narrower.extend(of_table.filter(|r| verdict::is_narrower(r, &way)).map(|r| r.text.as_str()));
                 }
-                Fate::Passes | Fate::Undecided => {}
+                Fate::External(rule) if !chain.accepts => {
+                    gaps.push(format!("{label}: `{}` decides outside of the rules", rule.text));
+                }
+                Fate::Passes | Fate::Undecided | Fate::External(_) => {}
             }
         }
+        narrower.sort_unstable();
+        narrower.dedup();
         if !hit.is_empty() {
-            let label = format!("chain {} of table {} ({})", chain.name, chain.table, chain.backend.program());
+            let message = format!("{label} drops outgoing packets of containers in {}, by {by}", hit.join(", "));
             findings.push(
-                Finding::new(
-                    &DROP,
-                    Severity::Crit,
-                    Object::host(),
-                    format!("{label} drops outgoing packets of containers in {}, by {by}", hit.join(", ")),
-                )
-                .cite("egress", egress)
-                .key(KeyKind::Host, "host"),
+                Finding::new(&DROP, Severity::Crit, Object::host(), message)
+                    .cite("egress", egress)
+                    .cite("rules that accept other packets", quantity::some_of(&narrower, 3))
+                    .key(KeyKind::Host, "host"),
             );
         }
     }
-    findings
-}
-
-/// Evaluates one chain. A rule with more conditions than interfaces may match or not: it counts only if it accepts.
-fn chain_verdict<'a>(firewall: &'a Firewall, base: &Chain, chain: &str, input: &str, output: &str, depth: u8) -> Fate<'a> {
-    let fits = |pattern: Option<&String>, is: &str| match pattern {
-        None => true,
-        Some(w) => match w.strip_prefix('!') {
-            Some(not) => !matches_interface(not, is),
-            None => matches_interface(w, is),
-        },
-    };
-    for rule in firewall.rules.iter().filter(|r| r.backend == base.backend && r.table == base.table && r.chain == chain) {
-        if rule.established || !fits(rule.input.as_ref(), input) || !fits(rule.output.as_ref(), output) {
-            continue;
-        }
-        match &rule.effect {
-            Effect::Accept => return Fate::Passes,
-            Effect::Drop if rule.plain => return Fate::Dropped(rule),
-            Effect::Return if rule.plain => return Fate::Undecided,
-            Effect::Jump(to) if depth < 16 => match chain_verdict(firewall, base, to, input, output, depth + 1) {
-                Fate::Undecided => {}
-                // a conditional jump does not drop for certain
-                Fate::Dropped(_) if !rule.plain => {}
-                decided => return decided,
-            },
-            _ => {}
-        }
-    }
-    Fate::Undecided
-}
-
-/// `br+` and `br*` match every name with that prefix.
-fn matches_interface(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix(['+', '*']) {
-        Some(beginning) => name.starts_with(beginning),
-        None => pattern == name,
-    }
+    gaps.dedup();
+    (findings, gaps)
 }
 
 #[cfg(test)]

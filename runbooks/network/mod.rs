@@ -10,6 +10,7 @@ mod ladder;
 mod listeners;
 mod published;
 mod triage;
+mod verdict;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{KeyKind, Link, Runbook};

@@ -114,7 +114,10 @@ impl Check for Published {
         if e.proxies.iter().any(|p| e.owner(p).is_none()) {
             // between two samples a container may have started or stopped
             tokio::time::sleep(SAMPLE_INTERVAL).await;
-            let now = docker.list().await?;
+            let mut now = Vec::new();
+            for engine in docker.engines() {
+                now.extend(engine.list().await?);
+            }
             let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
             let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await.into_iter().flatten().collect();
             e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };

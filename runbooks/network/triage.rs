@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use opsctl_core::model::address::join;
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Role, Severity,
 };
@@ -110,7 +111,7 @@ impl Check for Triage {
             match climbed {
                 Ok(ladder) => ladders.extend(ladder),
                 Err(ProbeError::Skip(_)) => {}
-                Err(why) => gaps.push(format!("whether {} reaches {}:{}: {why}", need.consumer.name, need.host, need.port)),
+                Err(why) => gaps.push(format!("whether {} reaches {}: {why}", need.consumer.name, join(&need.host, need.port))),
             }
         }
         // a process of the host has its own name

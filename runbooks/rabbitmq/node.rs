@@ -104,7 +104,8 @@ impl Check for NodeCheck {
         findings.extend(blocked(judged, e, !findings.is_empty()));
         findings.extend(partition(judged, e));
         findings.extend(e.facts.nodes.iter().filter_map(|n| self.fds(judged, e, n)));
-        let gaps = e.gap.iter().map(|why| format!("{} does not report its state: {why}", judged.target.name)).collect();
+        let gap = e.gap.iter().map(|why| format!("{} does not report its state: {why}", judged.target.name));
+        let gaps = gap.chain(e.facts.gaps.iter().cloned()).collect();
         Judgement { findings, gaps, ..Judgement::default() }
     }
 }
@@ -126,20 +127,24 @@ fn alarms(judged: &Judged<'_>, e: &Evidence, node: &Node) -> Vec<Finding> {
     let mut findings = Vec::new();
     if node.mem_alarm {
         findings.push(
-            finding(format!(
-                "{name} uses {} of memory, watermark {}: all publishers are blocked",
-                bytes(node.mem_used),
-                bytes(node.mem_limit)
-            ))
+            finding(match node.mem_limit {
+                0 => format!("{name} is above its memory watermark: all publishers are blocked"),
+                limit => format!(
+                    "{name} uses {} of memory, watermark {}: all publishers are blocked",
+                    bytes(node.mem_used),
+                    bytes(limit)
+                ),
+            })
             .key(KeyKind::Host, "host"),
         );
     }
     if node.disk_free_alarm {
-        let message = format!(
-            "{name} has {} of disk left, limit {}: all publishers are blocked",
-            bytes(node.disk_free),
-            bytes(node.disk_free_limit)
-        );
+        let message = match node.disk_free_limit {
+            0 => format!("{name} is below its free disk limit: all publishers are blocked"),
+            limit => {
+                format!("{name} has {} of disk left, limit {}: all publishers are blocked", bytes(node.disk_free), bytes(limit))
+            }
+        };
         let tied = finding(message);
         findings.push(match &e.space {
             Some(space) => tied.key(KeyKind::Filesystem, &space.dev),

@@ -15,7 +15,7 @@ use crate::shared::servers::Server;
 const QUEUE: Code = Code {
     id: "rabbitmq.queue",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "a queue is down or has lost its majority (crit); {queue_warn} messages are ready or unacknowledged, or messages are ready and the queue has no consumer (warn; info if the name is that of a dead-letter queue)",
+    when: "a queue is down or has lost its majority (crit); {queue_warn} messages are ready or unacknowledged, or messages are ready and the queue has no consumer (warn; info if the name is that of a dead-letter queue); the messages of streams are not counted",
     hint: "check its consumers: too few, too slow, or they do not acknowledge",
     ..Code::BASE
 };
@@ -57,7 +57,7 @@ impl Check for Queues {
         // queues without a finding are not stored
         Ok(Evidence {
             server: Server::of(cx, target)?,
-            facts: Facts { queues, source: facts.source.clone(), ..Facts::default() },
+            facts: Facts { queues, source: facts.source.clone(), queue_gaps: facts.queue_gaps.clone(), ..Facts::default() },
         })
     }
 
@@ -71,10 +71,11 @@ impl Check for Queues {
                 .key(KeyKind::Server, server.clone())
                 .key(KeyKind::Queue, format!("{server}/vhost {}/{}", q.vhost, q.name))
                 .cite("broker", &judged.target.name)
-                .cite("consumers", q.consumers.to_string());
+                .cite_opt("consumers", q.consumers.map(|n| n.to_string()));
             Some(finding)
         };
-        e.facts.queues.iter().filter_map(finding).collect::<Vec<_>>().into()
+        let findings = e.facts.queues.iter().filter_map(finding).collect();
+        Judgement { findings, gaps: e.facts.queue_gaps.clone(), ..Judgement::default() }
     }
 }
 
@@ -85,7 +86,11 @@ impl Queues {
         if matches!(q.state.as_str(), "down" | "minority" | "stopped" | "crashed") {
             return Some((Severity::Crit, format!("it is {}: messages can neither be published nor consumed", q.state)));
         }
-        if q.consumers == 0 && q.ready > 0 {
+        // a stream keeps consumed messages until its retention ends
+        if q.is_stream() {
+            return None;
+        }
+        if q.consumers == Some(0) && q.ready > 0 {
             let severity = if aside { Severity::Info } else { Severity::Warn };
             return Some((severity, format!("{} wait and the queue has no consumer", count_of(q.ready))));
         }

@@ -71,7 +71,7 @@ impl Check for Clients {
         let before = cx.history.oldest(&server.object(target), "rejected_connections", 3600);
         let mut e = Evidence { server, info, maxclients, before, holders: Vec::new() };
         if self.severity(&e).is_some() {
-            let list: String = session.query(&["CLIENT", "LIST"]).await.unwrap_or_default();
+            let list = session.text(&["CLIENT", "LIST"]).await.unwrap_or_default();
             e.holders = holders(&list);
         }
         Ok(e)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use opsctl_core::model::Object;
-use opsctl_core::probe::servers::redis::{RedisCommandError, Session};
+use opsctl_core::probe::servers::redis::{RedisCommandError, Session, keys};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,11 +39,10 @@ impl Info {
     }
 }
 
-/// Number of keys in all databases: `db0:keys=5,expires=0`.
+/// Number of keys in all databases.
 pub(super) async fn keys_of(session: &Session) -> Result<u64, ProbeError> {
     let all = session.info().await.map_err(no_info)?;
-    let databases = all.iter().filter(|(k, _)| k.strip_prefix("db").is_some_and(|n| n.parse::<u32>().is_ok()));
-    Ok(databases.filter_map(|(_, v)| v.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok()).sum())
+    Ok(keys(&all))
 }
 
 /// The session; without one the check is skipped.

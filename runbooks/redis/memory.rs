@@ -192,7 +192,7 @@ impl Check for Memory {
                 bytes(new_limit)
             ));
         }
-        if e.info.is("role", "slave") {
+        if matches!(e.info.text("role"), Some("slave" | "replica")) {
             return refuse(format!("{name} is a replica, which ignores maxmemory: set it on its master"));
         }
         let policy = e.info.text("maxmemory_policy").unwrap_or("noeviction");

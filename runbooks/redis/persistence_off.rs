@@ -65,7 +65,11 @@ impl Check for PersistenceOff {
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let name = &judged.target.name;
         let lost = match &e.broker {
-            _ if e.disabled.is_none() => return Judgement::skip("this user may not read the configuration (CONFIG GET)"),
+            _ if e.disabled.is_none() => {
+                return Judgement::skip(
+                    "`CONFIG GET save` and `CONFIG GET appendonly` are not permitted, or the server does not have them",
+                );
+            }
             _ if e.disabled == Some(false) => return Judgement::default(),
             Some(broker) => format!("is the broker of {broker}: a restart loses every waiting task"),
             None if e.keys > 0 => format!("holds {} keys: usable only as a cache", count_of(e.keys)),

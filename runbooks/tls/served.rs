@@ -130,6 +130,10 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
+/// The gap of every chain on a host without authorities, where each of them would look incomplete or untrusted.
+const NO_AUTHORITIES: &str =
+    "chains of certificates are not verified: this host has no certificate authorities (package ca-certificates)";
+
 /// Remaining validity below which a stale certificate is crit, in seconds.
 const STALE_CRIT_S: i64 = 7 * 86400;
 
@@ -192,7 +196,12 @@ impl Check for Served {
         }
         let nameless = reference.names.is_empty();
         for chain in &e.looked.chains {
-            let Some(leaf) = chain.leaf() else { continue };
+            let Some(leaf) = chain.leaf() else {
+                if chain.length > 0 {
+                    judgement.gaps.push("its certificate cannot be read: its ASN.1 is not DER".to_owned());
+                }
+                continue;
+            };
             if nameless && (leaf.self_issued || leaf.not_after < judged.taken_at) {
                 judgement.findings.push(about.default_certificate(leaf));
                 continue;
@@ -200,6 +209,9 @@ impl Check for Served {
             judgement.measures.push(validity::measure(&self.settings, judged, leaf));
             judgement.findings.extend(about.time(chain, leaf));
             judgement.findings.extend(about.trust(chain, leaf, nameless));
+            if chain.unverifiable && !leaf.self_issued && judgement.gaps.is_empty() {
+                judgement.gaps.push(NO_AUTHORITIES.to_owned());
+            }
             judgement.findings.extend(about.weak(chain));
         }
         judgement.findings.extend(about.names());
@@ -408,6 +420,9 @@ impl About<'_> {
             findings.push(self.finding(&ORDER, Severity::Info, Some(leaf), format!("the chain for {} {twice}", self.label())));
         }
         let Some(refused) = &chain.refused_in_time else { return findings };
+        if chain.unverifiable && !leaf.self_issued {
+            return findings;
+        }
         let internal = nameless || self.reference.names.iter().all(|n| is_internal(n));
         let severity = if internal { Severity::Info } else { Severity::Warn };
         let untrusted = |message: String| self.finding(&UNTRUSTED, severity, Some(leaf), message).cite("verification", refused);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, Uid, kill_process, kill_process_group, prlimit};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, Join};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::model::{FileIdentity, printable, quantity};
 use crate::probe::io::executable;
@@ -178,6 +178,19 @@ pub async fn run(argv: &Argv, timeout: Duration) -> Result<CommandOutput, String
     run_limited(argv, timeout, MAX_OUTPUT_BYTES).await
 }
 
+/// [`run`] for a thread that may block. On a runtime and a thread of its own: the caller may have a runtime or none.
+pub(super) fn run_blocking(_: &Io, argv: &Argv, timeout: Duration) -> Result<CommandOutput, String> {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        runtime.block_on(run(argv, timeout))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("program".to_owned()).stack_size(1 << 20);
+        let running = thread.spawn_scoped(scope, work).map_err(|e| e.to_string())?;
+        running.join().unwrap_or_else(|_| Err(format!("internal error: the thread of {} ended", argv.program)))
+    })
+}
+
 /// [`run`] with the complete output, up to at least 32 MiB.
 pub async fn read(argv: &Argv, timeout: Duration) -> Result<CommandOutput, String> {
     run_limited(argv, timeout, MAX_FULL_OUTPUT_BYTES).await
@@ -293,6 +306,12 @@ pub async fn run_own(
     run_in_group(command, name, timeout, MAX_OUTPUT_BYTES, read_only, None).await
 }
 
+/// The home directory of this user; for root that of its account.
+pub(in crate::probe) fn home_directory(io: &Io) -> Option<std::path::PathBuf> {
+    let home = account_environment(io).into_iter().find(|(name, _)| *name == "HOME").map(|(_, path)| path);
+    home.filter(|path| path.starts_with('/')).map(Into::into)
+}
+
 /// The variables for the user and the home directory. For root they are those of its account: a HOME preserved by `sudo` belongs
 /// to another user, and interpreters read start files and modules from there.
 fn account_environment(io: &Io) -> Vec<(&'static str, String)> {
@@ -360,6 +379,48 @@ pub(in crate::probe) async fn start(
     before: Option<BeforeSpawn>,
 ) -> Result<CommandOutput, RunError> {
     run_in_group(command, name, timeout, MAX_OUTPUT_BYTES, true, before).await
+}
+
+/// A running program with its input and output as the two directions of a connection. Killed with its group when dropped.
+pub(in crate::probe) struct Conversation {
+    /// Its output and its input.
+    pub(in crate::probe) pipes: Join<ChildStdout, ChildStdin>,
+    /// Its messages; `None` once they are taken.
+    pub(in crate::probe) stderr: Option<ChildStderr>,
+    // dropped before the child is reaped, so that its pid still belongs to it
+    _group: ProcessGroup,
+    _child: Child,
+}
+
+/// Starts a command line without a shell, in the C locale, for a conversation on its input and output. `variables` are added to
+/// its environment. The error states why it could not be started.
+pub(in crate::probe) async fn converse(
+    argv: &Argv,
+    variables: Vec<(&'static str, String)>,
+    timeout: Duration,
+) -> Result<Conversation, String> {
+    let (name, words) = (argv.program, argv.words.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let spawned = blocking::run("a program", name, timeout, move |io| {
+        which::which_in(name, Some(SAFE_PATH), "/").map_err(|_| format!("{name} is not installed"))?;
+        let mut command = Command::new(executable::resolve(name)?.path);
+        command.arg0(name).args(words).current_dir("/").env_clear();
+        command.env("PATH", SAFE_PATH).env("LC_ALL", "C").envs(account_environment(io)).envs(variables);
+        lag::Priority::ordinary();
+        new_session(&mut command, None);
+        let _entered = runtime.enter();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.spawn().map_err(|e| format!("starting {name}: {e}"))
+    });
+    let mut child = spawned.await.map_err(|e| e.to_string()).flatten()?;
+    let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = ProcessGroup { leader, exited: false };
+    match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
+        (Some(stdin), Some(stdout), stderr) => {
+            Ok(Conversation { pipes: tokio::io::join(stdout, stdin), stderr, _group: group, _child: child })
+        }
+        _ => Err(format!("{name} has no input or output")),
+    }
 }
 
 /// Starts the program in a new session: it has no controlling terminal and a process group of its own. Then it switches to

@@ -11,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::model::address::{Address, join, split_port};
+use crate::model::address::{Address, split_port};
+use crate::probe::io::blocking;
 use crate::probe::lag;
 
 /// The response of a server.
@@ -183,7 +184,10 @@ where
 pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     let (authority, path) = split_url(url).ok_or_else(|| "not http://host[:port][/path]".to_owned())?;
     let (host, port) = split_port(authority);
-    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(join(host, port.unwrap_or(80)))).await;
+    let (name, port) = (host.to_owned(), port.unwrap_or(80));
+    let resolved = blocking::run("a host name", host, timeout, move |io| io.look_up(&name, port)).await;
+    let addresses = resolved.map_err(|_| "name lookup: no answer in time".to_owned())?.map_err(|e| e.to_string())?;
+    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(addresses.as_slice())).await;
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
     let sent_at = crate::probe::io::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {

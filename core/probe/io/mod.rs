@@ -5,19 +5,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "the one module that wraps them")]
 
+pub mod accounts;
 pub mod blocking;
 pub mod clock;
 pub mod command;
+pub mod crontab;
+pub(in crate::probe) mod dns;
 mod environ;
 pub(in crate::probe) mod executable;
 pub mod file;
 pub mod http;
+pub(in crate::probe) mod resolve;
 pub(in crate::probe) mod rights;
 mod root;
 pub mod run_as;
 pub(in crate::probe) mod stat;
 pub(crate) mod threads;
 pub mod trusted;
+pub mod view;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -135,9 +140,9 @@ impl Io {
         self.metadata(path).is_ok_and(|m| m.is_dir())
     }
 
-    /// Resolves a host name with the name service of this host.
+    /// Resolves a host name as the programs of this host do, without the C library: `/etc/hosts`, then the name service. At most
+    /// 8 s. `NotFound` if there is no such name.
     pub fn look_up(&self, host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>> {
-        use std::net::ToSocketAddrs;
-        Ok((host, port).to_socket_addrs()?.collect())
+        resolve::resolve(self, host, port)
     }
 }

@@ -18,9 +18,6 @@ pub const WINDOW: Duration = Duration::from_millis(250);
 /// reading every thread of a large host is slow.
 const STUCK_LOAD: f64 = 0.1;
 
-/// Time between two samples of a task that seems stuck, if the kernel does not report when it last ran.
-const STUCK_RECHECK_DELAY: Duration = Duration::from_secs(1);
-
 /// Time limit of one sample.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,12 +110,13 @@ impl SystemSampler {
         .await?
     }
 
-    /// Threads of `seen` that wait in the same kernel function a second later.
-    pub async fn still_stuck(&self, seen: &[Stuck]) -> Result<Vec<i32>, ProbeError> {
-        tokio::time::sleep(STUCK_RECHECK_DELAY).await;
+    /// Threads of `seen` that are in the same wait `after` this time: they have not run in between.
+    pub async fn still_stuck(&self, seen: &[Stuck], after: Duration) -> Result<Vec<i32>, ProbeError> {
+        tokio::time::sleep(after).await;
         let proc = self.roots[1].clone();
         let again = blocking::run("processes", "/proc", READ_TIMEOUT, move |io| proc.stuck(io)).await?;
-        let same = |s: &&Stuck| again.iter().any(|a| a.tid == s.tid && a.wchan == s.wchan);
+        let key = |s: &Stuck| (s.tid, s.start_ticks, s.switches, s.wchan.clone());
+        let same = |s: &&Stuck| again.iter().any(|a| key(a) == key(s));
         Ok(seen.iter().filter(same).map(|s| s.tid).collect())
     }
 

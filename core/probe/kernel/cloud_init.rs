@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::probe::io::clock;
 use crate::probe::{Io, ProbeError, UNEXPECTED_FORMAT};
@@ -87,9 +88,10 @@ impl Files {
         let status = run.join("status.json");
         match io.read_lossy(&status) {
             Ok(text) => {
-                let parsed: Status = serde_json::from_str(&text)
-                    .map_err(|_| ProbeError::failed("the boot's status", status.display().to_string(), UNEXPECTED_FORMAT))?;
-                found.fill(&parsed.v1, clock::boot_time());
+                let parsed: Option<Value> = serde_json::from_str(&text).ok();
+                let v1 = parsed.as_ref().and_then(|p| p.get("v1")?.as_object());
+                let wrong = || ProbeError::failed("the boot's status", status.display().to_string(), UNEXPECTED_FORMAT);
+                found.fill(v1.ok_or_else(wrong)?, clock::boot_time());
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(ProbeError::io("the boot's status", status.display().to_string(), &e)),
@@ -127,32 +129,36 @@ impl Files {
     }
 }
 
-#[derive(Deserialize)]
-struct Status {
-    v1: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Stage {
-    errors: Vec<String>,
-    recoverable_errors: BTreeMap<String, Vec<String>>,
-    start: Option<f64>,
-}
-
 impl CloudInit {
-    fn fill(&mut self, v1: &BTreeMap<String, serde_json::Value>, booted: Timestamp) {
-        let text = |name: &str| v1.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    /// Adds the stages of `v1`, the version of the file that all releases since 0.7.6 write. Every value is read by itself.
+    fn fill(&mut self, v1: &Map<String, Value>, booted: Timestamp) {
+        let text = |name: &str| v1.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         (self.stage, self.datasource) = (text("stage"), text("datasource"));
-        for value in v1.values().filter(|v| v.is_object()) {
-            let stage = Stage::deserialize(value).unwrap_or_default();
-            self.errors.extend(stage.errors);
-            for (level, errors) in stage.recoverable_errors {
-                self.recoverable.entry(level).or_default().extend(errors);
+        for stage in v1.values().filter(|v| v.is_object()) {
+            self.errors.extend(stage.get("errors").into_iter().flat_map(messages));
+            // since 23.4
+            for (level, errors) in stage.get("recoverable_errors").and_then(Value::as_object).into_iter().flatten() {
+                let found = messages(errors);
+                if !found.is_empty() {
+                    self.recoverable.entry(level.clone()).or_default().extend(found);
+                }
             }
-            let start = stage.start.filter(|s| *s > 0.0 && *s < 1e11).and_then(|s| moment(s, booted));
+            let start = stage.get("start").and_then(|s| s.as_f64().or_else(|| s.as_str()?.parse().ok()));
+            let start = start.filter(|s| *s > 0.0 && *s < 1e11).and_then(|s| moment(s, booted));
             self.started = [self.started, start].into_iter().flatten().min();
         }
+    }
+}
+
+/// A list of messages, or a single one. A message in another form is shown as JSON: an error of an unknown shape is still an
+/// error.
+fn messages(value: &Value) -> Vec<String> {
+    let shown = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    match value {
+        Value::Array(all) => all.iter().filter(|v| !v.is_null()).map(shown).collect(),
+        Value::Null => Vec::new(),
+        Value::Object(all) if all.is_empty() => Vec::new(),
+        one => vec![shown(one)],
     }
 }
 
@@ -221,6 +227,41 @@ mod tests {
         assert_eq!(off.read(&Io::for_test()).unwrap().unwrap().progress, Progress::Disabled);
         let (_keep, forced) = tree(&[("etc/cloud/cloud-init.disabled", ""), ("proc/cmdline", "cloud-init=enabled")]);
         assert_eq!(forced.read(&Io::for_test()).unwrap(), None, "neither installed nor run");
+    }
+
+    fn read(status: &str) -> CloudInit {
+        let (_keep, files) = tree(&[("run/cloud-init/status.json", status)]);
+        files.read(&Io::for_test()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn odd_value_of_a_stage_costs_only_itself() {
+        let found = read(
+            r#"{"v1": {"stage": 7, "init": {"errors": ["one", {"code": 2}], "recoverable_errors": {"WARNING": "two", "DEPRECATED": [], "ERROR": null}, "start": "x"},
+            "init-local": {"errors": null, "start": 1795245593}, "modules-config": {"errors": "three", "start": null}, "odd": []}}"#,
+        );
+        assert_eq!(found.errors, ["one", r#"{"code":2}"#, "three"]);
+        assert_eq!(found.recoverable.into_iter().collect::<Vec<_>>(), [("WARNING".to_owned(), vec!["two".to_owned()])]);
+        assert_eq!((found.stage.as_str(), found.started.map(Timestamp::as_second)), ("", Some(1_795_245_593)));
+    }
+
+    #[test]
+    fn corpus_of_status_files() {
+        crate::corpus::check("cloud-init", 8, |text| {
+            let found = read(text);
+            let recoverable = found.recoverable.iter().map(|(level, all)| format!("{level}:{}", all.len())).collect::<Vec<_>>();
+            vec![
+                ("stage", found.stage),
+                ("datasource", found.datasource),
+                ("errors", found.errors.join(" | ")),
+                ("recoverable", recoverable.join(" ")),
+                // times before 24.3 are absolute
+                (
+                    "started",
+                    found.started.filter(|at| at.as_second() < 1_760_000_000).map(|at| format!("{at:.0}")).unwrap_or_default(),
+                ),
+            ]
+        });
     }
 
     #[test]

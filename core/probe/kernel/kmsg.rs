@@ -110,7 +110,8 @@ pub struct OomKill {
     pub line: String,
 }
 
-/// The shapes of lines about OOM kills (`mm/oom_kill.c`, `mm/memcontrol.c`), Linux 4.19 to 6.18.
+/// The shapes of lines about OOM kills (`mm/oom_kill.c`, `mm/memcontrol.c`), Linux 3.10 to 6.18. Before 5.0 there is no line
+/// `oom-kill:`: the limit is in the line `Task in … killed as a result of limit of …`, and the kill in the line `Killed process`.
 ///
 /// Any user can cause lines that begin with a program name of up to 15 characters and contain a file name: `NAME[PID]: segfault at …
 /// in FILE[…]`. A shape therefore begins with more fixed text than a program name has, and covers the line as far as it is used.
@@ -119,6 +120,9 @@ struct Shapes {
     usage: Regex,
     kill: Regex,
     killed: Regex,
+    old_limit: Regex,
+    old_group: Regex,
+    old_killed: Regex,
 }
 
 #[expect(clippy::expect_used, reason = "constant patterns, compiled by a test")]
@@ -136,13 +140,19 @@ static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
             r"^(?:Memory cgroup out|Out) of memory[^:]{0,40}: Killed process (?P<pid>\d+) \(.*\) total-vm:\d+kB, ",
             r"anon-rss:(?P<rss>\d+)kB, [^()]*?(?:oom_score_adj:(?P<adj>-?\d+))?$"
         )),
+        old_limit: shape(r"^Task in (?P<victim>/\S*) killed as a result of limit of (?P<memcg>/\S*)$"),
+        old_group: shape(r"^Memory cgroup out of memory: Kill process \d+ \(.{1,15}\) score \d+ or sacrifice child$"),
+        old_killed: shape(concat!(
+            r"^Killed process (?P<pid>\d+) \((?P<task>.{1,15})\),?(?: UID \d+,)? total-vm:\d+kB, anon-rss:(?P<rss>\d+)kB,",
+            r" file-rss:\d+kB(?:, shmem-rss:\d+kB)?$"
+        )),
     }
 });
 
 /// Finds the OOM kills in a kernel log.
 pub(in crate::probe) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
     let mut kills: Vec<OomKill> = Vec::new();
-    let (mut limit, mut invoked_by) = (None, None);
+    let (mut limit, mut invoked_by, mut old_limit) = (None, None, None);
     for line in lines {
         let text = line.text.as_str();
         if let Some(found) = SHAPES.invoked.captures(text) {
@@ -150,6 +160,11 @@ pub(in crate::probe) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
         } else if let Some(found) = SHAPES.usage.captures(text) {
             // "memory: usage 16384kB, limit 16384kB, failcnt 25" belongs to the oom-kill line that follows (mm/memcontrol.c)
             limit = found["limit"].parse::<u64>().ok();
+        } else if let Some(found) = SHAPES.old_limit.captures(text) {
+            old_limit = Some((found["memcg"].to_owned(), found["victim"].to_owned()));
+        } else if SHAPES.old_group.is_match(text) {
+            // without the line that names it, the group is unknown, but the host was not out of memory
+            old_limit.get_or_insert_default();
         } else if let Some(found) = SHAPES.kill.captures(text).filter(|_| is_unambiguous(text)) {
             kills.push(OomKill {
                 at: line.at,
@@ -170,6 +185,28 @@ pub(in crate::probe) fn oom_kills(lines: &[KernelLine]) -> Vec<OomKill> {
                 kill.anon_rss_kib = found["rss"].parse().ok();
                 kill.score_adj = found.name("adj").and_then(|n| n.as_str().parse().ok());
             }
+        } else if let Some(found) = SHAPES.old_killed.captures(text) {
+            let pid: i64 = found["pid"].parse().unwrap_or(0);
+            let rss = found["rss"].parse().ok();
+            // 5.0 and 5.1 have both lines
+            if let Some(kill) = kills.iter_mut().rev().find(|k| k.pid == pid && k.anon_rss_kib.is_none()) {
+                kill.anon_rss_kib = rss;
+                continue;
+            }
+            let (memcg, victim): (Option<String>, Option<String>) = old_limit.take().unzip();
+            let of_group = memcg.is_some();
+            kills.push(OomKill {
+                at: line.at,
+                pid,
+                task: found["task"].to_owned(),
+                limited_by: memcg,
+                victim_cgroup: victim.unwrap_or_else(|| "/".to_owned()),
+                anon_rss_kib: rss,
+                limit: limit.take().filter(|_| of_group).and_then(|kib: u64| kib.checked_mul(1024)),
+                invoked_by: invoked_by.take(),
+                score_adj: None,
+                line: line.text.clone(),
+            });
         }
     }
     kills
@@ -231,6 +268,58 @@ mod tests {
         let killed =
             "Out of memory: [3]: segfault at 0 ip 0 sp 0 error 6 in Killed process 1 (x) total-vm:1kB, anon-rss:1kB, [4+1]";
         assert_eq!(oom_kills(&[line(usage), line(crash), line(killed)]), []);
+    }
+
+    #[test]
+    fn kill_of_linux_4_at_a_limit() {
+        let kills = oom_kills(&[
+            line("java invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0"),
+            line("Task in /docker/abc killed as a result of limit of /docker/abc"),
+            line("memory: usage 16384kB, limit 16384kB, failcnt 25"),
+            line("Memory cgroup out of memory: Kill process 4242 (java) score 1001 or sacrifice child"),
+            line("Killed process 4242 (java) total-vm:20000kB, anon-rss:16000kB, file-rss:4kB, shmem-rss:0kB"),
+        ]);
+        assert_eq!(kills.len(), 1);
+        assert_eq!((kills[0].limited_by.as_deref(), kills[0].victim_cgroup.as_str()), (Some("/docker/abc"), "/docker/abc"));
+        assert_eq!((kills[0].limit, kills[0].anon_rss_kib, kills[0].pid), (Some(16 << 20), Some(16000), 4242));
+    }
+
+    #[test]
+    fn kill_of_linux_3_10_without_a_limit() {
+        let kills =
+            oom_kills(&[line("Killed process 7 (java), UID 1000, total-vm:1kB, anon-rss:16kB, file-rss:0kB, shmem-rss:0kB")]);
+        assert_eq!((kills.len(), kills[0].limited_by.as_deref(), kills[0].task.as_str()), (1, None, "java"));
+    }
+
+    #[test]
+    fn old_kill_at_a_limit_of_an_unnamed_group() {
+        let kills = oom_kills(&[
+            line("Memory cgroup out of memory: Kill process 9 (palo_be) score 968 or sacrifice child"),
+            line("Killed process 7 ((palo)), UID 0, total-vm:1kB, anon-rss:16kB, file-rss:0kB, shmem-rss:0kB"),
+        ]);
+        assert_eq!((kills[0].limited_by.as_deref(), kills[0].task.as_str()), (Some(""), "(palo)"));
+    }
+
+    #[test]
+    fn crash_in_the_shape_of_an_old_kill_is_none() {
+        let crashes = [
+            "Killed process [5]: segfault at 0 ip 0 sp 0 error 6 in Killed process 1 (x) total-vm:1kB, anon-rss:1kB, file-rss:0kB[4+1]",
+            "Task in /docker[5]: segfault at 0 ip 0 sp 0 error 6 in x killed as a result of limit of /docker/abc[4+1]",
+        ];
+        assert_eq!(oom_kills(&crashes.map(line)), []);
+    }
+
+    #[test]
+    fn corpus_of_oom_kills() {
+        crate::corpus::check("oom", 6, |text| {
+            let lines: Vec<KernelLine> = text.lines().map(line).collect();
+            let shown = |k: &OomKill| {
+                let rss = k.anon_rss_kib.map_or_else(String::new, |n| format!(" rss={n}"));
+                let limit = k.limit.map_or_else(String::new, |n| format!(" limit={n}"));
+                format!("{}({}) by {}{rss}{limit}", k.task, k.pid, k.limited_by.as_deref().unwrap_or("host"))
+            };
+            vec![("kills", oom_kills(&lines).iter().map(shown).collect::<Vec<_>>().join("; "))]
+        });
     }
 
     #[test]

@@ -4,19 +4,18 @@ pub mod activity;
 pub mod boot;
 pub mod cgroup;
 pub mod cloud_init;
+pub mod confinement;
 pub mod filesystem;
 pub mod host;
 pub mod kernel_clock;
 pub mod kmsg;
+pub(in crate::probe) mod parse;
 pub mod setup;
 pub mod tasks;
 pub mod user_limits;
 
-use std::io::{self, BufRead};
 use std::path::PathBuf;
 
-use procfs::prelude::*;
-use procfs::{KernelStats, LoadAverage, Meminfo, VmStat};
 use serde::{Deserialize, Serialize};
 
 use super::{Io, ProbeError, UNEXPECTED_FORMAT};
@@ -67,6 +66,20 @@ impl CpuTime {
             irq: self.irq.saturating_sub(first.irq),
             softirq: self.softirq.saturating_sub(first.softirq),
             steal: self.steal.saturating_sub(first.steal),
+        }
+    }
+
+    /// The sum with another time.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        Self {
+            user: self.user.saturating_add(other.user),
+            nice: self.nice.saturating_add(other.nice),
+            system: self.system.saturating_add(other.system),
+            idle: self.idle.saturating_add(other.idle),
+            iowait: self.iowait.saturating_add(other.iowait),
+            irq: self.irq.saturating_add(other.irq),
+            softirq: self.softirq.saturating_add(other.softirq),
+            steal: self.steal.saturating_add(other.steal),
         }
     }
 
@@ -148,6 +161,9 @@ pub struct Snapshot {
     pub pressure: Pressures,
     /// Swap and faults.
     pub paging: Paging,
+    /// Parts that could not be read, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 /// Memory of the host in bytes (`/proc/meminfo`).
@@ -178,6 +194,23 @@ pub struct Memory {
     pub corrupted: Option<u64>,
     /// ZFS cache above its minimum: reclaimed on demand, although not counted as available.
     pub zfs_cache: u64,
+    /// Fields of `/proc/meminfo` with a value that is no amount.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
+}
+
+impl Memory {
+    /// Whether a field of `/proc/meminfo` is missing because its value is no amount.
+    #[must_use]
+    pub fn is_unread(&self, field: &str) -> bool {
+        self.unread.iter().any(|f| f == field)
+    }
+
+    /// The unread fields as a message.
+    #[must_use]
+    pub fn gap(&self) -> Option<String> {
+        (!self.unread.is_empty()).then(|| format!("reading {} from /proc/meminfo: {UNEXPECTED_FORMAT}", self.unread.join(", ")))
+    }
 }
 
 impl Proc {
@@ -187,113 +220,67 @@ impl Proc {
         Self { root: root.into() }
     }
 
-    /// All statistics except processes. Only `stat` and `loadavg` are required; the other files depend on the kernel.
+    /// All statistics except processes. Only `stat` is required; the other files depend on the kernel.
     pub fn snapshot(&self, io: &Io) -> Result<Snapshot, ProbeError> {
-        let system = procfs::current_system_info();
+        let fail = |subject: &str, path: &PathBuf, why: &str| ProbeError::failed(subject, path.display().to_string(), why);
         let path = self.root.join("stat");
-        let fail = |subject: &str, path: &PathBuf, e: String| ProbeError::failed(subject, path.display().to_string(), &e);
-        let text = io.read(&path).map_err(|e| fail("processor time", &path, e.to_string()))?;
-        let stats = <KernelStats as FromReadSI>::from_read(text.as_slice(), system);
-        let stats = stats.map_err(|_| fail("processor time", &path, UNEXPECTED_FORMAT.to_owned()))?;
+        let text = io.read_lossy(&path).map_err(|e| fail("processor time", &path, &e.to_string()))?;
+        let mut unread = Vec::new();
+        let (cpu, cpus) = parse::processor_time(&text);
+        if cpu.is_none() {
+            unread.push(fail("processor time", &path, UNEXPECTED_FORMAT).to_string());
+        }
         let path = self.root.join("loadavg");
-        let text = io.read(&path).map_err(|e| fail("the load", &path, e.to_string()))?;
-        let load = LoadAverage::from_read(text.as_slice()).map_err(|_| fail("the load", &path, UNEXPECTED_FORMAT.to_owned()))?;
-        let time = |c: &procfs::CpuTime| CpuTime {
-            user: c.user,
-            nice: c.nice,
-            system: c.system,
-            idle: c.idle,
-            iowait: c.iowait.unwrap_or(0),
-            irq: c.irq.unwrap_or(0),
-            softirq: c.softirq.unwrap_or(0),
-            steal: c.steal.unwrap_or(0),
+        let load = match io.read_lossy(&path) {
+            Ok(text) => parse::load(&text).ok_or_else(|| UNEXPECTED_FORMAT.to_owned()),
+            Err(e) => Err(e.to_string()),
         };
-        let averages = [load.one, load.five, load.fifteen];
+        let load = load.unwrap_or_else(|why| {
+            unread.push(fail("the load", &path, &why).to_string());
+            [0.0; 3]
+        });
         Ok(Snapshot {
-            cpu: time(&stats.total),
-            cpus: stats.cpu_time.iter().map(time).collect(),
-            load: averages.map(|l| (f64::from(l) * 100.0).round() / 100.0),
+            cpu: cpu.unwrap_or_default(),
+            cpus,
+            load,
             pressure: Pressures {
                 cpu: self.pressure(io, "cpu"),
                 memory: self.pressure(io, "memory"),
                 io: self.pressure(io, "io"),
             },
-            paging: self.paging(io),
+            paging: parse::paging(&io.read_lossy(self.root.join("vmstat")).unwrap_or_default()),
+            unread,
         })
     }
 
     /// `None` if the kernel does not measure it: not built in, or disabled until booted with `psi=1` (reading then fails with
     /// `EOPNOTSUPP`).
     fn pressure(&self, io: &Io, resource: &str) -> Option<Pressure> {
-        parse_pressure(io.read(self.root.join("pressure").join(resource)).ok()?.as_slice())
-    }
-
-    fn paging(&self, io: &Io) -> Paging {
-        let text = io.read(self.root.join("vmstat")).unwrap_or_default();
-        let stats = VmStat::from_read(text.as_slice()).map(|v| v.0).unwrap_or_default();
-        let counter = |name: &str| stats.get(name).and_then(|n| u64::try_from(*n).ok());
-        Paging {
-            swapped_in: counter("pswpin").unwrap_or(0),
-            swapped_out: counter("pswpout").unwrap_or(0),
-            major_faults: counter("pgmajfault").unwrap_or(0),
-            oom_kills: counter("oom_kill"),
-        }
+        parse::pressure(&io.read_lossy(self.root.join("pressure").join(resource)).ok()?)
     }
 
     /// Memory.
     pub fn memory(&self, io: &Io) -> Result<Memory, ProbeError> {
         let path = self.root.join("meminfo");
-        let fail = |e: String| ProbeError::failed("memory", path.display().to_string(), &e);
-        let text = io.read(&path).map_err(|e| fail(e.to_string()))?;
-        let info = Meminfo::from_read(text.as_slice()).map_err(|_| fail(UNEXPECTED_FORMAT.to_owned()))?;
+        let fail = |e: std::io::Error| ProbeError::failed("memory", path.display().to_string(), &e.to_string());
+        let text = io.read_lossy(&path).map_err(fail)?;
         let mode = io.read_lossy(self.root.join("sys/vm/overcommit_memory")).ok();
         Ok(Memory {
-            total: info.mem_total,
-            available: info.mem_available,
-            swap_total: info.swap_total,
-            swap_free: info.swap_free,
-            committed: info.committed_as,
-            commit_limit: info.commit_limit,
             overcommit_mode: mode.and_then(|m| m.trim().parse().ok()),
-            slab_unreclaimable: info.s_unreclaim,
-            shmem: info.shmem,
-            // meminfo reports a number of pages; the crate scales only lines with a unit
-            huge_pages: info.hugepages_total.unwrap_or(0).saturating_mul(info.hugepagesize.unwrap_or(0)),
-            corrupted: info.hardware_corrupted,
             zfs_cache: self.zfs_cache(io).unwrap_or(0),
+            ..parse::memory(&text)
         })
     }
 
-    /// `name type data` lines of the adaptive replacement cache.
     fn zfs_cache(&self, io: &Io) -> Option<u64> {
         let text = io.read_lossy(self.root.join("spl/kstat/zfs/arcstats")).ok()?;
-        let field = |name: &str| -> Option<u64> {
-            text.lines().find(|l| l.split_whitespace().next() == Some(name))?.split_whitespace().nth(2)?.parse().ok()
-        };
-        Some(field("size")?.saturating_sub(field("c_min")?))
+        Some(parse::kstat(&text, "size")?.saturating_sub(parse::kstat(&text, "c_min")?))
     }
-}
-
-/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, followed by an optional `full` line.
-pub(super) fn parse_pressure(text: impl BufRead) -> Option<Pressure> {
-    let mut pressure: Option<Pressure> = None;
-    for line in text.lines().collect::<io::Result<Vec<String>>>().ok()? {
-        let field = |name: &str| -> Option<f64> {
-            line.split_whitespace().find_map(|w| w.strip_prefix(name)?.strip_prefix('=')).and_then(|n| n.parse().ok())
-        };
-        let average = Average { avg10: field("avg10")?, avg60: field("avg60")?, avg300: field("avg300")? };
-        match (line.split_whitespace().next()?, &mut pressure) {
-            ("some", None) => pressure = Some(Pressure { some: average, full: None }),
-            ("full", Some(p)) => p.full = Some(average),
-            _ => return None,
-        }
-    }
-    pressure
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
 
     #[test]
@@ -315,18 +302,18 @@ mod tests {
     }
 
     #[test]
-    fn processor_pressure_has_one_line_before_linux_5_13() {
-        let old = parse_pressure("some avg10=1.50 avg60=20.00 avg300=3.00 total=7\n".as_bytes()).unwrap();
-        assert!(old.full.is_none() && (old.some.avg60 - 20.0).abs() < 0.01);
-        let new = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=7.00 avg300=0.00 total=0\n";
-        assert!((parse_pressure(new.as_bytes()).unwrap().full.unwrap().avg60 - 7.0).abs() < 0.01);
-        assert_eq!(parse_pressure("full avg10=1\n".as_bytes()), None);
-        assert_eq!(parse_pressure("".as_bytes()), None);
-    }
-
-    #[test]
     fn missing_file_is_named_in_the_error() {
         let error = Proc::at("/nonexistent").snapshot(&Io::for_test()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/stat"), "{error}");
+    }
+
+    #[test]
+    fn odd_load_costs_only_the_load() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("stat"), "cpu  1 2 3 4\ncpu0 1 2 3 4\n").unwrap();
+        std::fs::write(root.path().join("loadavg"), "0.20 - 0.12 1/80 11206\n").unwrap();
+        let snapshot = Proc::at(root.path()).snapshot(&Io::for_test()).unwrap();
+        assert_eq!((snapshot.cpu.total(), snapshot.cpus.len(), snapshot.unread.len()), (10, 1, 1));
+        assert!(snapshot.unread[0].contains("loadavg"), "{:?}", snapshot.unread);
     }
 }

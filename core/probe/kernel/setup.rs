@@ -81,7 +81,11 @@ impl Tree {
         };
         let name = hostname.to_lowercase();
         let switch = self.text(io, "etc/nsswitch.conf");
-        let sources = switch.lines().find_map(|l| l.trim().strip_prefix("hosts:")).unwrap_or_default();
+        let hosts_line = |line: &'_ str| -> Option<String> {
+            let (database, sources) = line.split('#').next()?.split_once(':')?;
+            (database.trim() == "hosts").then(|| sources.to_owned())
+        };
+        let sources = switch.lines().find_map(hosts_line).unwrap_or_default();
         OwnName {
             hostname: hostname.to_owned(),
             in_hosts: hosts.lines().any(|l| words(l).contains(&name)),
@@ -99,9 +103,9 @@ impl Tree {
     /// `ID` of os-release(5).
     #[must_use]
     pub fn distribution(&self, io: &Io) -> String {
-        let text = self.text(io, "etc/os-release");
-        let id = text.lines().find_map(|l| l.strip_prefix("ID=")).unwrap_or_default();
-        id.trim_matches('"').to_owned()
+        let own = os_id(&self.text(io, "etc/os-release"));
+        // images without /etc/os-release have that of the vendor
+        own.or_else(|| os_id(&self.text(io, "usr/lib/os-release"))).unwrap_or_default()
     }
 
     /// Whether a file or directory exists.
@@ -123,20 +127,17 @@ impl Tree {
     /// Files that set a kernel setting at boot, in the order of application (sysctl.d(5)), each with its value.
     #[must_use]
     pub fn sysctl_files(&self, io: &Io, key: &str) -> Vec<(String, String)> {
-        let mut files: Vec<PathBuf> = ["usr/lib/sysctl.d", "run/sysctl.d", "etc/sysctl.d"]
-            .iter()
-            .flat_map(|directory| io.read_dir(self.root.join(directory)).into_iter().flatten().flatten())
-            .map(|e| e.path())
-            .filter(|p| p.extension().is_some_and(|e| e == "conf"))
-            .collect();
-        files.sort_by_key(|p| p.file_name().map(std::ffi::OsStr::to_owned));
+        // a file hides those of the same name in later directories
+        let mut by_name: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
+        for directory in ["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d"] {
+            for entry in io.read_dir(self.root.join(directory)).into_iter().flatten().flatten() {
+                by_name.entry(entry.file_name()).or_insert(entry.path());
+            }
+        }
+        let mut files: Vec<PathBuf> = by_name.into_values().filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
         files.push(self.root.join("etc/sysctl.conf"));
-        let value = |text: &str| {
-            let lines = text.lines().filter_map(|l| l.trim().trim_start_matches('-').split_once('='));
-            lines.filter(|(k, _)| k.trim().replace('/', ".") == key).map(|(_, v)| v.trim().to_owned()).next_back()
-        };
         let shown = |p: &Path| format!("/{}", p.strip_prefix(&self.root).unwrap_or(p).display());
-        files.iter().filter_map(|p| Some((shown(p), value(&io.read_lossy(p).ok()?)?))).collect()
+        files.iter().filter_map(|p| Some((shown(p), sysctl_value(&io.read_lossy(p).ok()?, key)?))).collect()
     }
 
     /// The mode of transparent huge pages: `[always] madvise never` marks the selected one.
@@ -214,6 +215,26 @@ impl Tree {
     }
 }
 
+/// `ID` of a file of os-release(5): shell assignments.
+fn os_id(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|l| l.trim_start().strip_prefix("ID="))?;
+    let id = value.trim().trim_matches(['"', '\'']);
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// The value of a kernel setting in a file of sysctl.d(5). A pattern applies to settings without a line of their own.
+fn sysctl_value(text: &str, key: &str) -> Option<String> {
+    let lines = || text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
+    // `-` before a key ignores errors; a slash separates names that contain dots
+    let pairs = || lines().filter_map(|l| l.trim_start_matches('-').split_once('=')).map(|(k, v)| (k.trim(), v.trim()));
+    let fits = |pattern: &str| {
+        let (pattern, key): (Vec<&str>, Vec<&str>) = (pattern.split(['.', '/']).collect(), key.split('.').collect());
+        pattern.len() == key.len() && pattern.iter().zip(&key).all(|(p, k)| *p == "*" || p == k)
+    };
+    let own = pairs().rfind(|(k, _)| !k.contains('*') && fits(k));
+    own.or_else(|| pairs().rfind(|(k, _)| fits(k))).map(|(_, value)| value.to_owned())
+}
+
 /// Names of the running programs that discipline the clock of this host.
 pub async fn clock_daemons(table: &ProcessTable) -> Vec<String> {
     let system = of_origin(table.named(CLOCK_DAEMONS).map(|p| p.pid).collect(), &[Origin::System]).await;
@@ -263,6 +284,57 @@ mod tests {
         assert!(!t.own_name(io, "db").in_hosts);
         let (_keep, t) = tree(&[("etc/nsswitch.conf", "hosts: files mymachines myhostname dns\n")]);
         assert!(t.own_name(io, "web").by_module);
+    }
+
+    #[test]
+    fn comment_in_nsswitch_names_no_module() {
+        let (_keep, t) = tree(&[("etc/nsswitch.conf", "hosts: files dns # not myhostname\n")]);
+        assert!(!t.own_name(&Io::for_test(), "web").by_module);
+    }
+
+    #[test]
+    fn sysctl_file_hides_the_one_of_the_vendor() {
+        let io = &Io::for_test();
+        let (_keep, t) = tree(&[
+            ("etc/sysctl.d/50-a.conf", "net.ipv4.ip_forward = 1\n"),
+            ("usr/lib/sysctl.d/50-a.conf", "net.ipv4.ip_forward = 0\n"),
+            ("usr/lib/sysctl.d/60-b.conf", "-net/ipv4/ip_forward=2\r\n"),
+            ("usr/lib/sysctl.d/70-c.txt", "net.ipv4.ip_forward = 0\n"),
+        ]);
+        let files = t.sysctl_files(io, "net.ipv4.ip_forward");
+        let found: Vec<(&str, &str)> = files.iter().map(|(f, v)| (f.as_str(), v.as_str())).collect();
+        assert_eq!(found, [("/etc/sysctl.d/50-a.conf", "1"), ("/usr/lib/sysctl.d/60-b.conf", "2")]);
+    }
+
+    #[test]
+    fn corpus_of_sysctl_files() {
+        crate::corpus::check("sysctl", 6, |text| {
+            let value = |key: &str| sysctl_value(text, key).unwrap_or_default();
+            vec![
+                ("net.ipv4.ip_forward", value("net.ipv4.ip_forward")),
+                ("vm.swappiness", value("vm.swappiness")),
+                ("vm.overcommit_memory", value("vm.overcommit_memory")),
+                ("net.core.somaxconn", value("net.core.somaxconn")),
+                ("net.ipv4.conf.all.rp_filter", value("net.ipv4.conf.all.rp_filter")),
+                ("net.ipv4.conf.eth0.rp_filter", value("net.ipv4.conf.eth0.rp_filter")),
+            ]
+        });
+    }
+
+    #[test]
+    fn corpus_of_os_release() {
+        crate::corpus::check("os-release", 30, |text| vec![("id", os_id(text).unwrap_or_default())]);
+    }
+
+    #[test]
+    fn corpus_of_hosts() {
+        let io = &Io::for_test();
+        crate::corpus::check("hosts", 6, |text| {
+            let (_keep, t) = tree(&[("etc/hosts", text)]);
+            let names = ["localhost", "web", "web.example.org", "db", "ip6-loopback"];
+            let found: Vec<&str> = names.into_iter().filter(|name| t.own_name(io, name).in_hosts).collect();
+            vec![("names", found.join(" "))]
+        });
     }
 
     #[test]

@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use procfs::FromRead;
-use procfs::process::Stat;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::Io;
+use crate::probe::io::stat::{parent_and_start, usage};
 use crate::probe::kernel::Proc;
 use crate::probe::kernel::cgroup::Cgroups;
 use crate::probe::proc::home::Home;
@@ -59,8 +57,14 @@ pub struct Stuck {
     pub comm: String,
     /// Kernel function in which it waits; empty if not readable by this user.
     pub wchan: String,
-    /// Time since it last ran, in milliseconds; `None` if the kernel does not report it.
+    /// Time for which it has not run at least, in milliseconds; `None` if the kernel does not report it.
     pub waits_ms: Option<u64>,
+    /// Its start time in clock ticks since boot; 0 in recordings from before it was read.
+    #[serde(default)]
+    pub start_ticks: u64,
+    /// Context switches: unchanged while it waits. `None` if not readable.
+    #[serde(default)]
+    pub switches: Option<u64>,
     /// The container or unit it runs in.
     pub home: Home,
 }
@@ -98,14 +102,10 @@ impl Proc {
         let page = procfs::page_size();
         let pids = numbers(io, &self.root);
         let seen = pids.into_iter().filter_map(|pid| {
-            let stat = Stat::from_read(io.read(self.root.join(pid.to_string()).join("stat")).ok()?.as_slice()).ok()?;
-            let seen = ProcessUsage {
-                ticks: stat.utime + stat.stime,
-                rss: stat.rss.saturating_mul(page),
-                nice: i32::try_from(stat.nice).unwrap_or(0),
-                comm: stat.comm,
-            };
-            Some((Identity { pid, start_ticks: stat.starttime }, seen))
+            let stat = usage(&io.read_lossy(self.root.join(pid.to_string()).join("stat")).ok()?)?;
+            let rss = stat.pages.saturating_mul(page);
+            let seen = ProcessUsage { ticks: stat.ticks, rss, nice: stat.nice, comm: stat.comm };
+            Some((Identity { pid, start_ticks: stat.start_ticks }, seen))
         });
         Processes(seen.collect())
     }
@@ -180,6 +180,7 @@ impl Proc {
     /// Tasks currently in uninterruptible sleep. Most are only momentarily: see `waits_ms`.
     pub(in crate::probe) fn stuck(&self, io: &Io) -> Vec<Stuck> {
         let mut stuck = Vec::new();
+        let mut clocks = None;
         for pid in numbers(io, &self.root) {
             let tasks = self.root.join(pid.to_string()).join("task");
             for tid in numbers(io, &tasks) {
@@ -187,12 +188,16 @@ impl Proc {
                 let Ok(stat) = io.read_lossy(task.join("stat")) else { continue };
                 // a paused container's tasks are in the same state
                 if let Some(comm) = uninterruptible(&stat).filter(|_| !self.is_frozen(io, pid)) {
+                    let clocks = clocks.get_or_insert_with(|| self.processor_clocks(io));
+                    let now = processor(&stat).and_then(|cpu| clocks.get(&cpu).copied());
                     stuck.push(Stuck {
                         pid,
                         tid,
                         comm: comm.to_owned(),
                         wchan: io.read_lossy(task.join("wchan")).unwrap_or_default(),
-                        waits_ms: waits(io, &task),
+                        waits_ms: now.zip(last_ran(io, &task)).map(|(now, last)| now.saturating_sub(last)),
+                        start_ticks: parent_and_start(&stat).map_or(0, |(_, start)| start),
+                        switches: io.read_lossy(task.join("status")).ok().and_then(|status| switches(&status)),
                         home: self.home(io, pid),
                     });
                 }
@@ -200,6 +205,42 @@ impl Proc {
         }
         stuck
     }
+
+    /// The clock of each processor when one of its processes last ran, in milliseconds.
+    ///
+    /// The clock leaves out the time that a hypervisor gives to other machines and, depending on the kernel, interrupts; it is not
+    /// corrected by NTP. It differs from the time since boot by minutes, and between processors. The processes of the kernel run
+    /// on every processor every few seconds: the difference of two values of one processor is a time that has passed at least.
+    fn processor_clocks(&self, io: &Io) -> HashMap<u32, u64> {
+        let mut clocks: HashMap<u32, u64> = HashMap::new();
+        let processes = numbers(io, &self.root).into_iter().map(|pid| pid.to_string());
+        for process in processes.chain(["thread-self".to_owned()]) {
+            let directory = self.root.join(process);
+            let cpu = io.read_lossy(directory.join("stat")).ok().and_then(|stat| processor(&stat));
+            if let Some((cpu, ran)) = cpu.zip(last_ran(io, &directory)) {
+                let clock = clocks.entry(cpu).or_default();
+                *clock = ran.max(*clock);
+            }
+        }
+        clocks
+    }
+}
+
+/// The processor on which a task last ran (field 39 of `/proc/<pid>/stat`).
+pub(in crate::probe) fn processor(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
+}
+
+/// `se.exec_start` of a task, in milliseconds: the clock of its processor when it last ran (kernel/sched/debug.c,
+/// `rq_clock_task`).
+fn last_ran(io: &Io, task: &Path) -> Option<u64> {
+    exec_start_ms(&io.read_lossy(task.join("sched")).ok()?)
+}
+
+/// The context switches of a task (`proc_pid_status(5)`).
+pub(in crate::probe) fn switches(status: &str) -> Option<u64> {
+    let count = |key: &str| status.lines().find_map(|l| l.strip_prefix(key))?.trim().parse::<u64>().ok();
+    count("voluntary_ctxt_switches:")?.checked_add(count("nonvoluntary_ctxt_switches:")?)
 }
 
 /// The numeric entries of a directory.
@@ -217,14 +258,6 @@ pub(in crate::probe) fn uninterruptible(stat: &str) -> Option<&str> {
     // kthreadd and its children
     let kernel = parent == "2" || stat.starts_with("2 ");
     (state == "D" && !kernel).then(|| head.split_once('(').map_or("?", |(_, comm)| comm))
-}
-
-/// `se.exec_start` is the processor clock, in milliseconds since boot, when the task last ran (kernel/sched/debug.c).
-fn waits(io: &Io, task: &Path) -> Option<u64> {
-    let last_ran = exec_start_ms(&io.read_lossy(task.join("sched")).ok()?)?;
-    let now = clock_gettime(ClockId::Monotonic);
-    let now_ms = u64::try_from(now.tv_sec).ok()? * 1000 + u64::try_from(now.tv_nsec).ok()? / 1_000_000;
-    Some(now_ms.saturating_sub(last_ran))
 }
 
 pub(in crate::probe) fn exec_start_ms(sched: &str) -> Option<u64> {
@@ -250,6 +283,40 @@ mod tests {
     fn exec_start_of_a_task() {
         assert_eq!(exec_start_ms("cp (12, #threads: 1)\n---\nse.exec_start   :   1359001.542531\n"), Some(1_359_001));
         assert_eq!(exec_start_ms(""), None);
+    }
+
+    #[test]
+    fn processor_is_field_39() {
+        let stat = format!("812 (a) b) D 1 {}3 0 0", "0 ".repeat(34));
+        assert_eq!((processor(&stat), processor("812 (a) D 1 2")), (Some(3), None));
+    }
+
+    #[test]
+    fn wait_is_measured_by_the_clock_of_its_processor() {
+        let root = tempfile::tempdir().unwrap();
+        // 82 s of stolen time on processor 1: its clock is behind that of processor 0
+        let add = |directory: &str, state: char, cpu: u32, ran: u64| {
+            let directory = root.path().join(directory);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("stat"), format!("7 (x) {state} 1 {}{cpu} 0 0", "0 ".repeat(34))).unwrap();
+            std::fs::write(directory.join("sched"), format!("se.exec_start : {ran}.5\n")).unwrap();
+        };
+        for (pid, cpu, ran) in [(1, 0, 200_000), (2, 1, 118_000)] {
+            add(&pid.to_string(), 'S', cpu, ran);
+        }
+        add("7", 'D', 1, 117_500);
+        add("7/task/7", 'D', 1, 117_500);
+        add("8", 'D', 0, 188_000);
+        add("8/task/8", 'D', 0, 188_000);
+        let mut waits: Vec<Option<u64>> = Proc::at(root.path()).stuck(&Io::for_test()).iter().map(|s| s.waits_ms).collect();
+        waits.sort_unstable();
+        assert_eq!(waits, [Some(500), Some(12_000)]);
+    }
+
+    #[test]
+    fn context_switches_of_a_task() {
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t41\nnonvoluntary_ctxt_switches:\t1\n";
+        assert_eq!((switches(status), switches("Name:\tx\n")), (Some(42), None));
     }
 
     #[test]

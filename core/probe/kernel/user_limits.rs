@@ -101,7 +101,7 @@ pub async fn user_limits(percent: f64) -> Result<UserLimits, ProbeError> {
         return Err(ProbeError::Denied {
             subject: "inotify instances of all users".into(),
             from: "/proc/*/fd".into(),
-            needs: "root".into(),
+            needs: crate::probe::needed_right().into(),
         });
     }
     blocking::run("limits of users", "/proc", SCAN_TIMEOUT, move |io| scan(io, percent)).await
@@ -247,7 +247,8 @@ pub(in crate::probe) fn parse_status(status: &str) -> Option<Status> {
         parent: field("PPid:")?.parse().ok()?,
         real: ids.real,
         effective: ids.effective,
-        threads: field("Threads:")?.parse().ok()?,
+        // emulated kernels leave it out
+        threads: field("Threads:").and_then(|n| n.parse().ok()).unwrap_or(1),
         capabilities: field("CapEff:").and_then(|c| u64::from_str_radix(c, 16).ok()).unwrap_or(0),
     })
 }

@@ -3,9 +3,10 @@
 use hickory_proto::rr::RecordType;
 
 use crate::fuzz::Target;
-use crate::probe::names::query::{Answer, Question, answer_to, encode};
+use crate::probe::io::dns::{Answer, question};
+use crate::probe::names::query::{Question, answer_to, encode};
 use crate::probe::names::resolv_conf::ResolvConf;
-use crate::probe::names::{answer, candidates, in_hosts, question, resolvers};
+use crate::probe::names::{answer, candidates, in_hosts, resolvers};
 
 pub(crate) const TARGETS: &[Target] = &[
     Target::text("resolv-conf", |text| {

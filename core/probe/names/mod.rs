@@ -14,6 +14,8 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::io::dns::{Answer, question};
+use crate::probe::io::resolve;
 use crate::probe::network::netns;
 use crate::probe::proc::files::file_of;
 use crate::probe::{ProbeError, blocking, lag};
@@ -22,10 +24,8 @@ pub use query::{QueryLimits, QueryResult, Question, Reply, Transport};
 pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
 pub use resolvers::{Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, hosts_line, query_all, query_each, questions};
 
-use query::{Answer, question};
-
-/// Limit of domains of a search list.
-const MAX_SEARCH_DOMAINS: usize = 3;
+/// Limit of domains of a search list: that of libc before glibc 2.26 (`MAXDNSRCH` of resolv.h).
+const MAX_SEARCH_DOMAINS: usize = 6;
 
 /// Timeout of the name servers for all names together. A resolver itself waits five seconds.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -103,14 +103,7 @@ fn literal(name: &str) -> Option<Lookup> {
 }
 
 fn in_hosts(hosts: &str, name: &str) -> Option<Lookup> {
-    let found: Vec<IpAddr> = hosts
-        .lines()
-        .filter_map(|l| {
-            let mut words = l.split('#').next()?.split_whitespace();
-            let address = words.next()?.parse().ok()?;
-            words.any(|w| w.eq_ignore_ascii_case(name)).then_some(address)
-        })
-        .collect();
+    let found = resolve::in_hosts(hosts, name);
     (!found.is_empty()).then_some(Lookup::Up(found))
 }
 

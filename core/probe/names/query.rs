@@ -1,13 +1,14 @@
 //! A query to one name server, over UDP or TCP (RFC 1035).
 
-use std::hash::{BuildHasher, Hasher};
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
+
+use crate::probe::io::dns::{self, Answer};
 
 /// Transport of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,17 +257,16 @@ fn why_not(error: &Error) -> Reply {
 
 /// A query with an unpredictable id.
 pub(super) fn encode(question: &Question) -> Option<(u16, Vec<u8>)> {
-    let number = std::hash::RandomState::new().build_hasher().finish().to_ne_bytes();
-    let id = u16::from_ne_bytes([number[0], number[1]]);
+    let id = dns::random_id();
     let bytes = match question {
-        Question::Root => self::question(id, ".", RecordType::NS),
-        Question::Address(name) => self::question(id, name, RecordType::A),
+        Question::Root => dns::question(id, ".", RecordType::NS),
+        Question::Address(name) => dns::question(id, name, RecordType::A),
     };
     Some((id, bytes?))
 }
 
 pub(super) fn answer_to(question: &Question, id: u16, bytes: &[u8]) -> Option<Reply> {
-    let answer = Answer::read(bytes).filter(|a| a.id == id && a.is_for(question))?;
+    let answer = Answer::read(bytes).filter(|a| a.id == id && is_for(a, question))?;
     Some(Reply::Answer { code: code_name(answer.code), addresses: answer.addresses })
 }
 
@@ -280,53 +280,12 @@ fn code_name(code: ResponseCode) -> String {
     }
 }
 
-/// Encoded query, or `None` for an invalid name.
-pub(super) fn question(id: u16, name: &str, kind: RecordType) -> Option<Vec<u8>> {
-    // a final dot: no search list, which would only multiply the queries
-    let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()?;
-    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(name, kind));
-    message.to_vec().ok()
-}
-
-/// A parsed reply.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) id: u16,
-    pub(super) code: ResponseCode,
-    /// IPv4 and IPv6 addresses.
-    pub(super) addresses: Vec<IpAddr>,
-    about: Option<Query>,
-}
-
-impl Answer {
-    /// Parses a reply, or returns `None` for anything else.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let mut message = Message::from_vec(bytes).ok()?;
-        let address = |data: &RData| match data {
-            RData::A(a) => Some(IpAddr::V4(a.0)),
-            RData::AAAA(a) => Some(IpAddr::V6(a.0)),
-            _ => None,
-        };
-        (message.metadata.message_type == MessageType::Response).then(|| Self {
-            id: message.metadata.id,
-            code: message.metadata.response_code,
-            addresses: message.answers.iter().filter_map(|r| address(&r.data)).collect(),
-            about: message.queries.drain(..).next(),
-        })
-    }
-
-    /// Servers that reject every query may leave the question out.
-    fn is_for(&self, question: &Question) -> bool {
-        let Some(about) = &self.about else { return self.code != ResponseCode::NoError };
-        match question {
-            Question::Root => about.query_type() == RecordType::NS && about.name().is_root(),
-            Question::Address(name) => {
-                let same = about.name().to_ascii().trim_end_matches('.').eq_ignore_ascii_case(name.trim_end_matches('.'));
-                about.query_type() == RecordType::A && same
-            }
-        }
+/// Servers that reject every query may leave the question out.
+fn is_for(answer: &Answer, question: &Question) -> bool {
+    let Some(about) = &answer.about else { return answer.code != ResponseCode::NoError };
+    match question {
+        Question::Root => about.query_type() == RecordType::NS && about.name().is_root(),
+        Question::Address(name) => about.query_type() == RecordType::A && answer.is_about(name),
     }
 }
 
@@ -334,6 +293,9 @@ impl Answer {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::net::TcpListener;
+
+    use hickory_proto::op::{Message, MessageType, OpCode, Query};
+    use hickory_proto::rr::Name;
 
     use super::*;
 

@@ -105,20 +105,29 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Parses the file. Lines that libc does not support are ignored, as in libc.
+    /// Parses the file. Lines that libc does not support are ignored, as in libc (glibc `res_init.c`, musl `resolvconf.c`): a
+    /// keyword begins its line, and an address ends at a blank or a comment.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut conf = Self::default();
-        for line in text.lines().map(str::trim) {
-            if let Some(note) = line.strip_prefix("# ExtServers:") {
+        for line in text.lines() {
+            if let Some(note) = line.trim().strip_prefix("# ExtServers:") {
                 conf.ext_servers = Some(ext_servers(note));
             }
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("nameserver") => conf.servers.extend(words.next().and_then(|w| w.parse().ok())),
-                // the last line applies
-                Some("search" | "domain") => conf.search = words.filter(|d| *d != ".").map(str::to_owned).collect(),
-                Some("options") => conf.options.extend(words.map(str::to_owned)),
+            let Some((keyword, rest)) = line.split_once([' ', '\t']) else { continue };
+            // only glibc's search list has no comments; `#` in it is a domain that does not exist
+            let mut words = rest.split(['#', ';']).next().unwrap_or_default().split_whitespace();
+            match keyword {
+                "nameserver" => conf.servers.extend(words.next().and_then(|w| w.parse().ok())),
+                // the last line with a domain applies; `domain` has one only
+                "search" | "domain" => {
+                    let most = if keyword == "domain" { 1 } else { usize::MAX };
+                    let domains: Vec<&str> = words.take(most).collect();
+                    if !domains.is_empty() {
+                        conf.search = domains.into_iter().filter(|d| *d != ".").map(str::to_owned).collect();
+                    }
+                }
+                "options" => conf.options.extend(words.map(str::to_owned)),
                 _ => {}
             }
         }
@@ -243,6 +252,36 @@ mod tests {
         assert_eq!((conf.number("ndots"), conf.number("attempts"), conf.has("rotate")), (Some(5), None, true));
         assert_eq!(conf.ext_servers, None);
         assert_eq!(ResolvConf::parse("").used()[0].to_string(), "127.0.0.1");
+    }
+
+    #[test]
+    fn comment_directly_after_the_address_ends_it() {
+        let conf = ResolvConf::parse("nameserver 10.0.0.2#office\nnameserver\t10.0.0.3;x\r\nnameserver 10.0.0.4\r\n");
+        let servers: Vec<String> = conf.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    }
+
+    #[test]
+    fn indented_line_and_empty_search_are_ignored() {
+        let conf = ResolvConf::parse("  nameserver 10.0.0.2\ndomain a.lan b.lan\nsearch \n");
+        assert_eq!((conf.servers.len(), &conf.search[..]), (0, &["a.lan".to_owned()][..]));
+    }
+
+    #[test]
+    fn corpus_of_resolv_conf() {
+        crate::corpus::check("resolv.conf", 12, |text| {
+            let conf = ResolvConf::parse(text);
+            let shown = |all: &[NameServer]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let option = |name: &str| conf.number(name).map(|n| n.to_string()).unwrap_or_default();
+            vec![
+                ("servers", shown(&conf.servers)),
+                ("used", shown(&conf.used())),
+                ("search", conf.search.join(" ")),
+                ("options", conf.options.join(" ")),
+                ("ndots", option("ndots")),
+                ("timeout", option("timeout")),
+            ]
+        });
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Resolvers {
             let file = file_of(None).await?;
             if file.state == resolv_conf::FileState::Denied {
                 let (subject, from) = ("the name servers".to_owned(), resolv_conf::PATH.to_owned());
-                return Err(ProbeError::Denied { subject, from, needs: "root".to_owned() });
+                return Err(ProbeError::Denied { subject, from, needs: crate::probe::needed_right().to_owned() });
             }
             let servers = query_all(None, &file.conf.used(), &questions(names), true, limits).await?;
             let conf = file.conf.clone();
@@ -227,8 +227,8 @@ pub(super) fn servers_in(daemon_json: &str) -> Vec<String> {
 
 pub(super) fn hosts_in(nsswitch: &str) -> Option<String> {
     nsswitch.lines().find_map(|l| {
-        let words = l.split('#').next()?.trim().strip_prefix("hosts:")?;
-        Some(words.split_whitespace().collect::<Vec<_>>().join(" "))
+        let (database, sources) = l.split('#').next()?.split_once(':')?;
+        (database.trim() == "hosts").then(|| sources.split_whitespace().collect::<Vec<_>>().join(" "))
     })
 }
 
@@ -242,5 +242,10 @@ mod tests {
         assert!(servers_in("{}").is_empty() && servers_in("[").is_empty());
         assert_eq!(hosts_in("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
         assert_eq!(hosts_in("# hosts: files\n"), None);
+    }
+
+    #[test]
+    fn corpus_of_nsswitch() {
+        crate::corpus::check("nsswitch.conf", 8, |text| vec![("hosts", hosts_in(text).unwrap_or_default())]);
     }
 }

@@ -99,20 +99,20 @@ pub(in crate::probe) struct Row<'a> {
 }
 
 /// Parses a line of `/proc/net/tcp`: `sl local remote st tx:rx tr:when retrnsmt uid timeout inode`, numbers but the last in
-/// hexadecimal.
+/// hexadecimal. An odd length of a queue or number of retransmissions counts as 0.
 pub(in crate::probe) fn row(line: &str) -> Option<Row<'_>> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, remote) = (socket_address(fields.next()?)?, socket_address(fields.next()?)?);
     let state = fields.next()?;
     let (sent, received) = fields.next()?.split_once(':')?;
-    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let hex = |text| u64::from_str_radix(text, 16).unwrap_or(0);
     Some(Row {
         local,
         remote,
         state,
-        unacknowledged: hex(sent)?,
-        waiting: hex(received)?,
-        retransmits: u32::from_str_radix(fields.nth(1)?, 16).ok()?,
+        unacknowledged: hex(sent),
+        waiting: hex(received),
+        retransmits: u32::from_str_radix(fields.nth(1)?, 16).unwrap_or(0),
         inode: fields.nth(2)?.parse().ok()?,
     })
 }

@@ -1,11 +1,13 @@
 //! TCP connections from inside another process's network namespace.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::listeners::listeners_of;
 use crate::probe::io::threads;
 use crate::probe::{Io, ProbeError, blocking, lag};
 
@@ -42,7 +44,7 @@ pub async fn connect_as(
     timeout: Duration,
 ) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
     if let Some(pid) = pid
-        && !blocking::run("a namespace", &format!("process {pid}"), timeout, move |io| same_network(io, pid)).await?
+        && blocking::run("a namespace", &format!("process {pid}"), timeout, move |io| is_own(io, pid)).await? != Some(true)
     {
         return connect_inside(i64::from(pid), address, timeout).await;
     }
@@ -53,10 +55,19 @@ pub async fn connect_as(
     })
 }
 
-/// Whether `pid` is in the network namespace of this process.
-fn same_network(io: &Io, pid: i32) -> bool {
-    let of = |pid: &str| io.read_link(format!("/proc/{pid}/ns/net")).ok();
-    matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own == other)
+/// Whether `pid` is in the network namespace of this process; `None` if unknown, which is never taken for the own namespace.
+///
+/// The namespace of a process of another user is readable by root only (ptrace(2), `PTRACE_MODE_READ_FSCREDS`), the table of its
+/// sockets by every user. All processes of one namespace have the same listening sockets, with the same inodes.
+pub(in crate::probe) fn is_own(io: &Io, pid: i32) -> Option<bool> {
+    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
+    if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
+        return Some(its == own);
+    }
+    let inodes = |pid: i64| -> Option<HashSet<u64>> { Some(listeners_of(io, pid)?.iter().map(|l| l.inode).collect()) };
+    let its = inodes(i64::from(pid)).filter(|its| !its.is_empty())?;
+    let own = inodes(i64::from(std::process::id()))?;
+    Some(!its.is_disjoint(&own))
 }
 
 /// Whether two processes are in the same network namespace.
@@ -165,6 +176,12 @@ mod tests {
         let own = std::process::id().cast_signed();
         assert!(is_shared(&Io::for_test(), own, own).is_ok_and(|shared| shared));
         assert!(is_shared(&Io::for_test(), own, i32::MAX).is_err());
+    }
+
+    #[test]
+    fn namespace_of_an_absent_process_is_not_the_own_one() {
+        let own = std::process::id().cast_signed();
+        assert_eq!((is_own(&Io::for_test(), own), is_own(&Io::for_test(), i32::MAX)), (Some(true), None));
     }
 
     #[test]

@@ -34,9 +34,17 @@ pub(in crate::probe) fn sockets(io: &Io, pid: i32) -> Option<HashSet<u64>> {
 
 /// Inodes of the sockets among its first `n` descriptors.
 pub(in crate::probe) fn sockets_among(io: &Io, pid: i32, n: usize) -> Option<HashSet<u64>> {
-    let descriptors = io.read_dir(format!("/proc/{pid}/fd")).ok()?.take(n);
-    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    Some(descriptors.filter_map(|fd| inode(io.read_link(fd.ok()?.path()).ok()?)).collect())
+    let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();
+    let mut inodes = HashSet::new();
+    for descriptor in io.read_dir(format!("/proc/{pid}/fd")).ok()?.take(n).flatten() {
+        match io.read_link(descriptor.path()) {
+            Ok(link) => inodes.extend(inode(link)),
+            // root in a container without CAP_SYS_PTRACE lists the descriptors of other users, but cannot read them
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return None,
+            Err(_) => {}
+        }
+    }
+    Some(inodes)
 }
 
 /// A thread that cannot write its output.
@@ -210,7 +218,9 @@ pub(in crate::probe) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut i = 0;
     while i < bytes.len() {
-        let code = (bytes[i] == b'\\').then(|| text.get(i + 1..i + 4)).flatten().and_then(|o| u8::from_str_radix(o, 8).ok());
+        let digits = (bytes[i] == b'\\').then(|| text.get(i + 1..i + 4)).flatten();
+        // from_str_radix() accepts a sign
+        let code = digits.filter(|d| !d.starts_with('+')).and_then(|d| u8::from_str_radix(d, 8).ok());
         if let Some(byte) = code {
             out.push(byte);
             i += 4;

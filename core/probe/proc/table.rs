@@ -109,11 +109,15 @@ impl SharedProcessTable {
 impl ProcessTable {
     /// Scans the current processes.
     pub async fn read() -> Result<Self, ProbeError> {
-        let scan = |io: &Io| Self::scan(io).map_err(|e| ProbeError::io("processes", "/proc", &e));
+        let scan = |io: &Io| {
+            let table = Self::scan(io).map_err(|e| ProbeError::io("processes", "/proc", &e))?;
+            table.gaps.lock().unwrap_or_else(PoisonError::into_inner).extend(hidden_processes(io));
+            Ok(table)
+        };
         blocking::run("processes", "/proc", SCAN_TIMEOUT, scan).await?
     }
 
-    /// One scan of `/proc`. Processes that exit meanwhile are omitted.
+    /// One scan of `/proc`. Processes that exit meanwhile are omitted, as are those that the mount options hide.
     pub fn scan(io: &Io) -> std::io::Result<Self> {
         let process = |pid: i32| parse(&io.read_lossy(format!("/proc/{pid}/stat")).ok()?);
         Ok(Self::of(process::all(io)?.filter_map(process)))
@@ -197,6 +201,14 @@ impl ProcessTable {
         };
         blocking::run("open sockets", "/proc", SCAN_TIMEOUT, read).await
     }
+}
+
+/// The gap for processes that the mount options of `/proc` hide from this user (`hidepid`, proc(5)). Every PID namespace has a first
+/// process, and its `stat` is readable by every user otherwise.
+fn hidden_processes(io: &Io) -> Option<String> {
+    let needs = crate::probe::needed_right();
+    let gap = || format!("reading processes of other users from /proc (mounted with hidepid): permission denied; needs {needs}");
+    io.read_lossy("/proc/1/stat").is_err().then(gap)
 }
 
 /// Parses a line of `/proc/PID/stat`. The name in parentheses may contain any characters, including parentheses.

@@ -138,10 +138,13 @@ pub async fn open_connection(addr: &ConnectAddr, timeout: Duration) -> Result<Re
 }
 
 async fn tcp(address: SocketAddr, inside: Option<i32>, timeout: Duration) -> Result<Result<Stream, ConnectError>, ProbeError> {
+    // an unknown namespace is entered, or the attempt is denied: the same address here is another server
+    let is_here = match inside {
+        Some(pid) => blocking::run("a namespace", "/proc", timeout, move |io| netns::is_own(io, pid)).await? == Some(true),
+        None => true,
+    };
     let stream = match inside {
-        Some(pid) if blocking::run("a namespace", "/proc", timeout, move |io| is_in_other_namespace(io, pid)).await? => {
-            netns::connect_inside(i64::from(pid), address, timeout).await?
-        }
+        Some(pid) if !is_here => netns::connect_inside(i64::from(pid), address, timeout).await?,
         _ => netns::connect(address, timeout).await?,
     };
     Ok(stream.map(|s| {
@@ -161,6 +164,10 @@ async fn unix(
     // connect(2) blocks indefinitely while the listener's queue is full
     let made = blocking::run("a connection", &from, timeout, move |io| connect_unix(io, &path, inside, user)).await;
     let stream = match made {
+        // a closed directory or socket is no fault of the server
+        Ok(Err(e)) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(ProbeError::io("a connection", &from, &e));
+        }
         Ok(stream) => stream,
         Err(ProbeError::Timeout { .. }) => return Ok(Err(ConnectError::Timeout)),
         Err(e) => return Err(e),
@@ -185,12 +192,6 @@ fn connect_unix(io: &Io, path: &Path, inside: Option<i32>, user: Option<(u32, u3
         set_thread_res_uid(None, uid, None)?;
     }
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_fd().as_raw_fd()))
-}
-
-/// Whether `pid` is in another network namespace; `false` also if unknown.
-fn is_in_other_namespace(io: &Io, pid: i32) -> bool {
-    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
-    matches!((of("self"), of(&pid.to_string())), (Some(own), Some(other)) if own != other)
 }
 
 /// User and group that a process runs as.

@@ -1,12 +1,11 @@
 //! Discovery of running servers by their processes: one scan of `/proc`.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::sockets::Namespaces;
 use crate::model::{Product, ServerProcess};
 use crate::probe::io::{Ids, ids_of};
-use crate::probe::network::listeners::listeners_of;
+use crate::probe::network::netns;
 use crate::probe::proc::home::Home;
 use crate::probe::proc::table::{Process, ProcessTable};
 use crate::probe::product::{self, product_of_program};
@@ -37,6 +36,8 @@ pub struct FoundServer {
     pub untrusted: Option<String>,
     /// Listening sockets.
     pub sockets: Vec<super::Socket>,
+    /// Its descriptors are not readable (another user): it may listen on other sockets.
+    pub hidden: bool,
 }
 
 /// All running servers of this host, including those in containers.
@@ -51,13 +52,33 @@ pub async fn scan(table: &ProcessTable) -> Result<Vec<FoundServer>, ProbeError> 
     let serving: Vec<(Product, Process)> = candidates.into_iter().filter(serving).collect();
     blocking::run("processes", "/proc", SCAN_TIMEOUT, move |io| {
         let mut namespaces = Namespaces::default();
-        serving.into_iter().filter_map(|(product, p)| server(io, product, p, &mut namespaces)).collect()
+        let line = |pid: i32| arguments.get(&pid).map_or("", String::as_str);
+        let servers = serving.into_iter().filter_map(|(product, p)| {
+            let line = line(p.pid);
+            server(io, product, p, line, &mut namespaces)
+        });
+        let mut found: Vec<FoundServer> = servers.collect();
+        forget_shared(&mut found);
+        found
     })
     .await
 }
 
-fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) -> Option<FoundServer> {
+/// Removes sockets that several servers of one namespace are assumed to have: each socket belongs to one of them.
+fn forget_shared(found: &mut [FoundServer]) {
+    let is_shared = |(n, f): (usize, &FoundServer)| {
+        let same = |other: &FoundServer| other.is_local == f.is_local && other.sockets.iter().any(|s| f.sockets.contains(s));
+        f.hidden && f.is_local == Some(true) && found.iter().enumerate().any(|(m, other)| m != n && same(other))
+    };
+    let shared: Vec<bool> = found.iter().enumerate().map(is_shared).collect();
+    for (f, _) in found.iter_mut().zip(shared).filter(|(_, shared)| *shared) {
+        f.sockets.clear();
+    }
+}
+
+fn server(io: &Io, product: Product, p: Process, arguments: &str, namespaces: &mut Namespaces) -> Option<FoundServer> {
     let pid = p.pid;
+    let sockets = namespaces.sockets_of(io, pid, product, arguments);
     let cgroups = io.read_lossy(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     Some(FoundServer {
         product,
@@ -66,25 +87,11 @@ fn server(io: &Io, product: Product, p: Process, namespaces: &mut Namespaces) ->
         home: Home::of_cgroups(&cgroups),
         cgroups,
         ids: ids_of(io, pid).ok()?,
-        is_local: is_local(io, pid),
+        is_local: netns::is_own(io, pid),
         untrusted: None,
-        sockets: namespaces.sockets_of(io, pid, product),
+        sockets: sockets.listening,
+        hidden: sockets.hidden,
     })
-}
-
-/// Whether `pid` shares the network namespace of this process; `None` if unknown.
-fn is_local(io: &Io, pid: i32) -> Option<bool> {
-    let of = |process: &str| io.read_link(format!("/proc/{process}/ns/net")).ok();
-    if let (Some(its), Some(own)) = (of(&pid.to_string()), of("self")) {
-        return Some(its == own);
-    }
-    // an ordinary user cannot read the link of another user's process, but its sockets. A socket that both see proves one
-    // namespace; without one the other namespace cannot be entered either
-    let inodes =
-        |pid: i32| -> HashSet<u64> { listeners_of(io, i64::from(pid)).unwrap_or_default().iter().map(|l| l.inode).collect() };
-    let its = inodes(pid);
-    let own = inodes(i32::try_from(std::process::id()).ok()?);
-    (!its.is_disjoint(&own)).then_some(true)
 }
 
 /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
@@ -94,7 +101,38 @@ pub(super) fn serves(product: Product, arguments: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::probe::servers::Socket;
+
+    fn found(pid: i32, hidden: bool, at: &str) -> FoundServer {
+        FoundServer {
+            product: Product::Redis,
+            process: ServerProcess { pid, start_ticks: 1 },
+            comm: "redis-server".into(),
+            cgroups: String::new(),
+            ids: Ids { real: 7, effective: 7, settled: true },
+            is_local: Some(true),
+            home: Home::Host,
+            untrusted: None,
+            sockets: vec![Socket::Tcp(at.parse().unwrap())],
+            hidden,
+        }
+    }
+
+    #[test]
+    fn socket_assumed_for_two_servers_belongs_to_neither() {
+        let mut servers = [found(1, true, "127.0.0.1:6379"), found(2, true, "127.0.0.1:6379"), found(3, true, "127.0.0.1:6380")];
+        forget_shared(&mut servers);
+        assert_eq!(servers.map(|f| f.sockets.len()), [0, 0, 1]);
+    }
+
+    #[test]
+    fn socket_of_a_readable_server_is_its_own() {
+        let mut servers = [found(1, false, "127.0.0.1:6379"), found(2, true, "127.0.0.1:6379")];
+        forget_shared(&mut servers);
+        assert_eq!(servers.map(|f| f.sockets.len()), [1, 0]);
+    }
 
     #[test]
     fn command_lines_of_servers_and_tools_are_distinguished() {

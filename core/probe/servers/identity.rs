@@ -13,7 +13,7 @@ use crate::probe::proc::owner::{FIRST_REGULAR_UID, in_other_namespace, inner_id,
 use crate::probe::product::spec;
 use crate::probe::servers::FoundServer;
 use crate::probe::systemd::Systemd;
-use crate::probe::{Io, ProbeCx, ProbeError, blocking};
+use crate::probe::{Io, ProbeCx, ProbeError, blocking, needed_right};
 
 /// Time limit of reading one process.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,6 +35,11 @@ enum Proof {
         /// Its main process, as reported by systemd.
         main: Option<i32>,
     },
+    /// In a container of another user's engine. The user decides everything that the engine reports.
+    Foreign {
+        /// Full id.
+        id: String,
+    },
     /// In neither, or no engine or systemd is available.
     None,
     /// The engine contradicts its control group path.
@@ -48,7 +53,7 @@ pub async fn prove(found: &mut [FoundServer], docker: Option<&Arc<Docker>>, syst
         let proof = prove_home(f.process.pid, &f.cgroups, docker, systemd).await;
         f.untrusted = untrusted(f, &proof).await;
         f.home = match proof {
-            Proof::Container { id, .. } => Home::Container(id),
+            Proof::Container { id, .. } | Proof::Foreign { id } => Home::Container(id),
             Proof::Unit { name, .. } => Home::Unit(name),
             // an unproven control group path still serves as a name; no secret, file or fix is derived from it
             Proof::None => match Home::of_cgroups(&f.cgroups) {
@@ -91,14 +96,19 @@ async fn container(pid: i32, id: &str, docker: &Docker) -> Proof {
     }
     // also for a paused container
     let Some(first) = i32::try_from(inspected.state.pid).ok().filter(|pid| *pid > 0) else { return contradicted() };
+    let is_foreign = docker.of(id).foreign_user().is_some();
+    let proven = || {
+        let id = id.to_owned();
+        if is_foreign { Proof::Foreign { id } } else { Proof::Container { id, first } }
+    };
     if first == pid {
-        return Proof::Container { id: id.to_owned(), first };
+        return proven();
     }
     let id_read = id.to_owned();
     let from = format!("process {pid}");
     let same = blocking::run("a process", &from, READ_TIMEOUT, move |io| same_container(io, pid, first, &id_read));
     match same.await {
-        Ok(true) => Proof::Container { id: id.to_owned(), first },
+        Ok(true) => proven(),
         Ok(false) => contradicted(),
         Err(_) => Proof::None,
     }
@@ -189,14 +199,19 @@ async fn untrusted(found: &FoundServer, proof: &Proof) -> Option<String> {
         if let Proof::Contradicted(why) = &proof {
             return Some(format!("belongs to {user}, and {why}"));
         }
-        let unreadable = !rustix::process::geteuid().is_root() && io.read_link(format!("/proc/{pid}/ns/pid")).is_err();
-        Some(if unreadable { format!("runs as {user}; needs root to prove its identity") } else { format!("belongs to {user}") })
+        let link = io.read_link(format!("/proc/{pid}/ns/pid"));
+        let is_denied = link.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
+        Some(if is_denied {
+            format!("runs as {user}; needs {} to prove its identity", needed_right())
+        } else {
+            format!("belongs to {user}")
+        })
     });
     reason.await.unwrap_or_else(|e| Some(e.to_string()))
 }
 
 fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> bool {
-    if matches!(proof, Proof::Contradicted(_)) {
+    if matches!(proof, Proof::Contradicted(_) | Proof::Foreign { .. }) {
         return false;
     }
     // the caller of a setuid program chooses its arguments
@@ -223,7 +238,7 @@ fn is_expected(io: &Io, pid: i32, product: Product, ids: Ids, proof: &Proof) -> 
             is_named(&Root::of(io, pid), uid, product) && uid < FIRST_REGULAR_UID
         }
         Proof::None => is_named(&Root::own(io), uid, product),
-        Proof::Contradicted(_) => false,
+        Proof::Contradicted(_) | Proof::Foreign { .. } => false,
     }
 }
 

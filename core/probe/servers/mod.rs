@@ -12,9 +12,12 @@ mod login;
 pub mod metrics;
 mod peer;
 pub mod postgres;
+mod postgres_rows;
 pub mod prometheus;
 pub mod rabbitmq;
+mod rabbitmq_json;
 pub mod redis;
+mod redis_info;
 mod sockets;
 mod tls;
 pub mod web;
@@ -36,6 +39,7 @@ pub use tls::Trust;
 pub(super) use tls::over_tls;
 
 use super::{Memo, ProbeCx, ProbeError, blocking};
+use crate::model::address::join;
 use crate::model::{Object, Product, ServerRef};
 use crate::probe::network::netns::ConnectError;
 
@@ -197,6 +201,8 @@ pub struct ServerHandle {
     pub sockets: Vec<Socket>,
     /// Whether the server shares the network namespace of this process; `None` if unknown or not running.
     pub is_local: Option<bool>,
+    /// Its descriptors are not readable (another user): it may listen on other sockets than these.
+    pub hidden: bool,
     /// Login from the configuration.
     pub login: Option<Login>,
     /// Processes and configuration of a running nginx.
@@ -311,6 +317,12 @@ impl ProbeCx {
     }
 }
 
+/// The listening sockets of a server are not readable by this user.
+fn hidden_sockets(name: &str) -> SessionError {
+    let why = format!("its listening sockets: permission denied; needs {}", super::needed_right());
+    SessionError::Unproven { address: name.to_owned(), why }
+}
+
 /// Addresses of a server, in the order in which they are tried.
 async fn connect_addrs(known: &ServerHandle) -> Result<Vec<ConnectAddr>, SessionError> {
     let inside = known.server.process.map(|p| p.pid);
@@ -319,7 +331,7 @@ async fn connect_addrs(known: &ServerHandle) -> Result<Vec<ConnectAddr>, Session
             let path = std::path::Path::new(host).join(format!(".s.PGSQL.{port}"));
             return Ok(vec![ConnectAddr { socket: Socket::Unix(path), inside: None, user: None }]);
         }
-        let address = format!("{host}:{port}");
+        let address = join(host, *port);
         let (name, at) = (host.clone(), *port);
         let resolved = blocking::run("a host name", host, CONNECT_TIMEOUT, move |io| io.look_up(&name, at)).await;
         return match resolved {
@@ -334,7 +346,7 @@ async fn connect_addrs(known: &ServerHandle) -> Result<Vec<ConnectAddr>, Session
         return Err(SessionError::NotRunning);
     }
     if known.sockets.is_empty() {
-        return Err(SessionError::NotListening);
+        return Err(if known.hidden { hidden_sockets(&known.server.name) } else { SessionError::NotListening });
     }
     Ok(known.sockets.iter().map(|socket| ConnectAddr { socket: socket.clone(), inside, user: None }).collect())
 }

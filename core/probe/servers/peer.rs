@@ -80,9 +80,14 @@ type Dialed = (Stream, Result<(), Unproven>);
 
 async fn dial(addr: &ConnectAddr, expected: ExpectedPeer) -> Result<Result<Dialed, SessionError>, ProbeError> {
     let address = addr.address();
-    let stream = match open_connection(addr, CONNECT_TIMEOUT).await? {
-        Ok(stream) => stream,
-        Err(why) => return Ok(Err(SessionError::unconnected(address, why))),
+    let stream = match open_connection(addr, CONNECT_TIMEOUT).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) => return Ok(Err(SessionError::unconnected(address, why))),
+        // its network namespace, or the directory of its socket
+        Err(ProbeError::Denied { needs, .. }) => {
+            return Ok(Err(SessionError::Unproven { address, why: format!("permission denied; needs {needs}") }));
+        }
+        Err(e) => return Err(e),
     };
     let ends = match Ends::of(&stream) {
         Ok(ends) => ends,

@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use super::cleartext::{self, NoCleartext};
 use super::login::{Login, Secret, password, pgpass, pgpass_text, variable};
 use super::peer::{PeerConnection, reach};
+use super::postgres_rows::{for_version, is_missing_feature, row};
 use super::tls::{self, Trust};
 use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, connect_addrs, millis, user_of};
 use crate::model::{Object, Product};
@@ -45,6 +46,8 @@ pub struct Session {
     pub database: String,
     /// Source of the login.
     pub login: String,
+    /// Whether the server is another product with the protocol of PostgreSQL, which lacks parts of its catalogue.
+    pub is_fork: bool,
 }
 
 impl std::fmt::Debug for Session {
@@ -83,13 +86,29 @@ impl std::fmt::Display for PostgresError {
 }
 
 impl Session {
-    /// Rows of a query, each deserialized from its columns by name.
+    /// Rows of a query, each deserialized from its columns by name. A row of another shape is an error.
     pub async fn rows<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, PostgresError> {
+        match self.rows_one_by_one(query).await? {
+            (rows, 0) => Ok(rows),
+            _ => Err(PostgresError::Lost(format!("invalid reply: {UNEXPECTED_FORMAT}"))),
+        }
+    }
+
+    /// Rows of a query, each deserialized from its columns by name, and the number of rows of another shape.
+    pub async fn rows_one_by_one<T: DeserializeOwned>(&self, query: &str) -> Result<(Vec<T>, usize), PostgresError> {
+        let query = for_version(query, self.major());
         let lines = self.texts(&format!("SELECT row_to_json(answer)::text FROM ({query}) AS answer")).await?;
-        let read = |text: &String| {
-            serde_json::from_str(text).map_err(|_| PostgresError::Lost(format!("invalid reply: {UNEXPECTED_FORMAT}")))
-        };
-        lines.iter().map(read).collect()
+        let rows: Vec<T> = lines.iter().filter_map(|line| row(line)).collect();
+        let odd = lines.len() - rows.len();
+        Ok((rows, odd))
+    }
+
+    /// Whether an error means that the server, by its product or version, does not have the queried object.
+    #[must_use]
+    pub fn lacks(&self, error: &PostgresError) -> bool {
+        let PostgresError::Server { sqlstate, .. } = error else { return false };
+        // PostgreSQL itself has everything that is queried: there, an undefined name is an error of opsctl
+        is_missing_feature(sqlstate) && (self.is_fork || self.major() < 10 || sqlstate == "0A000")
     }
 
     /// The only row of a query.
@@ -450,12 +469,16 @@ async fn connect(
         Ok(Err(e)) => return Ok(Err(refusal(address, &e, login))),
         Ok(Ok(pair)) => pair,
     };
-    let version = connection.parameter("server_version").and_then(version_number).unwrap_or(0);
+    let reported = connection.parameter("server_version").unwrap_or_default();
+    let version = version_number(reported).unwrap_or(0);
+    // YugabyteDB: `15.2-YB-2025.1.0.0-b0`; CockroachDB has a parameter of its own
+    let is_fork = reported.contains("-YB-") || connection.parameter("crdb_version").is_some();
     let driver = tokio::spawn(async move {
         // the next query reports the end of the connection
         let _ = connection.await;
     });
-    let session = Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone() };
+    let session =
+        Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone(), is_fork };
     if !bouncer && let Err(PostgresError::Lost(why)) = session.execute(SESSION_SETTINGS).await {
         return Ok(Err(SessionError::Closed { address: session.address.clone(), why }));
     }

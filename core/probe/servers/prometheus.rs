@@ -127,16 +127,27 @@ impl ProbeCx {
     pub async fn query(&self, target: &Object, promql: &str) -> Result<Vec<Series>, ProbeError> {
         let json = self.json(target, &format!("/api/v1/query?query={}", encoded(promql))).await?;
         let unexpected = || ProbeError::failed("a query", target.to_string(), "the response is not a list of series");
-        let result = json.pointer("/data/result").and_then(Value::as_array).ok_or_else(unexpected)?;
-        let series =
-            |v: &Value| Some(Series { labels: texts(v.get("metric")?), value: v.pointer("/value/1")?.as_str()?.parse().ok()? });
-        Ok(result.iter().filter_map(series).collect())
+        parse_series(&json).ok_or_else(unexpected)
     }
 }
 
+/// The series of a vector, or the one value of a scalar. A histogram has no value and is left out.
+pub(in crate::probe) fn parse_series(json: &Value) -> Option<Vec<Series>> {
+    let result = json.pointer("/data/result")?.as_array()?;
+    let number = |v: &Value| v.as_f64().or_else(|| v.as_str()?.parse().ok());
+    if json.pointer("/data/resultType").and_then(Value::as_str) == Some("scalar") {
+        let value = result.get(1).and_then(number)?;
+        return Some(vec![Series { labels: BTreeMap::new(), value }]);
+    }
+    let series = |v: &Value| {
+        Some(Series { labels: v.get("metric").map(texts).unwrap_or_default(), value: number(v.pointer("/value/1")?)? })
+    };
+    Some(result.iter().filter_map(series).collect())
+}
+
 fn texts(object: &Value) -> BTreeMap<String, String> {
-    let all = object.as_object().into_iter().flatten();
-    all.filter_map(|(k, v)| Some((k.clone(), without_secrets(v.as_str()?)))).collect()
+    let all = object.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null());
+    all.map(|(k, v)| (k.clone(), v.as_str().map_or_else(|| v.to_string(), without_secrets))).collect()
 }
 
 pub(in crate::probe) fn parse_targets(json: &Value) -> Option<Vec<ScrapeTarget>> {
@@ -145,12 +156,15 @@ pub(in crate::probe) fn parse_targets(json: &Value) -> Option<Vec<ScrapeTarget>>
     let scraped = |v: &Value| {
         let scrape_url = text(v, "scrapeUrl");
         let address = Address::parse(&scrape_url);
-        let host_port = address.host_port().filter(|_| address.scheme.is_some())?;
+        let host_port = address.host_port().filter(|_| address.scheme.is_some());
+        // a target with an odd URL is still one of its pool
+        let pool = Some(text(v, "scrapePool")).filter(|pool| host_port.is_some() || !pool.is_empty())?;
+        let (host, port) = host_port.map_or_else(|| (String::new(), 0), |h| (h.host, h.port));
         Some(ScrapeTarget {
-            pool: text(v, "scrapePool"),
+            pool,
             path: address.request_target(),
-            host: host_port.host,
-            port: host_port.port,
+            host,
+            port,
             health: v.get("health").and_then(|h| Health::deserialize(h).ok()).unwrap_or_default(),
             error: without_url(&text(v, "lastError")),
             address: v.pointer("/discoveredLabels/__address__").and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -191,6 +205,27 @@ pub(in crate::probe) fn encoded(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::corpus;
+
+    #[test]
+    fn corpus_of_responses() {
+        let target = |t: &ScrapeTarget| {
+            let health = format!("{:?}", t.health).to_lowercase();
+            let address = format!("{}:{}", t.host, t.port);
+            let words = [t.pool.as_str(), &address, &health, &t.error];
+            words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ")
+        };
+        let series = |s: &Series| {
+            let labels = s.labels.values().map(String::as_str).collect::<Vec<_>>().join(",");
+            format!("{labels} {}", s.value).trim().to_owned()
+        };
+        corpus::check("prometheus-api", 12, |text| {
+            let json = serde_json::from_str(text).unwrap();
+            let targets: Vec<String> = parse_targets(&json).unwrap_or_default().iter().map(target).collect();
+            let found: Vec<String> = parse_series(&json).unwrap_or_default().iter().map(series).collect();
+            vec![("targets", targets.join("; ")), ("series", found.join("; "))]
+        });
+    }
 
     #[test]
     fn target_list_without_secrets() {
@@ -208,6 +243,25 @@ mod tests {
         assert_eq!((found[1].health, found[1].port), (Health::Unknown, 443));
         assert!(!serde_json::to_string(&found).unwrap().contains("canary"));
         assert_eq!(parse_targets(&Value::Null), None);
+    }
+
+    #[test]
+    fn target_with_an_odd_url_is_one_of_its_pool() {
+        let json = serde_json::json!({"data": {"activeTargets": [{"scrapePool": "node", "scrapeUrl": "", "health": null, "labels": {"shard": 3}}]}});
+        let found = parse_targets(&json).unwrap();
+        assert_eq!((found[0].pool.as_str(), found[0].host.as_str(), found[0].labels["shard"].as_str()), ("node", "", "3"));
+    }
+
+    #[test]
+    fn series_of_vectors_and_scalars() {
+        let value = |json: &str| {
+            let found = parse_series(&serde_json::from_str(json).unwrap())?;
+            Some(found.iter().map(|s| s.value).collect::<Vec<_>>())
+        };
+        let vector = r#"{"data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1,"2.5"]},{"value":[1,3]},{"metric":{},"histogram":[1,{}]}]}}"#;
+        assert_eq!(value(vector), Some(vec![2.5, 3.0]));
+        assert_eq!(value(r#"{"data":{"resultType":"scalar","result":[1,"7"]}}"#), Some(vec![7.0]));
+        assert_eq!((value(r#"{"data":{"result":[]}}"#), value("{}")), (Some(vec![]), None));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::login::{Login, Secret, password, variable};
 use super::peer::{PeerConnection, reach};
+use super::rabbitmq_json as json;
 use super::{CONNECT_TIMEOUT, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, Socket, Trust, connect_addrs, millis, tls};
 use crate::model::quantity;
 use crate::probe::docker::run::run_for;
@@ -72,6 +73,10 @@ pub struct Facts {
     pub clients: Vec<String>,
     /// Log files.
     pub log_files: Vec<String>,
+    /// Facts about the nodes that are not known, as sentences.
+    pub gaps: Vec<String>,
+    /// Facts about the queues that are not known, as sentences.
+    pub queue_gaps: Vec<String>,
 }
 
 /// A node.
@@ -122,35 +127,21 @@ pub struct Queue {
     /// Messages delivered and not acknowledged.
     #[serde(rename = "messages_unacknowledged")]
     pub unacked: u64,
-    /// Number of consumers.
-    pub consumers: u64,
+    /// Number of consumers; `None` if it is not reported.
+    pub consumers: Option<u64>,
     /// `running`, `down`, `minority`, …
     pub state: String,
+    /// `classic`, `quorum`, `stream`; empty if it is not reported.
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
-/// The required fields of a consumer.
-#[derive(Deserialize)]
-struct ConsumerOf {
-    queue: QueueName,
-}
-
-#[derive(Deserialize)]
-struct QueueName {
-    name: String,
-    vhost: String,
-}
-
-#[derive(Deserialize)]
-struct Paged {
-    items: Vec<Queue>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ConnectionOf {
-    name: String,
-    user: String,
-    state: String,
+impl Queue {
+    /// Whether messages stay in it after their consumption: a stream is a log with a retention.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kind.as_str(), "stream" | "rabbit_stream_queue")
+    }
 }
 
 /// Connects to the AMQP port and reads the beginning of the handshake.
@@ -270,7 +261,7 @@ async fn by_api(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, FactsError>
         let trust = known.trust().cloned().or_else(|| tls.then_some(Trust::Encrypted));
         let api = Api { addr, trust, login: &login, known };
         match api.get("/api/nodes").await {
-            Ok(nodes) => return api.facts(nodes).await,
+            Ok(nodes) => return api.facts(&nodes).await,
             // the same server responds on each of its addresses, or on none
             Err(why) => last = if matches!(last, FactsError::Login(_)) { last } else { why },
         }
@@ -286,34 +277,56 @@ struct Api<'a> {
 }
 
 impl Api<'_> {
-    async fn facts(&self, nodes: Vec<Node>) -> Result<Facts, FactsError> {
-        let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state";
-        let queues: Paged =
-            self.get(&format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}")).await?;
-        let mut queues = queues.items;
-        // statistics are up to five seconds old; the list of consumers is not
-        if queues.iter().any(|q| q.consumers == 0 && q.ready > 0)
-            && let Ok(consumers) = self.get::<Vec<ConsumerOf>>("/api/consumers").await
-        {
-            for queue in queues.iter_mut().filter(|q| q.consumers == 0) {
-                let of = consumers.iter().filter(|c| c.queue.name == queue.name && c.queue.vhost == queue.vhost).count();
-                queue.consumers = u64::try_from(of).unwrap_or(u64::MAX);
-            }
-        }
-        let connections: Vec<ConnectionOf> = self.get("/api/connections?columns=name,user,state").await.unwrap_or_default();
-        let clients = connections.iter().filter_map(|c| Some(c.name.split_once(" -> ")?.0.to_owned())).collect();
-        let blocked = connections.into_iter().filter(|c| matches!(c.state.as_str(), "blocked" | "blocking"));
+    async fn facts(&self, nodes: &Value) -> Result<Facts, FactsError> {
+        let (mut gaps, mut queue_gaps) = (Vec::new(), Vec::new());
+        let Some(nodes) = json::nodes(nodes, &mut gaps) else {
+            return Err(FactsError::Unavailable(format!(
+                "its management API at {}: /api/nodes: {UNEXPECTED_FORMAT}",
+                self.addr.address()
+            )));
+        };
+        // a failure costs the queues, not the nodes
+        let queues = self.queues(&mut queue_gaps).await.unwrap_or_else(|why| {
+            let (FactsError::Login(why) | FactsError::Unavailable(why)) = why;
+            queue_gaps.push(format!("its queues cannot be read: {why}"));
+            Vec::new()
+        });
+        let connections = self.get("/api/connections?columns=name,user,state").await.unwrap_or_default();
+        let connections = json::connections(&connections);
         Ok(Facts {
             source: "the management API".to_owned(),
             nodes,
             queues,
-            blocked: blocked.map(|c| format!("{} ({})", c.name, c.user)).collect(),
-            clients,
+            clients: connections.iter().filter_map(|c| c.client.clone()).collect(),
+            blocked: connections.into_iter().filter_map(|c| c.blocked).collect(),
             log_files: Vec::new(),
+            gaps,
+            queue_gaps,
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, FactsError> {
+    async fn queues(&self, gaps: &mut Vec<String>) -> Result<Vec<Queue>, FactsError> {
+        let columns = "name,vhost,messages_ready,messages_unacknowledged,consumers,state,type";
+        let path = format!("/api/queues?page=1&page_size=200&sort=messages&sort_reverse=true&columns={columns}");
+        let reply = self.get(&path).await?;
+        let Some(mut queues) = json::queues(&reply, gaps) else {
+            return Err(FactsError::Unavailable(format!("/api/queues: {UNEXPECTED_FORMAT}")));
+        };
+        // statistics are up to five seconds old; the list of consumers is not
+        let is_alone = |q: &Queue| q.consumers.is_none_or(|n| n == 0);
+        if queues.iter().any(|q| is_alone(q) && q.ready > 0)
+            && let Ok(consumers) = self.get("/api/consumers").await
+            && let Some(consumers) = json::consumers(&consumers)
+        {
+            for queue in queues.iter_mut().filter(|q| is_alone(q)) {
+                let of = consumers.iter().filter(|(name, vhost)| *name == queue.name && *vhost == queue.vhost).count();
+                queue.consumers = Some(u64::try_from(of).unwrap_or(u64::MAX));
+            }
+        }
+        Ok(queues)
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, FactsError> {
         let unavailable = |why: String| FactsError::Unavailable(format!("its management API at {}: {why}", self.addr.address()));
         let PeerConnection { stream, doubt } = match reach(&self.addr, self.known, self.trust.as_ref()).await {
             Ok(Ok(reached)) => reached,
@@ -395,70 +408,21 @@ async fn by_tools(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, String> {
     };
     let (status, queues) = tokio::join!(
         run("rabbitmq-diagnostics", &["status"]),
-        run("rabbitmqctl", &["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers", "state"])
+        run("rabbitmqctl", &["list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers", "state", "type"])
     );
-    let status: Status =
-        serde_json::from_str(&status?).map_err(|_| format!("rabbitmq-diagnostics status: {UNEXPECTED_FORMAT}"))?;
-    let queues: Vec<Queue> =
-        serde_json::from_str(&queues?).map_err(|_| format!("rabbitmqctl list_queues: {UNEXPECTED_FORMAT}"))?;
-    Ok(status.facts(node, queues))
-}
-
-/// The required fields of `rabbitmq-diagnostics status --formatter json`.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Status {
-    alarms: Vec<serde_json::Value>,
-    data_directory: String,
-    disk_free: u64,
-    disk_free_limit: u64,
-    file_descriptors: Descriptors,
-    memory: serde_json::Map<String, serde_json::Value>,
-    vm_memory_high_watermark_limit: u64,
-    log_files: Vec<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Descriptors {
-    sockets_limit: u64,
-    sockets_used: u64,
-    total_limit: u64,
-    total_used: u64,
-}
-
-impl Status {
-    fn facts(self, node: String, mut queues: Vec<Queue>) -> Facts {
-        let has_alarm = |word: &str| self.alarms.iter().any(|a| a.to_string().contains(word));
-        let total = self.memory.get("total").and_then(|t| t.as_u64().or_else(|| t.get("rss")?.as_u64())).unwrap_or(0);
-        for queue in queues.iter_mut().filter(|q| q.vhost.is_empty()) {
-            "/".clone_into(&mut queue.vhost);
-        }
-        queues.sort_by_key(|q| std::cmp::Reverse(q.ready + q.unacked));
-        Facts {
-            source: "rabbitmqctl".to_owned(),
-            nodes: vec![Node {
-                name: node,
-                running: true,
-                mem_alarm: has_alarm("memory"),
-                disk_free_alarm: has_alarm("disk"),
-                mem_used: total,
-                mem_limit: self.vm_memory_high_watermark_limit,
-                disk_free: self.disk_free,
-                disk_free_limit: self.disk_free_limit,
-                fd_used: self.file_descriptors.total_used,
-                fd_total: self.file_descriptors.total_limit,
-                sockets_used: self.file_descriptors.sockets_used,
-                sockets_total: self.file_descriptors.sockets_limit,
-                partitions: Vec::new(),
-                db_dir: self.data_directory,
-            }],
-            queues,
-            blocked: Vec::new(),
-            clients: Vec::new(),
-            log_files: self.log_files,
-        }
-    }
+    let status = json::document(&status?).ok_or_else(|| format!("rabbitmq-diagnostics status: {UNEXPECTED_FORMAT}"))?;
+    let (mut gaps, mut queue_gaps) = (Vec::new(), Vec::new());
+    let listed = |output: String, gaps: &mut Vec<String>| {
+        let queues = json::document(&output).and_then(|reply| json::queues(&reply, gaps));
+        queues.ok_or_else(|| format!("rabbitmqctl list_queues: {UNEXPECTED_FORMAT}"))
+    };
+    // a failure costs the queues, not the node
+    let queues = queues.and_then(|output| listed(output, &mut queue_gaps)).unwrap_or_else(|why| {
+        queue_gaps.push(format!("its queues cannot be read: {why}"));
+        Vec::new()
+    });
+    let facts = json::status(&status, node, queues, &mut gaps);
+    Ok(Facts { gaps, queue_gaps, ..facts })
 }
 
 /// Name and home directory of the node, from the arguments of its virtual machine: `-sname rabbit@host`,
@@ -515,10 +479,11 @@ mod tests {
     fn alarms_of_the_tools_are_read() {
         let text = r#"{"alarms":[{"resource":"memory","node":"rabbit@a"}],"disk_free":5,"file_descriptors":{"total_used":2,"total_limit":9},
             "memory":{"total":{"rss":7,"erlang":6}},"vm_memory_high_watermark_limit":3,"unknown":1}"#;
-        let status: Status = serde_json::from_str(text).unwrap();
-        let facts = status.facts("rabbit@a".into(), vec![Queue { name: "q".into(), ..Queue::default() }]);
+        let mut gaps = Vec::new();
+        let queue = Queue { name: "q".into(), ..Queue::default() };
+        let facts = json::status(&serde_json::from_str(text).unwrap(), "rabbit@a".into(), vec![queue], &mut gaps);
         let node = &facts.nodes[0];
         assert_eq!((node.mem_alarm, node.disk_free_alarm, node.mem_used, node.fd_total), (true, false, 7, 9));
-        assert_eq!(facts.queues[0].vhost, "/");
+        assert_eq!((facts.queues[0].vhost.as_str(), gaps.len()), ("/", 0));
     }
 }

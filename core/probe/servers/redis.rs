@@ -1,6 +1,5 @@
 //! Sessions with servers of the Redis protocol.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
@@ -9,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::login::{Login, Secret, password};
 use super::peer::{PeerConnection, UnprovenReason, reach};
+pub use super::redis_info::{Info, keys, parse_info};
+use super::redis_info::{setting, text};
 use super::tls::Trust;
 use super::{Bounded, ConnectAddr, REPLY_TIMEOUT, ServerHandle, SessionError, connect_addrs, millis, tls};
 use crate::model::ServerRef;
@@ -58,9 +59,6 @@ pub struct Session {
     driver: tokio::task::JoinHandle<()>,
 }
 
-/// `INFO` by its keys.
-pub type Info = BTreeMap<String, String>;
-
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("address", &self.address).finish_non_exhaustive()
@@ -88,6 +86,13 @@ impl Session {
                 after_ms: millis(REPLY_TIMEOUT),
             })),
         }
+    }
+
+    /// A reply as text; bytes that are not UTF-8 are replaced.
+    pub async fn text(&self, words: &[&str]) -> Result<String, RedisCommandError> {
+        let reply: redis::Value = self.query(words).await?;
+        let garbage = || SessionError::Garbage { address: self.address.clone(), why: "the reply is not text".to_owned() };
+        text(&reply).ok_or_else(|| RedisCommandError::Lost(garbage()))
     }
 
     /// Sends several commands for one database as a pipeline, without interleaved commands of other checks; rejected commands are
@@ -152,27 +157,18 @@ impl Session {
 
     /// [`Session::info`] without the cache.
     pub async fn info_now(&self) -> Result<Info, RedisCommandError> {
-        let text: Vec<u8> = self.query(&["INFO"]).await?;
-        let mut info = parse_info(&String::from_utf8_lossy(&text));
+        let mut info = parse_info(&self.text(&["INFO"]).await?);
         // since 6.2; older versions return an empty reply
-        if let Ok(text) = self.query::<Vec<u8>>(&["INFO", "errorstats"]).await {
-            info.extend(parse_info(&String::from_utf8_lossy(&text)));
+        if let Ok(text) = self.text(&["INFO", "errorstats"]).await {
+            info.extend(parse_info(&text));
         }
         Ok(info)
     }
 
     /// One setting, or `None` if it does not exist or CONFIG is not permitted.
     pub async fn setting(&self, name: &str) -> Option<String> {
-        let pair: Vec<String> = self.query(&["CONFIG", "GET", name]).await.ok()?;
-        pair.into_iter().nth(1)
+        setting(&self.query(&["CONFIG", "GET", name]).await.ok()?, name)
     }
-}
-
-/// Parses `key:value` lines; headings and other lines are ignored.
-#[must_use]
-pub fn parse_info(text: &str) -> Info {
-    let lines = text.lines().filter(|l| !l.starts_with('#'));
-    lines.filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_owned(), v.trim_end().to_owned())).collect()
 }
 
 /// Reply to a custom query.
@@ -219,14 +215,16 @@ pub struct SlowEntry {
 }
 
 impl FromRedisValue for SlowEntry {
+    /// An entry of another shape has no command and no duration, and costs only itself.
     fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
         // id, time, duration, arguments, and since 4.0 address and name
-        let fields: Vec<redis::Value> = redis::from_redis_value(value)?;
-        let mut fields = fields.into_iter().skip(2);
-        let micros = fields.next().map(redis::from_redis_value::<u64>).transpose()?.unwrap_or(0);
-        let words: Vec<Vec<u8>> = fields.next().map(redis::from_redis_value).transpose()?.unwrap_or_default();
-        let command = words.first().map(|w| String::from_utf8_lossy(w).to_uppercase()).unwrap_or_default();
-        Ok(Self { command, micros })
+        let redis::Value::Array(fields) = value else { return Ok(Self { command: String::new(), micros: 0 }) };
+        let micros = fields.get(2).and_then(text).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let command = match fields.get(3) {
+            Some(redis::Value::Array(words)) => words.first().and_then(text),
+            _ => None,
+        };
+        Ok(Self { command: command.unwrap_or_default().to_uppercase(), micros })
     }
 }
 
@@ -658,15 +656,6 @@ mod tests {
         let found: Vec<_> = directives(text).collect();
         assert_eq!(found[0], ("dir", "/var/lib/redis"));
         assert_eq!((found.len(), unquoted(found[2].1)), (3, "a b.rdb".to_owned()));
-    }
-
-    #[test]
-    fn info_is_parsed_by_key_and_ignores_other_lines() {
-        let info = parse_info(
-            "# Server\r\nredis_version:7.0.15\r\nexecutable:/usr/bin/redis-server\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0\r\nnonsense\r\n",
-        );
-        assert_eq!(info.len(), 3);
-        assert_eq!(info["db0"], "keys=1,expires=0");
     }
 
     #[test]

@@ -44,16 +44,28 @@ struct Listening {
     has_ipv6: bool,
 }
 
+/// The listening sockets of a process.
+#[derive(Debug, Default)]
+pub(super) struct ProcessSockets {
+    /// Unix sockets first, then TCP, lowest port first.
+    pub(super) listening: Vec<Socket>,
+    /// Its descriptors are not readable (another user): the sockets are a guess, and none may mean that it has others.
+    pub(super) hidden: bool,
+}
+
 impl Namespaces {
-    /// Listening sockets of `pid`: unix sockets first, then TCP, lowest port first. If its descriptors are not accessible
-    /// (another user), the result is the product's default port in its network namespace, provided that it has a listener.
-    pub(super) fn sockets_of(&mut self, io: &Io, pid: i32, product: Product) -> Vec<Socket> {
+    /// Listening sockets of `pid`. If its descriptors are not readable, the result is the ports of its arguments (separated by
+    /// NUL or spaces), or the product's default port, as far as its network namespace has a listener there.
+    pub(super) fn sockets_of(&mut self, io: &Io, pid: i32, product: Product, arguments: &str) -> ProcessSockets {
         let inodes = process::sockets(io, pid);
-        let port = default_port(product);
-        let belongs = |inode: u64, at: u16| inodes.as_ref().map_or(at == port, |m| m.contains(&inode));
         // without access to its namespace link, the namespace is listed for this process alone
         let own = PathBuf::from(format!("/proc/{pid}/ns/net"));
         let there = self.0.entry(io.read_link(&own).unwrap_or(own)).or_insert_with(|| listening(io, pid));
+        let mut ports = if inodes.is_none() { ports_of_arguments(arguments) } else { Vec::new() };
+        if ports.is_empty() {
+            ports.push(default_port(product));
+        }
+        let belongs = |inode: u64, at: u16| inodes.as_ref().map_or(ports.contains(&at), |m| m.contains(&inode));
         let tcp = there.tcp.iter().filter(|l| belongs(l.inode, l.port));
         let mut sockets: Vec<Socket> = tcp.flat_map(|l| reachable(l.address, l.port, there.has_ipv6)).map(Socket::Tcp).collect();
         if let Some(inodes) = &inodes {
@@ -62,8 +74,23 @@ impl Namespaces {
         }
         sockets.sort();
         sockets.dedup();
-        sockets
+        ProcessSockets { listening: sockets, hidden: inodes.is_none() }
     }
+}
+
+/// Ports that a command line names: `127.0.0.1:6380`, `*:6380`, `--port 6380`, `--port=6380`, `-p 5433`.
+pub(super) fn ports_of_arguments(arguments: &str) -> Vec<u16> {
+    let words: Vec<&str> = arguments.split(['\0', ' ']).filter(|w| !w.is_empty()).collect();
+    let is_option = |word: &str| word == "-p" || word.trim_start_matches('-') == "port";
+    let port = |(n, word): (usize, &&str)| -> Option<u16> {
+        let text = match word.rsplit_once([':', '=']) {
+            Some((name, text)) if word.contains(':') || is_option(name) => text,
+            None if n > 0 && words.get(n - 1).is_some_and(|option| is_option(option)) => *word,
+            _ => return None,
+        };
+        text.parse().ok().filter(|port| *port != 0)
+    };
+    words.iter().enumerate().filter_map(port).collect()
 }
 
 /// A table of the network namespace of a process; empty without access.
@@ -203,9 +230,25 @@ mod tests {
         let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let sockets =
-            Namespaces::default().sockets_of(&Io::for_test(), i32::try_from(std::process::id()).unwrap(), Product::Redis);
-        assert!(sockets.contains(&Socket::Unix(path)), "{sockets:?}");
-        assert!(sockets.contains(&Socket::Tcp(tcp.local_addr().unwrap())), "{sockets:?}");
+            Namespaces::default().sockets_of(&Io::for_test(), i32::try_from(std::process::id()).unwrap(), Product::Redis, "");
+        assert!(sockets.listening.contains(&Socket::Unix(path)), "{sockets:?}");
+        assert!(sockets.listening.contains(&Socket::Tcp(tcp.local_addr().unwrap())), "{sockets:?}");
+        assert!(!sockets.hidden);
+    }
+
+    #[test]
+    fn ports_in_command_lines() {
+        for (arguments, expected) in [
+            ("redis-server 127.0.0.1:6391", &[6391][..]),
+            ("redis-server *:6400 [cluster]", &[6400]),
+            ("redis-server\0--port\x006390\0--maxmemory\080", &[6390]),
+            ("/usr/lib/postgresql/15/bin/postgres\0-D\0/data\0-p\x005433\0", &[5433]),
+            ("/usr/lib/postgresql/15/bin/postgres\0-D\0/data\0", &[]),
+            ("loki\0--config.file=/etc/loki.yml\0--port=3101", &[3101]),
+            ("redis-server\0--port\x000\0--unixsocket\0/run/redis.sock", &[]),
+        ] {
+            assert_eq!(ports_of_arguments(arguments), expected, "{arguments}");
+        }
     }
 
     #[test]

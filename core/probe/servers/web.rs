@@ -112,13 +112,10 @@ async fn endpoints(known: &ServerHandle) -> Result<(Vec<ConnectAddr>, String), S
     let inspected = blocking::run("a process", &known.server.name, CONNECT_TIMEOUT, move |io| {
         let flags = Flags::of(io, process.pid);
         let port = configured_port(io, process.pid, product, &flags);
-        (io.read_dir(format!("/proc/{}/fd", process.pid)).is_err(), flags, port)
+        (flags, port)
     });
-    let (hidden, flags, configured) = inspected.await.unwrap_or_default();
-    let found = match connect_addrs(known).await {
-        Err(SessionError::NotListening) if hidden => Vec::new(),
-        other => tcp(other?),
-    };
+    let (hidden, (flags, configured)) = (known.hidden, inspected.await.unwrap_or_default());
+    let found = if hidden && known.sockets.is_empty() { Vec::new() } else { tcp(connect_addrs(known).await?) };
     let at = flags.listens(product);
     let port = at.map(|a| a.port()).or(configured).unwrap_or(default_port(product));
     let (mut endpoints, others): (Vec<ConnectAddr>, Vec<ConnectAddr>) = found.into_iter().partition(|a| is_port(a, port));
@@ -239,13 +236,17 @@ async fn get(known: &ServerHandle, path: &str) -> Result<Result<HttpResponse, Se
         Ok(endpoints) => endpoints,
         Err(why) => return Ok(Err(why)),
     };
-    let denied =
-        || ProbeError::Denied { subject: "a response".to_owned(), from: known.server.name.clone(), needs: "root".to_owned() };
-    // an invisible namespace is assumed to be that of this process: the response could be from another server
-    let hidden = known.server.process.is_some() && known.is_local.is_none();
-    if hidden && known.server.container.is_some() {
+    let denied = || ProbeError::Denied {
+        subject: "a response".to_owned(),
+        from: known.server.name.clone(),
+        needs: crate::probe::needed_right().to_owned(),
+    };
+    // in an unknown namespace the response could be from another server, and an assumed port may be another server's
+    let unknown = known.server.process.is_some() && known.is_local.is_none();
+    if unknown && known.server.container.is_some() {
         return Err(denied());
     }
+    let hidden = unknown || known.hidden;
     let trust = known.trust();
     let mut last = SessionError::NotListening;
     for addr in &endpoints {
@@ -321,7 +322,7 @@ fn no_answer(address: String, why: http::HttpError) -> SessionError {
 /// Sends `POST path` to a discovered server at its listening address; for the guard. The error contains the response.
 pub async fn post(product: Product, process: ServerProcess, path: &str) -> Result<(), String> {
     let pid = process.pid;
-    let read = move |io: &Io| (Flags::of(io, pid), Namespaces::default().sockets_of(io, pid, product));
+    let read = move |io: &Io| (Flags::of(io, pid), Namespaces::default().sockets_of(io, pid, product, "").listening);
     let read = blocking::run("arguments", &format!("process {pid}"), CONNECT_TIMEOUT, read).await;
     let (flags, sockets) = read.map_err(|e| e.to_string())?;
     let port = flags.listens(product).map_or(default_port(product), |a| a.port());

@@ -1,4 +1,4 @@
-//! Tests of the configuration of servers that do not run: with an invalid one every start fails.
+//! Tests of the configuration of servers that do not run, or that rejected a reload: with an invalid one every start fails.
 //!
 //! A test runs as user 65534 with one capability, `CAP_DAC_READ_SEARCH`: it reads every file and changes none. It can therefore
 //! fail at steps after the configuration was read (PID file, log, port below 1024); only a line that reports an error in the
@@ -143,8 +143,8 @@ pub struct ConfigError {
     pub error: String,
 }
 
-/// The error in the configuration of a service that does not run. `None` if it is valid, or if there is no test for it: unknown
-/// server, untrusted configuration file, no root.
+/// The error in the configuration of a service. `None` if it is valid, or if there is no test for it: unknown server, untrusted
+/// configuration file, no root.
 pub async fn config_error(unit: &str, command: &str) -> Option<ConfigError> {
     if !host::is_root() {
         return None;

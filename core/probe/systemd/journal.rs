@@ -22,6 +22,9 @@ const JOURNAL: &str = "the journal";
 /// Timeout of journalctl; sufficient for a journal of several gigabytes on a slow disk.
 const JOURNALCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Number of lines up to which messages of more than 4096 bytes are read: a stack trace that an application logs as one message.
+const MAX_FULL_LINES: usize = 200;
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalLine {
@@ -34,13 +37,15 @@ pub struct JournalLine {
     pub by_systemd: bool,
 }
 
-/// Start of the query.
+/// Period of the query.
 #[derive(Debug, Clone, Copy)]
 pub enum Since {
     /// The beginning of this boot.
     Boot,
     /// This many minutes ago.
     Minutes(u16),
+    /// Between two times, to the second.
+    Between(Timestamp, Timestamp),
 }
 
 /// The last `n` lines of a unit in this boot, oldest first: from the unit itself and from systemd about it. Not limited to its
@@ -103,11 +108,17 @@ async fn run(argv: &Argv) -> Result<String, ProbeError> {
 fn arguments(matches: &[&str], since: Since, n: usize) -> Result<Argv, String> {
     let argv = Argv::new("journalctl", &["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID", "--lines"]);
     let argv = argv.number(n as u64);
+    // long messages of a whole day would not fit into the captured output
+    let argv = if n <= MAX_FULL_LINES { argv.option("--all") } else { argv };
     let argv = match since {
         Since::Boot => argv.option("--boot"),
         Since::Minutes(minutes) => {
             let start = clock::now().checked_sub(i64::from(minutes).minutes()).unwrap_or(Timestamp::UNIX_EPOCH);
             argv.option("--since").operand(&format!("@{}", start.as_second()))?
+        }
+        Since::Between(from, until) => {
+            let argv = argv.option("--since").operand(&format!("@{}", from.as_second()))?;
+            argv.option("--until").operand(&format!("@{}", until.as_second().saturating_add(1)))?
         }
     };
     matches.iter().try_fold(argv, |argv, one| argv.operand(one))
@@ -126,21 +137,33 @@ pub(super) fn parse(line: &str) -> Option<JournalLine> {
     line_of(&serde_json::from_str(line).ok()?)
 }
 
-/// The line of these fields; the message is an array of bytes if it is not text.
+/// Text of a message that journalctl leaves out.
+const LONG_MESSAGE: &str = "(a message of more than 4096 bytes)";
+
+/// The line of these fields. A line without a message has no text to show.
 fn line_of(value: &Value) -> Option<JournalLine> {
-    let usec: i64 = value.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
-    let text = match value.get("MESSAGE")? {
-        Value::String(text) => text.clone(),
-        Value::Array(bytes) => {
-            let bytes: Vec<u8> = bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect();
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-        _ => return None,
-    };
+    let time = value.get("__REALTIME_TIMESTAMP")?;
+    let usec = time.as_i64().or_else(|| time.as_str()?.parse().ok())?;
+    let text = text_of(value.get("MESSAGE")?)?;
     // one line of a stack trace is sufficient, and a message may be megabytes long
     let text = text.chars().take(500).collect();
     let by_systemd = value.get("_PID").and_then(|p| p.as_str()) == Some("1");
     Some(JournalLine { at: Timestamp::from_microsecond(usec).ok()?, text, by_systemd })
+}
+
+/// A field in the form of journalctl(1), "json": text, an array of bytes if it is not printable, `null` if it is longer than 4096
+/// bytes, and an array of these if the entry has the field several times; the first one that is text counts.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Null => Some(LONG_MESSAGE.to_owned()),
+        Value::Array(bytes) if bytes.iter().all(Value::is_number) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect();
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Value::Array(values) => values.iter().filter(|v| !v.is_null()).find_map(text_of),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -153,8 +176,32 @@ mod tests {
         assert_eq!(line.map(|l| (l.at.as_second(), l.text)), Some((1, "it died".to_owned())));
         let bytes = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":[104,105]}"#);
         assert_eq!(bytes.map(|l| l.text), Some("hi".to_owned()));
-        for bad in ["", "{}", r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE":"y"}"#, r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":null}"#] {
+        for bad in ["", "{}", r#"{"__REALTIME_TIMESTAMP":"x","MESSAGE":"y"}"#, r#"{"__REALTIME_TIMESTAMP":"1","MESSAGE":{}}"#] {
             assert_eq!(parse(bad), None);
         }
+    }
+
+    #[test]
+    fn long_message_is_a_line_without_its_text() {
+        let line = parse(r#"{"__REALTIME_TIMESTAMP":"1000000","MESSAGE":null,"_PID":"1"}"#);
+        assert_eq!(line.map(|l| (l.text, l.by_systemd)), Some((LONG_MESSAGE.to_owned(), true)));
+    }
+
+    #[test]
+    fn first_of_several_messages_counts() {
+        let text = |message: &str| parse(&format!(r#"{{"__REALTIME_TIMESTAMP":1000000,"MESSAGE":{message}}}"#)).map(|l| l.text);
+        assert_eq!(text(r#"["one", "two"]"#).as_deref(), Some("one"));
+        assert_eq!(text(r#"[null, [104, 105], "two"]"#).as_deref(), Some("hi"));
+        assert_eq!(text("[]").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn corpus_of_journal() {
+        crate::corpus::check("journal", 6, |text| {
+            let lines: Vec<JournalLine> = text.lines().filter_map(parse).collect();
+            let first = lines.first().map(|l| format!("{} {}", l.at, l.text.chars().take(60).collect::<String>()));
+            let systemd = lines.iter().filter(|l| l.by_systemd).count();
+            vec![("lines", lines.len().to_string()), ("first", first.unwrap_or_default()), ("by_systemd", systemd.to_string())]
+        });
     }
 }

@@ -29,7 +29,7 @@ pub use config_test::{ConfigError, config_error};
 pub use ignored::{IgnoredSetting, ignored_settings};
 pub use journal::{JournalLine, Since, journal, journal_of_services, journal_of_unit, own_lines, restarts};
 pub use response_timeout::{init_activity, init_is_idle};
-pub use unit::{Context, Service, Timer, Unit, UnitCommand};
+pub use unit::{Context, FailedReload, Service, Timer, Unit, UnitCommand};
 
 /// Exists if and only if systemd is PID 1 (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
@@ -306,7 +306,8 @@ fn find_bus(io: &Io) -> Result<(), SystemdError> {
     })
 }
 
-/// Units that the administrator of this host enabled, masked or created, by their links and files: `enabled`, `masked`, `local`.
+/// Units that the administrator of this host enabled, masked or created, by their links and files: `enabled`, `masked`, `local`;
+/// and essential timers of the distribution that are not enabled: `installed`.
 /// systemd reads every unit file for this query, which takes a second on slow disks. Links of the distribution include many units
 /// that are not installed.
 #[must_use]
@@ -335,14 +336,42 @@ fn linked_below(io: &Io, directory: &Path, vendor: bool, states: &mut BTreeMap<S
             states.entry(name).or_insert("local");
         } else if io.read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null")) {
             states.insert(name, "masked");
+        } else if vendor && ESSENTIAL_TIMERS.contains(&name.as_str()) {
+            states.entry(name).or_insert("installed");
         }
     }
 }
+
+/// Timers of the distribution without which the host fills its disk: they are checked while they are disabled as well.
+const ESSENTIAL_TIMERS: &[&str] = &["logrotate.timer"];
 
 /// Whether the path of a program does not exist. An inaccessible path does not count as missing.
 #[must_use]
 pub fn program_is_missing(io: &Io, path: &str) -> bool {
     io.metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The name of the mount unit of a mountpoint (systemd.unit(5), "String Escaping for Inclusion in Unit Names"):
+/// `/srv/my-data` → `srv-my\x2ddata.mount`.
+#[must_use]
+pub fn mount_unit(mountpoint: &str) -> String {
+    let path = mountpoint.trim_matches('/');
+    if path.is_empty() {
+        return "-.mount".to_owned();
+    }
+    let mut name = String::new();
+    for (at, byte) in path.bytes().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if at == 0 => name.push_str("\\x2e"),
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'_' | b'.' => name.push(char::from(byte)),
+            _ => {
+                // writing to a String cannot fail
+                let _ = write!(name, "\\x{byte:02x}");
+            }
+        }
+    }
+    format!("{name}.mount")
 }
 
 type ObjectPathBuf = zbus::wire::OwnedObjectPath;
@@ -428,6 +457,13 @@ mod tests {
         assert_eq!(object_path("nginx.service"), "/org/freedesktop/systemd1/unit/nginx_2eservice");
         assert_eq!(object_path("2nd@a-b.service"), "/org/freedesktop/systemd1/unit/_32nd_40a_2db_2eservice");
         assert!(ObjectPath::try_from(object_path("ü\n.service").as_str()).is_ok());
+    }
+
+    #[test]
+    fn mount_units_have_escaped_names() {
+        assert_eq!(mount_unit("/var/lib/postgresql"), "var-lib-postgresql.mount");
+        assert_eq!(mount_unit("/srv/my-data"), "srv-my\\x2ddata.mount");
+        assert_eq!(mount_unit("/"), "-.mount");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -4,9 +4,8 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use procfs::process::Process;
-use procfs::{CpuPressure, Current as _};
-
+use crate::probe::kernel::parse;
+use crate::probe::proc::process::state_in;
 use crate::probe::{Io, blocking};
 
 /// Timeout while PID 1 is idle: no reply will come.
@@ -23,7 +22,7 @@ const BUSY_PERCENT: u128 = 10;
 
 /// CPU pressure (`some`, 10 s average, percent) from which all processes count as delayed, including the bus between opsctl and
 /// PID 1.
-const CPU_PRESSURE_PERCENT: f32 = 50.0;
+const CPU_PRESSURE_PERCENT: f64 = 50.0;
 
 /// Timeout of reading the state of PID 1.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,12 +44,13 @@ impl InitState {
         blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, Self::read).await.ok().flatten()
     }
 
-    fn read(_io: &Io) -> Option<Self> {
-        let init = Process::new(1).ok()?;
-        let times = init.schedstat().ok()?;
-        let cpu_demand = Duration::from_nanos(times.sum_exec_runtime.saturating_add(times.run_delay));
-        let cpu_pressure = CpuPressure::current().is_ok_and(|p| p.some.avg10 >= CPU_PRESSURE_PERCENT);
-        Some(Self { state: init.stat().ok()?.state, cpu_demand, cpu_pressure })
+    fn read(io: &Io) -> Option<Self> {
+        let pressure = io.read_lossy("/proc/pressure/cpu").ok().and_then(|text| parse::pressure(&text));
+        Some(Self {
+            state: state_in(&io.read_lossy("/proc/1/stat").ok()?)?,
+            cpu_demand: cpu_demand(&io.read_lossy("/proc/1/schedstat").ok()?)?,
+            cpu_pressure: pressure.is_some_and(|p| p.some.avg10 >= CPU_PRESSURE_PERCENT),
+        })
     }
 
     /// Whether the process was busy or blocked since `before`.
@@ -58,6 +58,13 @@ impl InitState {
         let cpu_demand = self.cpu_demand.saturating_sub(before.cpu_demand).as_nanos();
         self.cpu_pressure || self.state == 'D' || cpu_demand * 100 >= passed.as_nanos() * BUSY_PERCENT
     }
+}
+
+/// Time on a CPU and time runnable without one, both in nanoseconds: the first two fields of `/proc/<pid>/schedstat`
+/// (Documentation/scheduler/sched-stats.rst).
+fn cpu_demand(schedstat: &str) -> Option<Duration> {
+    let mut times = schedstat.split_ascii_whitespace().map(|n| n.parse::<u64>().ok());
+    Some(Duration::from_nanos(times.next()??.saturating_add(times.next()??)))
 }
 
 /// Waits for a reply of systemd; the error is the time waited.
@@ -93,9 +100,8 @@ pub async fn init_activity() -> Option<String> {
     blocking::run("the state of PID 1", "/proc/1", READ_TIMEOUT, describe_init).await.ok().flatten()
 }
 
-fn describe_init(_io: &Io) -> Option<String> {
-    let init = Process::new(1).ok()?;
-    let state = init.stat().ok()?.state;
+fn describe_init(io: &Io) -> Option<String> {
+    let state = state_in(&io.read_lossy("/proc/1/stat").ok()?)?;
     let activity = match state {
         'D' => "waits uninterruptibly",
         'R' => "runs or waits for a CPU",
@@ -104,7 +110,7 @@ fn describe_init(_io: &Io) -> Option<String> {
         _ => "is not running",
     };
     // readable by root only; 0 means not waiting
-    let wait_channel = init.wchan().ok().filter(|w| !w.is_empty() && w != "0");
+    let wait_channel = io.read_lossy("/proc/1/wchan").ok().filter(|w| !w.is_empty() && w != "0");
     Some(format!("{activity} (state {state}{})", wait_channel.map(|w| format!(", in {w}")).unwrap_or_default()))
 }
 
@@ -124,5 +130,11 @@ mod tests {
             "CPU pressure may delay the bus"
         );
         assert!(at('D', 1_000).busy_since(at('S', 1_000), two), "uninterruptible sleep");
+    }
+
+    #[test]
+    fn cpu_demand_is_running_and_runnable_time() {
+        assert_eq!(cpu_demand("2000000 3000000 17\n"), Some(Duration::from_millis(5)));
+        assert_eq!((cpu_demand("2000000"), cpu_demand("x 1 2"), cpu_demand("")), (None, None, None));
     }
 }

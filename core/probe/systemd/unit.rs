@@ -41,6 +41,9 @@ pub struct Unit {
     pub wanted_by: Vec<String>,
     /// Timers, sockets and paths that start it.
     pub triggered_by: Vec<String>,
+    /// The units that it starts, for a socket, path or timer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<String>,
     /// Last time it became active.
     pub active_since: Option<Timestamp>,
     /// Last time it stopped being active.
@@ -165,6 +168,23 @@ pub struct Service {
     /// The command that runs now beside the main process (`ControlPID`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<UnitCommand>,
+    /// The last reload of its last run, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_reload: Option<FailedReload>,
+}
+
+/// A failed reload. systemd forgets it at the next reload and at the next start (`ReloadResult`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailedReload {
+    /// As [`Unit::result`].
+    pub result: String,
+    /// The command of `ExecReload=` that failed; `None` for a service that is reloaded by a signal, or if none was run.
+    pub command: Option<UnitCommand>,
+    /// Start of that command.
+    pub began: Option<Timestamp>,
+    /// Its end.
+    pub ended: Option<Timestamp>,
 }
 
 /// Properties of a timer.
@@ -212,6 +232,7 @@ impl Unit {
             requires: ["Requires", "Requisite", "BindsTo"].iter().flat_map(|n| list(p, n)).collect(),
             wanted_by: ["WantedBy", "RequiredBy", "BoundBy", "UpheldBy"].iter().flat_map(|n| list(p, n)).collect(),
             triggered_by: list(p, "TriggeredBy"),
+            triggers: list(p, "Triggers"),
             active_since: moment(p, "ActiveEnterTimestamp"),
             active_until: moment(p, "ActiveExitTimestamp"),
             inactive_since: moment(p, "InactiveEnterTimestamp"),
@@ -271,6 +292,7 @@ impl Service {
             pid_file: text(p, "PIDFile"),
             bus_name: text(p, "BusName"),
             control: control_command(p),
+            failed_reload: failed_reload(p),
         }
     }
 
@@ -371,11 +393,14 @@ const OTHER_COMMANDS: &[&str] = &[
 const EXITED: i64 = 1;
 const TERMINATED: [i64; 2] = [2, 3];
 
+fn has_failed(command: &UnitCommand) -> bool {
+    (command.exit_code_kind == EXITED && command.exit_status != 0) || TERMINATED.contains(&command.exit_code_kind)
+}
+
 /// The commands that failed in the last run, without those with a failure that systemd ignores (`-`).
 fn failed_commands(p: &Properties, settings: &[&str]) -> Vec<UnitCommand> {
-    let failed = |c: &UnitCommand| (c.exit_code_kind == EXITED && c.exit_status != 0) || TERMINATED.contains(&c.exit_code_kind);
     let all = settings.iter().flat_map(|setting| commands(p, setting));
-    all.filter(|parsed| !parsed.ignored && failed(&parsed.command)).map(|parsed| parsed.command).collect()
+    all.filter(|parsed| !parsed.ignored && has_failed(&parsed.command)).map(|parsed| parsed.command).collect()
 }
 
 /// The command that runs as `ControlPID`, also of a reload.
@@ -385,15 +410,30 @@ fn control_command(p: &Properties) -> Option<UnitCommand> {
     all.find(|parsed| parsed.pid == pid).map(|parsed| parsed.command)
 }
 
+/// The last reload, if it failed. A running or successful one has the result `success`; systemd before 244 reports none.
+fn failed_reload(p: &Properties) -> Option<FailedReload> {
+    let result = text(p, "ReloadResult");
+    if result.is_empty() || result == "success" {
+        return None;
+    }
+    // an entry after the failed one has the result of an earlier reload
+    let failed = commands(p, "ExecReload").into_iter().filter(|parsed| !parsed.ignored && has_failed(&parsed.command));
+    let last = failed.max_by_key(|parsed| parsed.ended);
+    let (began, ended) = last.as_ref().map(|parsed| (parsed.began, parsed.ended)).unwrap_or_default();
+    Some(FailedReload { result, command: last.map(|parsed| parsed.command), began, ended })
+}
+
 /// An entry of `ExecStart` and similar properties.
 struct ParsedCommand {
     command: UnitCommand,
     /// Its failure is ignored.
     ignored: bool,
     pid: u64,
+    began: Option<Timestamp>,
+    ended: Option<Timestamp>,
 }
 
-/// An array of (path, argv, ignore, 4 times, pid, code, status).
+/// An array of (path, argv, ignore, start and end by wall clock and by monotonic clock, pid, code, status).
 fn commands(p: &Properties, setting: &str) -> Vec<ParsedCommand> {
     let Some(Variant::Array(items)) = p.get(setting).map(|v| &**v) else { return Vec::new() };
     let parsed = |item: &Variant<'_>| -> Option<ParsedCommand> {
@@ -408,7 +448,8 @@ fn commands(p: &Properties, setting: &str) -> Vec<ParsedCommand> {
         };
         let ignored = matches!(fields.get(2), Some(Variant::Bool(true)));
         let pid = if let Some(Variant::U32(pid)) = fields.get(7) { u64::from(*pid) } else { 0 };
-        Some(ParsedCommand { command, ignored, pid })
+        let time = |at: usize| if let Some(Variant::U64(usec)) = fields.get(at) { time_of(*usec) } else { None };
+        Some(ParsedCommand { command, ignored, pid, began: time(3), ended: time(5) })
     };
     items.iter().filter_map(parsed).collect()
 }
@@ -467,7 +508,11 @@ fn list(p: &Properties, name: &str) -> Vec<String> {
 
 /// Microseconds since 1970; 0 is never, all ones is infinity.
 pub(super) fn moment(p: &Properties, name: &str) -> Option<Timestamp> {
-    let usec = number(p, name).filter(|n| *n != 0 && *n != u64::MAX)?;
+    number(p, name).and_then(time_of)
+}
+
+fn time_of(usec: u64) -> Option<Timestamp> {
+    let usec = Some(usec).filter(|n| *n != 0 && *n != u64::MAX)?;
     Timestamp::from_microsecond(i64::try_from(usec).ok()?).ok()
 }
 
@@ -538,6 +583,31 @@ mod tests {
             failed.iter().map(|c| (c.setting.as_str(), c.line.as_str(), c.exit_status)).collect();
         assert_eq!(failed, [("ExecStartPre", "/usr/sbin/nginx -t", 1), ("ExecStartPost", "/bin/killed -t", 9)]);
         assert_eq!(control_command(&p).map(|c| c.setting), Some("ExecReload".to_owned()));
+    }
+
+    #[test]
+    fn failed_reload_names_the_last_failed_command() {
+        let times = |mut entry: Entry, usec: u64| {
+            (entry.3, entry.5) = (usec, usec + 500_000);
+            entry
+        };
+        let reload = vec![
+            times(entry("/usr/sbin/haproxy", false, 0, 1, 1), 9_000_000),
+            // it was not run by the last reload
+            times(entry("/bin/kill", false, 0, 1, 1), 2_000_000),
+        ];
+        let of =
+            |result: &str| failed_reload(&properties(&[("ExecReload", reload.clone().into()), ("ReloadResult", result.into())]));
+        let failed = of("exit-code").unwrap_or_default();
+        assert_eq!(failed.command.map(|c| c.line).as_deref(), Some("/usr/sbin/haproxy -t"));
+        assert_eq!(failed.began.map(Timestamp::as_second), Some(9));
+        assert_eq!((of("success"), of("")), (None, None));
+    }
+
+    #[test]
+    fn failed_reload_without_a_command() {
+        let failed = failed_reload(&properties(&[("ReloadResult", "timeout".into())])).unwrap_or_default();
+        assert_eq!((failed.result.as_str(), failed.command, failed.ended), ("timeout", None, None));
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Chain {
     pub refused_in_time: Option<String>,
     /// Whether the issuer of each certificate is trusted on this host, by its name.
     pub issuer_trusted: Vec<bool>,
+    /// This host has no store of authorities: that the chain is refused is no evidence about it.
+    pub unverifiable: bool,
 }
 
 impl Chain {
@@ -227,7 +229,10 @@ async fn request_certificate(
 
 fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
     let ders = &ders[..ders.len().min(MAX_CHAIN_LENGTH)];
-    let certificates: Vec<Certificate> = ders.iter().filter_map(|d| x509::facts(d).ok()).collect();
+    let read: Vec<Option<Certificate>> = ders.iter().map(|der| x509::facts(der).ok()).collect();
+    // without the first certificate, the next one would be taken for it; any other costs only itself
+    let leaf_is_read = read.first().is_some_and(Option::is_some);
+    let certificates: Vec<Certificate> = read.into_iter().filter(|_| leaf_is_read).flatten().collect();
     let now = clock::now();
     let mut chain = Chain { length: ders.len(), ..Chain::default() };
     chain.refused = authorities.refuses(ders, now);
@@ -240,6 +245,7 @@ fn chain(ders: &[CertificateDer<'static>], authorities: &Authorities) -> Chain {
         chain.refused_in_time = if in_time == now { chain.refused.clone() } else { authorities.refuses(ders, in_time) };
     }
     chain.issuer_trusted = certificates.iter().map(|c| authorities.contains_subject(&c.issuer_hash)).collect();
+    chain.unverifiable = authorities.no_store && chain.refused_in_time.is_some();
     chain.certificates = certificates;
     chain
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::io::Root;
+use crate::probe::io::{Root, crontab};
 use crate::probe::proc::owner::{Origin, of_origin};
 use crate::probe::proc::table::{Process, SharedProcessTable};
-use crate::probe::{Io, ProbeError, blocking};
+use crate::probe::{ProbeError, blocking};
 
 /// Directories of certbot.
 const CERTBOT_HOME: &str = "/etc/letsencrypt";
@@ -96,16 +96,8 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
     let path = format!("{CERTBOT_HOME}/renewal/{name}.conf");
     match text(&path) {
         Ok(conf) => {
-            lineage.configured = setting(&conf, "fullchain").is_some() && setting(&conf, "authenticator").is_some();
-            lineage.authenticator = setting(&conf, "authenticator").unwrap_or_default();
-            lineage.server = setting(&conf, "server").filter(|s| !s.contains("api.letsencrypt.org"));
-            lineage.installer = setting(&conf, "installer").filter(|i| i != "None").unwrap_or_default();
-            for key in ["renew_hook", "deploy_hook", "post_hook"] {
-                lineage.hooks.extend(setting(&conf, key));
-            }
-            let webroots = setting(&conf, "webroot_path").unwrap_or_default();
-            let webroots = webroots.split(',').map(str::trim).filter(|w| w.starts_with('/'));
-            lineage.missing_webroots = webroots.filter(|w| here && !root.exists(w)).map(str::to_owned).collect();
+            configure(&mut lineage, &conf);
+            lineage.missing_webroots = webroots(&conf).into_iter().filter(|w| here && !root.exists(w)).collect();
         }
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(ProbeError::io("the renewal configuration", path, &e));
@@ -149,12 +141,43 @@ fn read(root: &Root, name: String, here: bool) -> Result<Lineage, ProbeError> {
     Ok(lineage)
 }
 
-/// A setting (`key = value`) in a file of certbot.
+/// Adds the settings of a renewal configuration.
+fn configure(lineage: &mut Lineage, conf: &str) {
+    lineage.configured = setting(conf, "fullchain").is_some() && setting(conf, "authenticator").is_some();
+    lineage.authenticator = setting(conf, "authenticator").unwrap_or_default();
+    lineage.server = setting(conf, "server").filter(|s| !s.contains("api.letsencrypt.org"));
+    lineage.installer = setting(conf, "installer").unwrap_or_default();
+    for key in ["renew_hook", "deploy_hook", "post_hook"] {
+        lineage.hooks.extend(setting(conf, key));
+    }
+}
+
+/// Directories of the webroot challenge: a list, and those of single names in a section of their own.
+fn webroots(conf: &str) -> Vec<String> {
+    let listed = setting(conf, "webroot_path").unwrap_or_default();
+    let map = conf.lines().map(str::trim).skip_while(|l| *l != "[[webroot_map]]").skip(1).take_while(|l| !l.starts_with('['));
+    let mut all: Vec<String> = map.filter_map(assignment).map(|(_, value)| value).collect();
+    all.extend(listed.split(',').map(|w| w.trim().to_owned()));
+    all.retain(|w| w.starts_with('/'));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A setting (`key = value`) in a file of certbot, without empty ones. Versions before 0.10 write `None` or `none` for options
+/// that were not given.
 pub(super) fn setting(text: &str, key: &str) -> Option<String> {
-    text.lines().find_map(|l| {
-        let (k, v) = l.split_once('=')?;
-        (k.trim() == key).then(|| v.trim().trim_matches(['"', '\'']).to_owned()).filter(|v| !v.is_empty())
-    })
+    let value = text.lines().filter_map(assignment).find_map(|(k, value)| (k == key).then_some(value))?;
+    (!value.is_empty() && !value.eq_ignore_ascii_case("none")).then_some(value)
+}
+
+/// Key and value of a line. A value in quotes is taken as it is; another one ends at a comment.
+fn assignment(line: &str) -> Option<(&str, String)> {
+    let (key, value) = line.trim().split_once('=').filter(|(key, _)| !key.starts_with(['#', ';']))?;
+    let value = value.trim();
+    let quoted = value.chars().next().filter(|c| matches!(c, '"' | '\'')).and_then(|quote| value[1..].split(quote).next());
+    let plain = || value.find(" #").map_or(value, |at| &value[..at]).trim();
+    Some((key.trim(), quoted.unwrap_or_else(plain).to_owned()))
 }
 
 /// Outcome of a run of certbot for a lineage.
@@ -223,7 +246,8 @@ const ACME_CLIENTS: &[&str] = &["caddy", "traefik", "acme.sh", "certmagic"];
 /// Finds them on this host.
 pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers, ProbeError> {
     let mut found = Renewers::default();
-    for line in blocking::run("crontabs", "/etc/cron.d", READ_TIMEOUT, cron_lines).await? {
+    let crontabs = blocking::run("crontabs", "/etc/cron.d", READ_TIMEOUT, crontab::read).await?;
+    for line in crontabs.lines.into_iter().map(|line| line.text) {
         let calls = |words: &[&str]| words.iter().any(|w| line.contains(w));
         if calls(CLIENTS) && !line.contains("revoke") {
             if line.contains("-d /run/systemd/system") && line.contains('!') {
@@ -265,27 +289,6 @@ pub(super) async fn renewers(processes: &SharedProcessTable) -> Result<Renewers,
     Ok(found)
 }
 
-/// The lines of all crontabs.
-fn cron_lines(io: &Io) -> Vec<String> {
-    let mut files = vec!["/etc/crontab".to_owned(), "/etc/anacrontab".to_owned()];
-    for directory in
-        ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/var/spool/cron/crontabs", "/var/spool/cron"]
-    {
-        let names = io.read_dir(directory).into_iter().flatten().flatten().filter_map(|e| e.path().to_str().map(str::to_owned));
-        files.extend(names.take(200));
-    }
-    let lines = files.iter().filter_map(|f| io.read_lossy(f).ok()).flat_map(|text| {
-        let lines: Vec<String> = text
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty() && !l.starts_with('#'))
-            .map(|l| l.chars().take(300).collect())
-            .collect();
-        lines
-    });
-    lines.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +298,41 @@ mod tests {
         assert_eq!(lineage_of("/etc/letsencrypt/live/a.org/fullchain.pem"), Some("a.org"));
         assert_eq!(lineage_of("/certs/archive/a.org/cert3.pem"), Some("a.org"));
         assert_eq!((lineage_of("/etc/nginx/live/a.pem"), lineage_of("/etc/ssl/a/fullchain.pem")), (None, None));
+    }
+
+    #[test]
+    fn option_that_was_not_given_is_no_hook() {
+        let conf =
+            "renew_hook = None\ninstaller = None\npost_hook = \"echo '# x' # y\"\ndeploy_hook = reload # both\n#pre_hook = x\n";
+        let mut lineage = Lineage::default();
+        configure(&mut lineage, conf);
+        assert_eq!(
+            (&lineage.hooks[..], lineage.installer.as_str()),
+            (&["reload".to_owned(), "echo '# x' # y".to_owned()][..], "")
+        );
+    }
+
+    #[test]
+    fn webroots_of_names_and_of_the_list() {
+        let conf = "[renewalparams]\nwebroot_path = /srv/a,\n[[webroot_map]]\na.org = /srv/a\nb.org = /srv/b\n[x]\nc = /srv/c\n";
+        assert_eq!(webroots(conf), ["/srv/a", "/srv/b"]);
+        assert!(webroots("webroot_path = None\n").is_empty());
+    }
+
+    #[test]
+    fn corpus_of_renewal_configurations() {
+        crate::corpus::check("certbot", 6, |text| {
+            let mut lineage = Lineage::default();
+            configure(&mut lineage, text);
+            vec![
+                ("configured", lineage.configured.to_string()),
+                ("authenticator", lineage.authenticator),
+                ("installer", lineage.installer),
+                ("server", lineage.server.unwrap_or_default()),
+                ("hooks", lineage.hooks.join(" | ")),
+                ("webroots", webroots(text).join(" ")),
+            ]
+        });
     }
 
     #[test]

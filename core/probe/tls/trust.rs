@@ -18,6 +18,8 @@ use crate::probe::{Io, ProbeError, blocking, environment};
 pub(super) struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     subjects: HashSet<String>,
+    /// This host has no store of authorities (package `ca-certificates`), at most files of the configuration.
+    pub(super) no_store: bool,
 }
 
 /// Loads the authorities once per run.
@@ -75,8 +77,8 @@ fn store() -> Vec<CertificateDer<'static>> {
 }
 
 fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
-    // without a store no authority is trusted, and every certificate reports that
     let mut all = store();
+    let no_store = all.is_empty();
     for path in more {
         let bytes = trusted::read(Path::new(path), MAX_AUTHORITIES)
             .map_err(|e| ProbeError::failed("an authority of [runbooks.tls] ca_files", path, &e.to_string()))?;
@@ -87,7 +89,7 @@ fn load(_io: &Io, more: &[String]) -> Result<Arc<Authorities>, ProbeError> {
     let anchors: Vec<TrustAnchor<'static>> =
         all.iter().filter_map(|c| anchor_from_trusted_cert(c).ok().map(|a| a.to_owned())).collect();
     let subjects = all.iter().filter_map(|c| x509::facts(c).ok()).map(|f| f.subject_hash).collect();
-    Ok(Arc::new(Authorities { anchors, subjects }))
+    Ok(Arc::new(Authorities { anchors, subjects, no_store }))
 }
 
 impl Authorities {

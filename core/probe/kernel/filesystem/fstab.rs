@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::kernel::filesystem::mounts::without_credentials;
 use crate::probe::proc::process::unescape;
 use crate::probe::{ProbeError, blocking};
 
@@ -30,6 +31,9 @@ pub async fn fstab() -> Result<Vec<FstabEntry>, ProbeError> {
     }
 }
 
+/// Options with a secret, or the path of one (mount.cifs(8), mount.davfs(8)).
+const SECRETS: &[&str] = &["password", "password2", "pass", "pass2", "passwd", "credentials", "cred"];
+
 /// fstab(5): six fields, the last four optional here; `#` begins a comment; spaces are `\040`.
 pub(super) fn parse(text: &str) -> Vec<FstabEntry> {
     text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).filter_map(parse_line).collect()
@@ -41,9 +45,9 @@ fn parse_line(line: &str) -> Option<FstabEntry> {
     let mountpoint = unescape(fields.next()?);
     let mountpoint = if mountpoint.len() > 1 { mountpoint.trim_end_matches('/').to_owned() } else { mountpoint };
     let fstype = fields.next()?.to_owned();
-    let secret = |o: &&str| !o.starts_with("password=") && !o.starts_with("pass=") && !o.starts_with("credentials=");
-    let options = fields.next().unwrap_or("defaults").split(',').filter(secret).map(str::to_owned).collect();
-    Some(FstabEntry { source, mountpoint, fstype, options })
+    let named = |o: &str| o.split_once('=').is_some_and(|(key, _)| SECRETS.contains(&key));
+    let options = fields.next().unwrap_or("defaults").split(',').filter(|o| !o.is_empty() && !named(o)).map(unescape).collect();
+    Some(FstabEntry { source: without_credentials(&source), mountpoint, fstype, options })
 }
 
 #[cfg(test)]
@@ -57,5 +61,21 @@ mod tests {
         assert_eq!(got.iter().map(|e| e.mountpoint.as_str()).collect::<Vec<_>>(), ["/", "/mnt/my share", "none"]);
         assert!(!format!("{got:?}").contains("canary"));
         assert_eq!(got[1].options, ["user=a", "nofail"]);
+    }
+
+    #[test]
+    fn credentials_in_the_source_are_removed() {
+        let got = parse("//bob:canary@nas/share /mnt/nas cifs password2=canary,,vers=3.0 0 0\n");
+        assert_eq!((got[0].source.as_str(), &got[0].options[..]), ("//nas/share", &["vers=3.0".to_owned()][..]));
+    }
+
+    #[test]
+    fn corpus_of_fstab() {
+        crate::corpus::check("fstab", 8, |text| {
+            let shown = |e: &FstabEntry| format!("{}>{}({})", e.source, e.mountpoint, e.fstype);
+            let all = parse(text);
+            let options: Vec<String> = all.iter().map(|e| e.options.join(",")).collect();
+            vec![("mounts", all.iter().map(shown).collect::<Vec<_>>().join(" ")), ("options", options.join(" "))]
+        });
     }
 }

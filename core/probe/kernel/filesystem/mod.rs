@@ -14,6 +14,6 @@ pub use fstab::{FstabEntry, fstab};
 pub use io::{DiskCounters, disks};
 pub use mounts::{mounts, parse_mountinfo};
 pub use open_files::{DeletedFile, DescriptorUser, Writer, deleted_but_open, descriptors, writers};
-pub use space::{Filesystems, FsUsage, Space, is_not_empty, space};
+pub use space::{Filesystems, FsUsage, Space, is_not_empty, real_path, space};
 pub use tmpfs::{Tmpfs, tmpfs_of};
 pub use walk::{DirectoryUsage, FileUsage, Usage, usage, usage_with_growth};

@@ -116,7 +116,7 @@ fn parse_line(line: &str) -> Option<(String, MountRef)> {
 }
 
 /// Removes credentials from CIFS sources such as `//user:password@server/share`.
-fn without_credentials(source: &str) -> String {
+pub(super) fn without_credentials(source: &str) -> String {
     match source.split_once('@') {
         Some((before, after)) if before.contains(':') && before.starts_with("//") => format!("//{after}"),
         _ => source.to_owned(),
@@ -194,6 +194,22 @@ garbage
         let points: Vec<&str> = got.iter().map(|m| m.mountpoint.as_str()).collect();
         assert_eq!(points, ["/", "/a long name", "/dev/shm", "/mnt/nas", "/mnt/ram"]);
         assert!(!format!("{got:?}").contains("canary") && !format!("{got:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn corpus_of_mountinfo() {
+        crate::corpus::check("mountinfo", 10, |text| {
+            let all = parse_mountinfo(text);
+            let lost = text.lines().filter(|l| !l.trim().is_empty()).count() - all.len();
+            let shown = |m: &MountRef| format!("{}>{}({})", m.source, m.mountpoint, m.fstype);
+            let checked = worth_checking(all.clone(), &[]);
+            vec![
+                ("mounts", all.len().to_string()),
+                ("lost", lost.to_string()),
+                ("last", all.last().map(|(_, m)| shown(m)).unwrap_or_default()),
+                ("checked", checked.iter().map(shown).collect::<Vec<_>>().join(" ")),
+            ]
+        });
     }
 
     #[test]

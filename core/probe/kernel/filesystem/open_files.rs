@@ -48,7 +48,7 @@ pub async fn deleted_but_open() -> Result<Vec<DeletedFile>, ProbeError> {
         return Err(ProbeError::Denied {
             subject: "open files of all processes".into(),
             from: "/proc/*/fd".into(),
-            needs: "root".into(),
+            needs: crate::probe::needed_right().into(),
         });
     }
     blocking::run("open files of all processes", "/proc/*/fd", Duration::from_secs(4), scan).await

@@ -127,6 +127,13 @@ impl Filesystems {
     }
 }
 
+/// A path with all symbolic links resolved; `None` if it does not exist or is not accessible.
+pub async fn real_path(path: &str) -> Option<String> {
+    let link = path.to_owned();
+    let real = blocking::run("the directory", path, TIMEOUT, move |io| io.canonicalize(link).ok());
+    real.await.ok().flatten().and_then(|p| p.to_str().map(str::to_owned))
+}
+
 /// Whether a directory has entries other than `lost+found`; false if it cannot be read.
 pub async fn is_not_empty(path: &str) -> bool {
     let directory = path.to_owned();

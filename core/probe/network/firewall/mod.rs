@@ -67,6 +67,8 @@ pub enum Effect {
     SetMss(u32),
     /// Replaces its source address by one of this host.
     Masquerade,
+    /// Decided outside of the listed rules: by a program in user space (NFQUEUE), or by a map or set without its elements.
+    External,
     /// Anything else.
     #[default]
     Other,
@@ -94,12 +96,24 @@ pub struct Rule {
     pub input: Option<String>,
     /// Output interface; a leading `!` negates.
     pub output: Option<String>,
+    /// Several input interfaces, each with a leading `!` if they are excluded; `input` is then empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// Several output interfaces, as `inputs`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// Source network.
     pub source: Option<String>,
+    /// Protocol: `tcp`, `icmp`; a leading `!` negates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
     /// It matches every packet.
     pub every: bool,
-    /// It matches on interfaces only.
+    /// It matches every first packet of a connection through its interfaces.
     pub plain: bool,
+    /// It has conditions besides interfaces, source, protocol and states that include new connections. Unknown in old recordings.
+    #[serde(default = "unknown_conditions")]
+    pub conditional: bool,
     /// It matches packets of established connections only.
     pub established: bool,
     /// It matches ICMP "fragmentation needed", and little else.
@@ -112,6 +126,11 @@ pub struct Rule {
     pub text: String,
 }
 
+/// Recordings without the field do not tell a protocol from another condition.
+fn unknown_conditions() -> bool {
+    true
+}
+
 impl Rule {
     /// A rule that matches every packet and has no effect, to be refined by the parser.
     fn new(backend: Backend, table: String, chain: String) -> Self {
@@ -121,9 +140,13 @@ impl Rule {
             chain,
             input: None,
             output: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
             source: None,
+            protocol: None,
             every: true,
             plain: true,
+            conditional: false,
             established: false,
             icmp: false,
             effect: Effect::Other,
@@ -213,35 +236,73 @@ fn is_of_engine(chain: &Chain) -> bool {
     (own && chain.name != "DOCKER-USER") || (chain.backend == Backend::Native && chain.table.ends_with(" docker-bridges"))
 }
 
-/// Reads all rules. Without any program [`Firewall::programs`] is empty and nothing is known.
+/// Reads all rules. Without any program [`Firewall::programs`] is empty and nothing is known. A backend that cannot be read is a
+/// gap, unless none can.
 pub async fn read() -> Result<Firewall, ProbeError> {
     let mut firewall = Firewall::default();
-    let nft = variant(NFT, true).await?;
-    let legacy = variant(LEGACY, false).await?;
-    if let Some(program) = nft {
-        let text = listing(&Argv::new(program.save, &["-c"])).await?;
-        saved::add(&mut firewall, Backend::Nft, &text);
-        firewall.programs.push((Backend::Nft, program.name.to_owned()));
+    let mut failed = Vec::new();
+    let keep = |result: Result<(), ProbeError>, failed: &mut Vec<ProbeError>| failed.extend(result.err());
+    keep(add_nft(&mut firewall).await, &mut failed);
+    keep(add_legacy(&mut firewall).await, &mut failed);
+    keep(add_native(&mut firewall).await, &mut failed);
+    if firewall.programs.is_empty()
+        && let Some(error) = failed.pop()
+    {
+        return Err(error);
     }
-    let tables = blocking::run("packet filter rules", LEGACY_TABLES, COMMAND_TIMEOUT, legacy_tables).await??;
-    if let Some(program) = legacy {
-        for table in &tables {
-            let argv = Argv::new(program.save, &["-c", "-t"]).operand(table);
-            let text = listing(&argv.map_err(|why| ProbeError::failed("packet filter rules", program.save, &why))?).await?;
-            saved::add(&mut firewall, Backend::Legacy, &text);
-        }
-        firewall.programs.push((Backend::Legacy, program.name.to_owned()));
-    } else if !tables.is_empty() {
-        firewall.gaps.push("there are legacy iptables rules and no iptables-legacy to list them".to_owned());
-    }
-    if command::is_installed("nft").await {
-        let text = listing(&Argv::new("nft", &["--json", "--terse", "list", "ruleset"])).await?;
-        match native::add(&mut firewall, &text) {
-            Ok(()) => firewall.programs.push((Backend::Native, "nft".to_owned())),
-            Err(_) => firewall.gaps.push(format!("reading the rules of nftables: {UNEXPECTED_FORMAT}")),
-        }
-    }
+    firewall.gaps.extend(failed.iter().map(ToString::to_string));
     Ok(firewall)
+}
+
+async fn add_nft(firewall: &mut Firewall) -> Result<(), ProbeError> {
+    let Some(program) = variant(NFT, true).await? else { return Ok(()) };
+    let text = listing(&Argv::new(program.save, &["-c"])).await?;
+    saved::add(firewall, Backend::Nft, &text);
+    firewall.programs.push((Backend::Nft, program.name.to_owned()));
+    Ok(())
+}
+
+async fn add_legacy(firewall: &mut Firewall) -> Result<(), ProbeError> {
+    let program = variant(LEGACY, false).await?;
+    let tables = blocking::run("packet filter rules", LEGACY_TABLES, COMMAND_TIMEOUT, legacy_tables).await??;
+    let Some(program) = program else {
+        if !tables.is_empty() {
+            firewall.gaps.push("there are legacy iptables rules and no iptables-legacy to list them".to_owned());
+        }
+        return Ok(());
+    };
+    for table in &tables {
+        let argv = Argv::new(program.save, &["-c", "-t"]).operand(table);
+        let text = listing(&argv.map_err(|why| ProbeError::failed("packet filter rules", program.save, &why))?).await?;
+        saved::add(firewall, Backend::Legacy, &text);
+    }
+    firewall.programs.push((Backend::Legacy, program.name.to_owned()));
+    Ok(())
+}
+
+async fn add_native(firewall: &mut Firewall) -> Result<(), ProbeError> {
+    if !command::is_installed("nft").await {
+        return Ok(());
+    }
+    let text = listing(&Argv::new("nft", &["--json", "--terse", "list", "ruleset"])).await?;
+    match native::add(firewall, &text) {
+        Ok(()) => firewall.programs.push((Backend::Native, "nft".to_owned())),
+        Err(_) => firewall.gaps.push(format!("reading the rules of nftables: {UNEXPECTED_FORMAT}")),
+    }
+    Ok(())
+}
+
+/// The rules in the output of `nft --json list ruleset` or `iptables-save`, for tests.
+#[cfg(any(test, feature = "fuzz"))]
+#[must_use]
+pub fn recorded(text: &str) -> Firewall {
+    let mut firewall = Firewall::default();
+    if text.trim_start().starts_with('{') {
+        let _ = native::add(&mut firewall, text);
+    } else {
+        saved::add(&mut firewall, Backend::Nft, text);
+    }
+    firewall
 }
 
 /// The programs of an iptables variant.
@@ -281,7 +342,7 @@ fn legacy_tables(io: &Io) -> Result<Vec<String>, ProbeError> {
 }
 
 fn denied(from: &str) -> ProbeError {
-    ProbeError::Denied { subject: "packet filter rules".into(), from: from.into(), needs: "root".into() }
+    ProbeError::Denied { subject: "packet filter rules".into(), from: from.into(), needs: crate::probe::needed_right().into() }
 }
 
 async fn listing(argv: &Argv) -> Result<String, ProbeError> {

@@ -1,6 +1,6 @@
 //! Parser of `nft --json list ruleset` (libnftables-json(5)).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::probe::network::firewall::{Backend, Chain, Effect, Firewall, Rule};
 
@@ -14,7 +14,9 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
     }
     let all: Value = serde_json::from_str(text)?;
     let listed: Vec<Chain> = firewall.chains.iter().filter(|c| c.backend == Backend::Nft).cloned().collect();
-    for item in all.get("nftables").and_then(Value::as_array).into_iter().flatten() {
+    let items = || all.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    let dormant: Vec<&Value> = items().filter_map(|item| item.get("table")).filter(|table| is_dormant(table)).collect();
+    for item in items() {
         let (kind, item) = match (item.get("chain"), item.get("rule")) {
             (Some(chain), _) => ("chain", chain),
             (_, Some(rule)) => ("rule", rule),
@@ -24,6 +26,9 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
         let (family, table) = (word("family"), word("table"));
         // IPv6 and the bridge family are out of scope
         if !matches!(family, "ip" | "inet" | "netdev") {
+            continue;
+        }
+        if dormant.iter().any(|t| (t.get("family"), t.get("name")) == (item.get("family"), item.get("table"))) {
             continue;
         }
         if kind == "chain" {
@@ -38,42 +43,102 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
             let accepts = word("policy") != "drop";
             firewall.chains.push(Chain { backend: Backend::Native, table, name: word("name").to_owned(), hook, accepts });
         } else {
-            firewall.rules.push(rule(table, word("chain").to_owned(), item));
+            let expressions = item.get("expr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let expanded = expanded(expressions).into_iter();
+            firewall.rules.extend(expanded.map(|expressions| rule(&table, word("chain"), &expressions)));
         }
     }
     Ok(())
 }
 
-fn rule(table: String, chain: String, item: &Value) -> Rule {
-    let expressions = item.get("expr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut rule = Rule::new(Backend::Native, table, chain);
+/// A dormant table has no effect (nft(8)).
+fn is_dormant(table: &Value) -> bool {
+    match table.get("flags") {
+        Some(Value::Array(flags)) => flags.iter().any(|f| f == "dormant"),
+        Some(flag) => flag == "dormant",
+        None => false,
+    }
+}
+
+/// A rule that ends in a map of verdicts as one rule for each element of the map.
+fn expanded(expressions: &[Value]) -> Vec<Vec<Value>> {
+    let map = expressions.iter().enumerate().find_map(|(at, e)| Some((at, e.get("vmap")?)));
+    let elements = map.and_then(|(_, map)| map.get("data")?.get("set")?.as_array());
+    let (Some((at, map)), Some(elements)) = (map, elements) else { return vec![expressions.to_vec()] };
+    let key = map.get("key").unwrap_or(&Value::Null);
+    let of_element = |element: &Value| {
+        let right = element.get(0)?;
+        let mut one = expressions[..at].to_vec();
+        if right != "*" {
+            one.push(json!({"match": {"op": "==", "left": key, "right": right}}));
+        }
+        one.push(element.get(1)?.clone());
+        Some(one)
+    };
+    elements.iter().filter_map(of_element).collect()
+}
+
+fn is_interface(left: &str) -> bool {
+    matches!(left, "iifname" | "iif" | "oifname" | "oif")
+}
+
+/// Adds a condition to a rule. Returns whether ICMP "fragmentation needed" can still match.
+fn narrow(rule: &mut Rule, left: &str, right: &str, not: bool) -> bool {
+    let (value, mut icmp) = (if not { format!("!{right}") } else { right.to_owned() }, true);
+    let several = right.contains(", ");
+    let each = || right.split(", ").map(|one| if not { format!("!{one}") } else { one.to_owned() }).collect();
+    // conditions of the first packet of every connection over IPv4
+    let always = match left {
+        "ct state" => right.split(", ").any(|s| s == "new") != not,
+        "nfproto" => right == "ipv4" && !not,
+        _ => is_interface(left) && !several,
+    };
+    match left {
+        "iifname" | "iif" if several => rule.inputs = each(),
+        "oifname" | "oif" if several => rule.outputs = each(),
+        "iifname" | "iif" => rule.input = Some(value),
+        "oifname" | "oif" => rule.output = Some(value),
+        "ip saddr" => rule.source = Some(value),
+        "ct state" => {
+            rule.established = !always && (not || !right.contains("invalid"));
+            rule.conditional |= !always;
+        }
+        "icmp type" => {
+            rule.icmp = right.contains("destination-unreachable") && !not;
+            (rule.protocol, rule.conditional) = (Some("icmp".to_owned()), true);
+        }
+        "icmp code" => {
+            icmp = right.contains("frag-needed") || right == "4";
+            rule.conditional = true;
+        }
+        "l4proto" | "ip protocol" => {
+            rule.icmp |= right.split(", ").any(|p| p == "icmp" || p == "1") && !not;
+            icmp = rule.icmp;
+            rule.protocol = Some(value);
+        }
+        _ => rule.conditional |= !always,
+    }
+    (rule.every, rule.plain) = (false, rule.plain && always);
+    icmp
+}
+
+fn rule(table: &str, chain: &str, expressions: &[Value]) -> Rule {
+    let mut rule = Rule::new(Backend::Native, table.to_owned(), chain.to_owned());
     let mut parts: Vec<String> = Vec::new();
-    let mut other_protocol = false;
+    let (mut other_protocol, mut unlisted, mut unlisted_source) = (false, false, false);
     for expression in expressions {
         let Some((name, body)) = expression.as_object().and_then(|o| o.iter().next()) else { continue };
         match name.as_str() {
             "counter" => rule.packets = body.get("packets").and_then(Value::as_u64),
             "comment" | "log" => {}
             "match" => {
-                rule.every = false;
                 let (left, right) = (short(body.get("left")), short(body.get("right")));
                 let not = body.get("op").and_then(Value::as_str) == Some("!=");
-                let value = if not { format!("!{right}") } else { right.clone() };
-                match left.as_str() {
-                    "iifname" | "iif" | "oifname" | "oif" if right.contains(", ") => rule.plain = false,
-                    "iifname" | "iif" => rule.input = Some(value.clone()),
-                    "oifname" | "oif" => rule.output = Some(value.clone()),
-                    "ip saddr" => rule.source = Some(value.clone()),
-                    "ct state" => rule.established = !right.contains("new") && !right.contains("invalid") && !not,
-                    "icmp type" => rule.icmp = right.contains("destination-unreachable") && !not,
-                    "icmp code" => other_protocol |= !right.contains("frag-needed") && right != "4",
-                    "l4proto" | "ip protocol" => {
-                        rule.icmp |= right.split(", ").any(|p| p == "icmp" || p == "1") && !not;
-                        other_protocol |= !rule.icmp;
-                    }
-                    _ => {}
-                }
-                rule.plain &= matches!(left.as_str(), "iifname" | "iif" | "oifname" | "oif");
+                other_protocol |= !narrow(&mut rule, &left, &right, not);
+                // a concatenation may contain interfaces
+                unlisted |= left == "concat" || right.starts_with('@') && is_interface(&left);
+                unlisted_source |= right.starts_with('@') && left == "ip saddr";
+                let value = if not { format!("!{right}") } else { right };
                 parts.push(format!("{left} {value}"));
             }
             "mangle" if short(body.get("key")).contains("maxseg") => {
@@ -94,9 +159,16 @@ fn rule(table: String, chain: String, item: &Value) -> Rule {
                 parts.push(format!("{name} {to}"));
                 rule.effect = Effect::Jump(to);
             }
+            // the elements of a named map are not listed, and a program decides for a queue
+            "vmap" | "queue" => {
+                rule.effect = Effect::External;
+                parts.push(name.clone());
+            }
+            // statements without a condition
+            "mangle" | "notrack" | "set" | "flow" | "ct helper" => parts.push(name.clone()),
             other => {
                 // an unknown expression may match anything
-                (rule.every, rule.plain) = (false, false);
+                (rule.every, rule.plain, rule.conditional) = (false, false, true);
                 parts.push(other.to_owned());
             }
         }
@@ -105,6 +177,11 @@ fn rule(table: String, chain: String, item: &Value) -> Rule {
         }
     }
     rule.icmp &= !other_protocol;
+    let passes = matches!(rule.effect, Effect::Accept | Effect::Jump(_));
+    // a list of sources to drop does not contain the own networks
+    if unlisted && (rule.effect.is_final() || passes) || unlisted_source && passes {
+        rule.effect = Effect::External;
+    }
     rule.text = parts.join(" ");
     rule
 }
@@ -125,6 +202,7 @@ fn short(value: Option<&Value>) -> String {
                 "tcp option" => format!("tcp option {} {}", short(body.get("name")), short(body.get("field"))),
                 "prefix" => format!("{}/{}", short(body.get("addr")), short(body.get("len"))),
                 "set" | "|" | "&" => short(Some(body)),
+                "elem" => short(body.get("val")),
                 other => other.to_owned(),
             },
             None => String::new(),
@@ -189,6 +267,44 @@ mod tests {
         assert_eq!(parts, [est, none, icmp, icmp, none, every]);
         assert_eq!(f.rules[1].input.as_deref(), Some("docker0"));
         assert_eq!(f.rules[0].text, "ct state established, related accept");
+    }
+
+    #[test]
+    fn map_of_verdicts_is_one_rule_for_each_element() {
+        let map = r#"{"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": [["docker0", {"accept": null}], ["eth0", {"jump": {"target": "wan"}}]]}}}"#;
+        let rule = format!(r#"{{"rule": {{"family": "inet", "table": "f", "chain": "forward", "expr": [{map}]}}}}"#);
+        let rules = parsed(&rule).rules;
+        let found: Vec<_> = rules.iter().map(|r| (r.input.as_deref(), r.effect.clone(), r.plain)).collect();
+        assert_eq!(found, [(Some("docker0"), Effect::Accept, true), (Some("eth0"), Effect::Jump("wan".into()), true)]);
+    }
+
+    #[test]
+    fn elements_that_are_not_listed_leave_the_effect_open() {
+        let left = r#"{"meta": {"key": "iifname"}}"#;
+        let set = rule_of(&format!(r#"{{"match": {{"op": "==", "left": {left}, "right": "@trusted"}}}}, {{"accept": null}}"#));
+        let map = rule_of(&format!(r#"{{"vmap": {{"key": {left}, "data": "@dispatch"}}}}"#));
+        assert_eq!((set.effect, map.effect), (Effect::External, Effect::External));
+        let from = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@list"}}"#;
+        let (accepts, drops) =
+            (rule_of(&format!(r#"{from}, {{"accept": null}}"#)), rule_of(&format!(r#"{from}, {{"drop": null}}"#)));
+        assert_eq!((accepts.effect, drops.effect), (Effect::External, Effect::Drop));
+    }
+
+    #[test]
+    fn several_interfaces_are_a_list() {
+        let rule = rule_of(
+            r#"{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": {"set": ["docker0", "br-*"]}}}, {"accept": null}"#,
+        );
+        assert_eq!((rule.inputs, rule.input, rule.conditional), (vec!["docker0".to_owned(), "br-*".to_owned()], None, false));
+    }
+
+    #[test]
+    fn dormant_table_has_no_rules() {
+        let text = r#"{"nftables": [{"table": {"family": "inet", "name": "f", "flags": ["dormant"]}},
+            {"chain": {"family": "inet", "table": "f", "name": "forward", "hook": "forward", "policy": "drop"}}]}"#;
+        let mut firewall = Firewall::default();
+        add(&mut firewall, text).unwrap();
+        assert!(firewall.chains.is_empty() && firewall.nft_chains.is_empty());
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
     }
     let rule = Rule::new(backend, table.to_owned(), at.next()?.to_owned());
     let mut rule = Rule { packets, text: text.trim().to_owned(), ..rule };
-    let (mut protocol, mut icmp_type, mut not) = ("", "any", false);
+    let (mut icmp_type, mut not) = ("any", false);
     while let Some(word) = at.next() {
         let negated = std::mem::take(&mut not);
         let named = |value: Option<&str>| value.map(|v| if negated { format!("!{v}") } else { v.to_owned() });
@@ -50,17 +50,27 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
                 rule.every = false;
                 continue;
             }
-            "-s" => rule.source = named(at.next()),
-            "-p" => protocol = at.next().unwrap_or_default(),
+            "-s" | "-p" => {
+                *(if word == "-s" { &mut rule.source } else { &mut rule.protocol }) = named(at.next());
+                (rule.every, rule.plain) = (false, false);
+                continue;
+            }
             "--icmp-type" => icmp_type = at.next().unwrap_or_default(),
             "--ctstate" | "--state" => {
-                rule.established = at.next().is_some_and(|s| s.split(',').all(|s| matches!(s, "ESTABLISHED" | "RELATED")));
+                let states: Vec<&str> = at.next().unwrap_or_default().split(',').collect();
+                if states.contains(&"NEW") != negated {
+                    rule.every = false;
+                    continue;
+                }
+                rule.established = negated || states.iter().all(|s| matches!(*s, "ESTABLISHED" | "RELATED"));
             }
             // comments, names of matches and options of targets match nothing by themselves
-            "--comment" | "-m" | "--reject-with" | "--to-destination" | "--to-source" | "--log-prefix" | "--log-level" => {
+            "--comment" | "-m" | "--reject-with" | "--to-destination" | "--to-source" | "--log-prefix" | "--log-level"
+            | "--queue-num" | "--queue-balance" => {
                 at.next();
                 continue;
             }
+            "--queue-bypass" | "--queue-cpu-fanout" => continue,
             "-j" | "-g" => {
                 rule.effect = effect(at.next().unwrap_or_default());
                 continue;
@@ -75,11 +85,11 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
             }
             _ => {}
         }
-        (rule.every, rule.plain) = (false, false);
+        (rule.every, rule.plain, rule.conditional) = (false, false, true);
     }
     // type 3 is "unreachable", code 4 "fragmentation needed" (RFC 792, RFC 1191)
     let types = ["any", "255", "3", "3/4", "destination-unreachable", "fragmentation-needed"];
-    rule.icmp = matches!(protocol, "icmp" | "1") && types.contains(&icmp_type);
+    rule.icmp = matches!(rule.protocol.as_deref(), Some("icmp" | "1")) && types.contains(&icmp_type);
     Some(rule)
 }
 
@@ -89,6 +99,7 @@ fn effect(target: &str) -> Effect {
         "DROP" | "REJECT" => Effect::Drop,
         "RETURN" => Effect::Return,
         "MASQUERADE" | "SNAT" => Effect::Masquerade,
+        "NFQUEUE" | "QUEUE" => Effect::External,
         "LOG" | "NFLOG" | "DNAT" | "REDIRECT" | "MARK" | "CONNMARK" | "TCPMSS" | "CT" | "NOTRACK" | "TRACE" | "" => Effect::Other,
         chain => Effect::Jump(chain.to_owned()),
     }
@@ -146,6 +157,22 @@ mod tests {
         assert_eq!((docker.input.as_deref(), docker.output.as_deref()), (Some("docker0"), Some("!docker0")));
         assert!(one("-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT").established);
         assert_eq!(one("-A FORWARD -j DOCKER-USER").effect, Effect::Jump("DOCKER-USER".into()));
+    }
+
+    #[test]
+    fn conditions_besides_interfaces_are_distinguished() {
+        let of = |line: &str| {
+            let rule = one(&format!("-A FORWARD {line}"));
+            (rule.plain, rule.conditional, rule.established)
+        };
+        assert_eq!(of("-i docker0 -m conntrack --ctstate NEW,RELATED,ESTABLISHED -j ACCEPT"), (true, false, false));
+        assert_eq!(of("-m conntrack ! --ctstate INVALID -j ACCEPT"), (true, false, false));
+        assert_eq!(of("-m state ! --state NEW -j ACCEPT"), (false, true, true));
+        assert_eq!(of("-m conntrack --ctstate INVALID -j DROP"), (false, true, false));
+        assert_eq!(of("-s 172.17.0.0/16 -p tcp -m tcp -j ACCEPT"), (false, false, false));
+        assert_eq!(of("-p tcp -m tcp --dport 443 -j ACCEPT"), (false, true, false));
+        assert_eq!(one("-A FORWARD ! -p icmp -j ACCEPT").protocol.as_deref(), Some("!icmp"));
+        assert_eq!(one("-A FORWARD -j NFQUEUE --queue-num 0 --queue-bypass").effect, Effect::External);
     }
 
     #[test]

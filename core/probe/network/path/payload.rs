@@ -9,6 +9,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 
+use crate::model::address::{join, with_brackets};
+
 /// Protocol for a peer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -50,7 +52,7 @@ const HTTP_PORTS: &[u16] = &[
 pub fn protocol_of(scheme: Option<&str>, host: &str, port: u16, path: &str, requested: bool) -> Protocol {
     let name = host.parse::<std::net::IpAddr>().is_err().then(|| host.to_owned());
     let path = path.split('?').next().filter(|p| p.starts_with('/')).unwrap_or("/").to_owned();
-    let http = || Protocol::Http { host: if port == 80 { host.to_owned() } else { format!("{host}:{port}") }, path };
+    let http = || Protocol::Http { host: if port == 80 { with_brackets(host).into_owned() } else { join(host, port) }, path };
     match scheme {
         Some("https" | "tls") => Protocol::Tls { name },
         Some("http") => http(),
@@ -119,6 +121,15 @@ fn hello(name: Option<&str>, length: usize) -> Option<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn ipv6_address_has_brackets_in_the_host_header() {
+        let host = |port| match protocol_of(Some("http"), "fd00::2", port, "", true) {
+            Protocol::Http { host, .. } => host,
+            other => format!("{other:?}"),
+        };
+        assert_eq!((host(80), host(8080)), ("[fd00::2]".into(), "[fd00::2]:8080".into()));
+    }
 
     #[test]
     fn databases_and_unknown_ports_are_not_probed() {

@@ -1,0 +1,308 @@
+//! The files of an object that does not run: of a container through its mounts and the layers of its image, of a unit on this
+//! host. Only metadata are read, and symbolic links resolve within the view.
+
+use std::fs::Metadata;
+use std::io::{Error, ErrorKind, Result};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Io;
+
+/// Limit of symbolic links in one path (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// Limit of components of a path with its resolved links.
+const MAX_COMPONENTS: usize = 512;
+
+/// A tree of files, composed of layers and mounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileView {
+    /// Directories of this host that are merged, the upper one first, as in overlayfs. Empty if unknown.
+    pub layers: Vec<String>,
+    /// Mountpoints in the view, and their directories or files on this host.
+    pub mounts: Vec<(String, String)>,
+    /// Directories with contents that this host does not show, for example a tmpfs of a container.
+    pub hidden: Vec<String>,
+}
+
+/// Metadata of a file that decide about access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// Its path on this host.
+    pub host: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// The last change of its contents.
+    pub modified: Option<Timestamp>,
+    /// The last change of its contents, owner, mode or name.
+    pub changed: Option<Timestamp>,
+    /// It is a directory.
+    pub is_directory: bool,
+    /// It is a regular file.
+    pub is_file: bool,
+}
+
+/// The result of a lookup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It exists.
+    Exists(PathInfo),
+    /// It does not exist.
+    Missing,
+    /// Unknown: a part of the path cannot be read from this host.
+    Unknown,
+}
+
+/// A path, looked up component by component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathLookup {
+    /// The existing directories above it.
+    pub above: Vec<PathInfo>,
+    /// The path itself.
+    pub state: Presence,
+}
+
+/// One component.
+enum Part {
+    Found {
+        info: PathInfo,
+        is_link: bool,
+    },
+    /// A directory that exists in the view only because a mountpoint is below it.
+    AboveMount,
+    Missing,
+}
+
+impl PathInfo {
+    fn of(host: PathBuf, meta: &Metadata) -> Self {
+        let time = |seconds: i64, nanos: i64| Timestamp::new(seconds, i32::try_from(nanos).unwrap_or(0)).ok();
+        Self {
+            host,
+            mode: meta.mode() & 0o7777,
+            uid: meta.uid(),
+            gid: meta.gid(),
+            modified: time(meta.mtime(), meta.mtime_nsec()),
+            changed: time(meta.ctime(), meta.ctime_nsec()),
+            is_directory: meta.is_dir(),
+            is_file: meta.is_file(),
+        }
+    }
+}
+
+impl Part {
+    fn of(host: PathBuf, meta: &Metadata) -> Self {
+        Self::Found { info: PathInfo::of(host, meta), is_link: meta.is_symlink() }
+    }
+}
+
+impl FileView {
+    /// The files of this host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self { layers: vec!["/".to_owned()], ..Self::default() }
+    }
+
+    /// Looks up an absolute path.
+    ///
+    /// A directory that was deleted and created again in an upper layer (`trusted.overlay.opaque`) still shows the files of lower
+    /// layers: such a file counts as existing.
+    #[must_use]
+    pub fn look_up(&self, io: &Io, path: &str) -> PathLookup {
+        let unknown = |above| PathLookup { above, state: Presence::Unknown };
+        if !path.starts_with('/') {
+            return unknown(Vec::new());
+        }
+        let mut pending = parts(Path::new(path));
+        let (mut at, mut above, mut links, mut steps) = (PathBuf::from("/"), Vec::<PathInfo>::new(), 0, 0);
+        while let Some(part) = pending.pop() {
+            steps += 1;
+            if steps > MAX_COMPONENTS {
+                return unknown(above);
+            }
+            if part == ".." {
+                at.pop();
+                above.pop();
+                continue;
+            }
+            let next = at.join(&part);
+            match self.part(io, &next) {
+                Err(_) => return unknown(above),
+                Ok(Part::Missing) => return PathLookup { above, state: Presence::Missing },
+                Ok(Part::AboveMount) => at = next,
+                Ok(Part::Found { info, is_link: true }) => {
+                    links += 1;
+                    let Ok(target) = io.read_link(&info.host) else { return unknown(above) };
+                    if links > MAX_LINKS {
+                        return unknown(above);
+                    }
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                        above.clear();
+                    }
+                    pending.extend(parts(&target));
+                }
+                Ok(Part::Found { info, is_link: false }) => {
+                    above.push(info);
+                    at = next;
+                }
+            }
+        }
+        match above.pop() {
+            Some(info) => PathLookup { above, state: Presence::Exists(info) },
+            None => unknown(above),
+        }
+    }
+
+    /// A path with parents that are no symbolic links.
+    fn part(&self, io: &Io, path: &Path) -> Result<Part> {
+        let find = |host: PathBuf, is_mountpoint: bool| {
+            // the engine resolves links in the source of a mount
+            let meta = if is_mountpoint { io.metadata(&host) } else { io.symlink_metadata(&host) };
+            match meta {
+                Ok(meta) => Ok(Some((host, meta))),
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+                Err(e) => Err(e),
+            }
+        };
+        let depth = |directory: &str| Path::new(directory).components().count();
+        let hidden = self.hidden.iter().filter(|d| path.starts_with(d)).map(|d| depth(d)).max();
+        let mount = self.mounts.iter().filter(|(d, _)| path.starts_with(d)).max_by_key(|(d, _)| depth(d));
+        if let Some(hidden) = hidden
+            && mount.is_none_or(|(d, _)| depth(d) < hidden)
+        {
+            return Err(Error::other("not shown by this host"));
+        }
+        if let Some((destination, source)) = mount {
+            let rest = path.strip_prefix(destination).unwrap_or(Path::new(""));
+            let is_mountpoint = rest.as_os_str().is_empty();
+            let host = if is_mountpoint { PathBuf::from(source) } else { Path::new(source).join(rest) };
+            return Ok(find(host, is_mountpoint)?.map_or(Part::Missing, |(host, meta)| Part::of(host, &meta)));
+        }
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        for layer in &self.layers {
+            let Some((host, meta)) = find(Path::new(layer).join(relative), false)? else { continue };
+            // a character device 0/0 marks a removed file (kernel documentation, overlayfs, "whiteouts and opaque directories")
+            if meta.file_type().is_char_device() && meta.rdev() == 0 {
+                break;
+            }
+            return Ok(Part::of(host, &meta));
+        }
+        if self.mounts.iter().map(|(d, _)| d).chain(&self.hidden).any(|d| Path::new(d).starts_with(path)) {
+            return Ok(Part::AboveMount);
+        }
+        if self.layers.is_empty() { Err(Error::other("unknown layers")) } else { Ok(Part::Missing) }
+    }
+}
+
+/// The components of a path, the last one first.
+fn parts(path: &Path) -> Vec<String> {
+    let mut parts: Vec<String> = path
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            Component::ParentDir => Some("..".to_owned()),
+            _ => None,
+        })
+        .collect();
+    parts.reverse();
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Directories `upper`, `lower` and `volume` of a container with the volume at `/data`.
+    fn container() -> (tempfile::TempDir, FileView) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        for directory in ["upper/etc", "lower/etc", "lower/usr/bin", "volume/sub"] {
+            std::fs::create_dir_all(dir.path().join(directory)).unwrap();
+        }
+        for file in ["upper/etc/new", "lower/etc/old", "lower/usr/bin/app", "volume/sub/file"] {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        symlink("usr/bin", dir.path().join("lower/bin")).unwrap();
+        let view = FileView {
+            layers: vec![path("upper"), path("lower")],
+            mounts: vec![("/data".to_owned(), path("volume"))],
+            hidden: vec!["/run/secret".to_owned()],
+        };
+        (dir, view)
+    }
+
+    fn exists(view: &FileView, path: &str) -> Option<bool> {
+        match view.look_up(&Io::for_test(), path).state {
+            Presence::Exists(_) => Some(true),
+            Presence::Missing => Some(false),
+            Presence::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn layers_are_merged() {
+        let (_dir, view) = container();
+        for path in ["/etc/new", "/etc/old", "/bin/app", "/usr/bin/../bin/app", "/etc/../data/sub/file"] {
+            assert_eq!(exists(&view, path), Some(true), "{path}");
+        }
+        assert_eq!(exists(&view, "/etc/other"), Some(false));
+    }
+
+    #[test]
+    fn mount_hides_the_layers() {
+        let (dir, view) = container();
+        std::fs::create_dir_all(dir.path().join("lower/data")).unwrap();
+        std::fs::write(dir.path().join("lower/data/below"), "x").unwrap();
+        assert_eq!(exists(&view, "/data/below"), Some(false));
+        assert_eq!(exists(&view, "/data/sub/file"), Some(true));
+    }
+
+    #[test]
+    fn absolute_link_of_a_volume_stays_in_the_container() {
+        let (dir, view) = container();
+        symlink("/etc/passwd", dir.path().join("volume/link")).unwrap();
+        assert_eq!(exists(&view, "/data/link"), Some(false));
+        symlink("/etc/old", dir.path().join("volume/own")).unwrap();
+        assert_eq!(exists(&view, "/data/own"), Some(true));
+    }
+
+    #[test]
+    fn link_loop_is_unknown() {
+        let (dir, view) = container();
+        symlink("loop", dir.path().join("volume/loop")).unwrap();
+        assert_eq!(exists(&view, "/data/loop"), None);
+    }
+
+    #[test]
+    fn tmpfs_and_unknown_layers_are_unknown() {
+        let (_dir, mut view) = container();
+        assert_eq!(exists(&view, "/run/secret/token"), None);
+        view.layers.clear();
+        assert_eq!(exists(&view, "/etc/old"), None);
+        assert_eq!(exists(&view, "/data/sub/file"), Some(true));
+        assert_eq!(exists(&view, "relative"), None);
+    }
+
+    #[test]
+    fn missing_file_has_the_directory_above_it() {
+        let (dir, view) = container();
+        let found = view.look_up(&Io::for_test(), "/data/sub/none/file");
+        assert_eq!(found.state, Presence::Missing);
+        assert_eq!(found.above.last().unwrap().host, dir.path().join("volume/sub"));
+    }
+
+    #[test]
+    fn files_of_this_host() {
+        assert_eq!(exists(&FileView::host(), "/etc/passwd"), Some(true));
+        assert_eq!(exists(&FileView::host(), "/nonexistent/x"), Some(false));
+    }
+}
