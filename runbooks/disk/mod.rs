@@ -83,6 +83,13 @@ const LINKS: &[Link] = &[
     Link::likely("disk.mount-missing", "container.start-failed", KeyKind::Container, "the filesystem of its data is not mounted"),
     Link::likely("disk.mount-missing", "container.down", KeyKind::Container, "the filesystem of its data is not mounted"),
     Link::likely("disk.mount-missing", "container.restart-loop", KeyKind::Container, "the filesystem of its data is not mounted"),
+    Link::confirmed(
+        "disk.mount-missing",
+        "systemd.enabled-inactive",
+        KeyKind::Requirement,
+        "the filesystem that it needs is not mounted",
+    ),
+    Link::confirmed("systemd.unit-failed", "disk.mount-missing", KeyKind::Requirement, "its mount unit failed"),
     Link::likely("disk.space", "container.restart-loop", KeyKind::Container, "its filesystem in memory is full"),
     Link::likely("disk.space", "healthcheck.unhealthy", KeyKind::Container, "its filesystem in memory is full"),
 ];

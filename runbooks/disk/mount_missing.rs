@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Kind, Object, Severity};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Kind, Object, Role, Severity};
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::FstabEntry;
+use opsctl_core::probe::systemd::mount_unit;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ const MISSING: Code = Code {
     severities: &[Severity::Crit],
     when: "a filesystem in fstab without noauto or nofail is not mounted",
     hint: "stop the processes that write there, mount the filesystem, and check the files written below the mountpoint meanwhile",
+    // a unit that needs the mountpoint: RequiresMountsFor=, WorkingDirectory=, its data directory
+    impacts: &[Impact::confirmed(Role::Down, KeyKind::Requirement, "filesystem is not mounted")],
     ..Code::BASE
 };
 
@@ -61,7 +64,16 @@ impl Check for MountMissing {
             cx.filesystems.mounts().await?.iter().map(|m| m.mountpoint.clone()).collect()
         };
         let mut e = Evidence { fstab, mounted, below: Vec::new() };
-        let missing: Vec<String> = e.missing().map(|f| f.mountpoint.clone()).collect();
+        let mut missing: Vec<String> = e.missing().map(|f| f.mountpoint.clone()).collect();
+        // systemd mounts at the target of a link (systemd-fstab-generator(8))
+        let mut linked = Vec::new();
+        for mountpoint in &missing {
+            if filesystem::real_path(mountpoint).await.is_some_and(|real| e.mounted.contains(&real)) {
+                linked.push(mountpoint.clone());
+            }
+        }
+        missing.retain(|m| !linked.contains(m));
+        e.mounted.extend(linked);
         for mountpoint in missing {
             e.below.push(below(cx, mountpoint).await);
         }
@@ -74,7 +86,10 @@ impl Check for MountMissing {
                 let subject = Object::new(Kind::Mount, f.mountpoint.clone(), format!("fstab@{}", f.mountpoint));
                 let message = format!("{} is in fstab but not mounted: writes go to the disk below it", f.mountpoint);
                 let line = format!("{} {} {} {}", f.source, f.mountpoint, f.fstype, f.options.join(","));
-                let finding = Finding::new(&MISSING, Severity::Crit, subject, message).cite("fstab", line);
+                let finding = Finding::new(&MISSING, Severity::Crit, subject, message)
+                    .cite("fstab", line)
+                    .key(KeyKind::Requirement, &f.mountpoint)
+                    .needs(mount_unit(&f.mountpoint));
                 let Some(below) = e.below.iter().find(|b| b.mountpoint == f.mountpoint) else { return finding };
                 let users: Vec<&str> = below.used_by.iter().map(|(_, name)| name.as_str()).collect();
                 let finding = finding.cite("containers that use it", users.join(", "));
@@ -111,6 +126,7 @@ async fn below(cx: &ProbeCx, mountpoint: String) -> Below {
 
 /// Whether the entry has to be mounted after boot: an automount is mounted on first access.
 fn is_required(entry: &FstabEntry) -> bool {
-    let optional = |o: &String| matches!(o.as_str(), "noauto" | "nofail" | "x-systemd.automount");
+    // the second form of the automount is from before systemd 216
+    let optional = |o: &String| matches!(o.as_str(), "noauto" | "nofail" | "x-systemd.automount" | "comment=systemd.automount");
     entry.mountpoint.starts_with('/') && entry.fstype != "swap" && !entry.options.iter().any(optional)
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use opsctl_core::model::address::join;
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Plan, Refusal, Role, Severity,
 };
@@ -13,6 +14,7 @@ use opsctl_core::probe::io::{clock, http};
 use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::network::netns::ConnectError;
 use opsctl_core::probe::network::{listeners, netns};
+use opsctl_core::probe::product::restart_is_by_hand;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ use super::{Settings, starting};
 use crate::shared::dependencies::{NEEDED, NEEDED_SERVERS, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
 use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::obstacle::{Failed, Obstacle, of_log};
 use crate::shared::processes::of_host;
 use crate::shared::restart_container::{self, RESTART};
 use crate::shared::servers::READ_TIMEOUT;
@@ -59,8 +62,6 @@ static SPEC: CheckSpec = CheckSpec {
 const TRIES: usize = 3;
 /// Delay between two tries.
 const RETRY_DELAY: Duration = Duration::from_millis(150);
-/// Images that are never restarted: a database needs its own shutdown procedure.
-const STATEFUL: &[&str] = &["postgres", "mysql", "mariadb", "mongo", "rabbitmq"];
 /// Age of the errors in its log that can be the reason (judgement: 10 min).
 const RECENT_ERRORS: SignedDuration = SignedDuration::from_mins(10);
 /// Limit of bytes read of a response.
@@ -92,6 +93,9 @@ pub(super) struct Evidence {
     served: Vec<u16>,
     /// Errors that it has logged lately; only if it fails inside the container.
     log: LogEvidence,
+    /// The reason in its log, checked again now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_obstacle: Option<Obstacle>,
     /// Data for a restart; only if a restart would help.
     restart: restart_container::RestartContext,
 }
@@ -149,7 +153,7 @@ impl Check for Http {
             return Err(ProbeError::Skip("no plain HTTP URL in its health test".to_owned()));
         };
         let mut e = Evidence { container: (*container).clone(), ..Evidence::default() };
-        e.url = format!("http://{}:{}{}", request.host, request.port, request.path);
+        e.url = format!("http://{}{}", join(&request.host, request.port), request.path);
         e.port = Some(request.port);
         for n in 0..TRIES {
             if n > 0 {
@@ -183,6 +187,7 @@ impl Check for Http {
             e.needs = needs_of(cx, cx.docker()?, &container.id).await;
             let since = clock::now().checked_sub(RECENT_ERRORS).unwrap_or(Timestamp::UNIX_EPOCH);
             e.log = cx.errors_since(&container, since).await;
+            e.log_obstacle = Box::pin(of_log(cx, Failed::Container(&container), &e.log)).await;
         }
         if e.inside.iter().all(|t| *t == Try::Refused) {
             let pid = container.process()?;
@@ -252,16 +257,17 @@ impl Check for Http {
         if failed.iter().any(|t| matches!(t, Try::Timeout | Try::Status(500..))) {
             found = tied_to_needs(found, &e.needs);
         }
-        // a peer that is missing, or a permanent reason, is the same after a restart
-        let remains = e.log.reason().is_some_and(|r| r.is_permanent() || r.peer().is_some());
+        // a peer that is missing, or a permanent reason, is the same after a restart, unless it was removed meanwhile
+        let is_gone = matches!(e.log_obstacle, Some(Obstacle::Gone(_)));
+        let remains = !is_gone && e.log.reason().is_some_and(|r| r.is_permanent() || r.peer().is_some());
         vec![found.fix_if(severity == Severity::Crit && !remains, RESTART.id)].into()
     }
 
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let c = &e.container;
-        if STATEFUL.iter().any(|s| c.image.contains(s)) {
+        if restart_is_by_hand(&c.image, &c.program) {
             return Err(Refusal::ByHand(format!(
-                "{} is the image of a database; restart it by hand when its state allows",
+                "{} is the image of a database or broker; restart it by hand when its state allows",
                 c.image
             )));
         }
@@ -292,7 +298,7 @@ impl Http {
     }
 
     async fn request(&self, stream: tokio::net::TcpStream, request: &TestRequest) -> Try {
-        let host = format!("{}:{}", request.host, request.port);
+        let host = join(&request.host, request.port);
         match http::get(stream, &host, &request.path, MAX_BODY_BYTES, Duration::from_millis(self.settings.http_timeout_ms)).await
         {
             Ok(answer) => Try::Status(answer.status),

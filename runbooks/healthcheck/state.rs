@@ -206,8 +206,10 @@ impl Check for State {
             }
             let last = container.state.health.as_ref().and_then(|h| h.log.last());
             if last.is_some_and(|l| l.output.contains("no space left on device")) {
-                let root = cx.docker()?.data_root().await?;
-                e.full = cx.filesystems.of(root.as_ref()).await.ok().map(|f| f.dev);
+                // without the data directory the finding has no filesystem, but is as true
+                if let Ok(root) = cx.docker()?.of(&container.id).data_root().await {
+                    e.full = cx.filesystems.of(root.as_ref()).await.ok().map(|f| f.dev);
+                }
             }
         }
         Ok(e)
@@ -239,10 +241,11 @@ impl Check for State {
             let message = format!("{} has failed its health test {streak} in a row", c.name);
             let message = if is_broken { message } else { with_reason(message, &e.log) };
             let onset = health.log.iter().find(|l| l.exit_code != 0).and_then(|l| l.start);
-            let finding = Finding::new(&UNHEALTHY, Severity::Crit, c.subject(), message)
-                .since(onset)
-                .cite("test", test.test.join(" "))
-                .cite_opt("last test", last_output(&health));
+            let mut finding = Finding::new(&UNHEALTHY, Severity::Crit, c.subject(), message);
+            if let Some(unit) = c.system_unit() {
+                finding = finding.key(KeyKind::Unit, unit).cite("unit", unit);
+            }
+            let finding = finding.since(onset).cite("test", test.test.join(" ")).cite_opt("last test", last_output(&health));
             findings.push(if is_broken { finding } else { with_log(finding, &e.log) });
         }
         findings.extend(stale(judged, c, test, &health));

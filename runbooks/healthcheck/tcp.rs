@@ -1,6 +1,7 @@
 //! Listeners behind published ports, read from the kernel. A connection proves nothing: docker-proxy also accepts it for a dead
 //! port, and databases count or log connections without a request.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Severity};
@@ -84,7 +85,7 @@ impl Check for Tcp {
             _ => "it has no listener inside",
         };
         let message = format!("{} publishes port {} as {}, but {why}", c.name, first.container, first.host);
-        let mut ports: Vec<String> = e.listeners.iter().map(|l| format!("{}:{}", l.address, l.port)).collect();
+        let mut ports: Vec<String> = e.listeners.iter().map(|l| SocketAddr::new(l.address, l.port).to_string()).collect();
         ports.sort();
         let listening = if ports.is_empty() { "nothing".to_owned() } else { ports.join(", ") };
         let finding =

@@ -1,6 +1,6 @@
 //! Blocked queries, long queries, and transactions left open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use opsctl_core::model::{
@@ -11,6 +11,8 @@ use opsctl_core::model::{
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::backend::{Backend, Count, GUARDS, Guard, PREPARED_XACTS, PreparedXact, SESSIONS, UNSEEN, is_ddl, is_dump};
+use super::lock_tree::{Tree, session_of, tree_text};
 use super::session::{rows, session, without_literals};
 use super::{IDLE_IN_TX, Settings};
 use crate::shared::servers::Server;
@@ -63,74 +65,8 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
-/// Sessions in a transaction, the oldest first. `pg_blocking_pids` is called only for sessions that
-/// wait for a lock, because it takes a
-/// lock of its own. A session is identified by its pid and its start in microseconds.
-const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
-    application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
-    extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
-    extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, wait_event, left(query, 300) AS query, \
-    CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by, \
-    (SELECT rolsuper FROM pg_roles WHERE rolname = usename) AS superuser \
-    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 500";
-
-const PREPARED_XACTS: &str = "SELECT gid, owner, database AS db, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age_s FROM pg_prepared_xacts ORDER BY prepared LIMIT 20";
-
-/// The number of sessions with a state that this role may not read.
-const UNSEEN: &str = "SELECT count(*) AS n FROM pg_stat_activity WHERE backend_type IS NULL AND pid <> pg_backend_pid()";
-
-const GUARDS: &str = "SELECT rolname AS role, rolsuper AS superuser, \
-    coalesce((SELECT string_agg(c, ',') FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c \
-    WHERE s.setrole IN (r.oid, 0) AND c LIKE 'idle_in_transaction_session_timeout=%'), '') AS set, \
-    (SELECT reset_val::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS server_ms FROM pg_roles AS r";
-
 pub(super) struct Activity {
     pub(super) settings: Settings,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Backend {
-    pid: i32,
-    started_us: i64,
-    role: Option<String>,
-    db: Option<String>,
-    app: Option<String>,
-    client: String,
-    state: Option<String>,
-    xact_s: f64,
-    state_s: f64,
-    query_s: Option<f64>,
-    waits_for: Option<String>,
-    wait_event: Option<String>,
-    query: String,
-    blocked_by: Option<Vec<i32>>,
-    superuser: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct PreparedXact {
-    gid: String,
-    owner: String,
-    db: String,
-    age_s: f64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Guard {
-    role: String,
-    superuser: bool,
-    /// `idle_in_transaction_session_timeout=…` of the role, or of a database for all roles.
-    set: String,
-    /// The default of the server, in milliseconds; 0 is none.
-    server_ms: Option<i64>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Count {
-    n: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -253,57 +189,6 @@ impl Check for Activity {
     }
 }
 
-impl Backend {
-    fn identity(&self) -> String {
-        format!("{}@{}", self.pid, self.started_us)
-    }
-
-    /// Its transaction is committed here, and a synchronous standby has not confirmed it.
-    fn waits_for_standby(&self) -> bool {
-        self.wait_event.as_deref() == Some("SyncRep")
-    }
-
-    fn is_idle_in_tx(&self) -> bool {
-        self.state.as_deref().is_some_and(|s| s.starts_with("idle in transaction"))
-    }
-
-    /// `app (web, pid 812) from 10.0.0.3`.
-    fn label(&self) -> String {
-        let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
-        format!("{} ({app}pid {}) from {}", self.role.as_deref().unwrap_or("?"), self.pid, self.client)
-    }
-}
-
-/// The graph of lock waits.
-#[derive(Debug, Default)]
-struct Tree {
-    /// Blocker to the sessions that wait for it directly.
-    below: BTreeMap<i32, BTreeSet<i32>>,
-    waiting: BTreeSet<i32>,
-}
-
-impl Tree {
-    /// All sessions that wait for `pid`, directly or indirectly.
-    fn waiters(&self, pid: i32) -> BTreeSet<i32> {
-        let mut all = BTreeSet::new();
-        let mut next = vec![pid];
-        while let Some(at) = next.pop() {
-            for waiter in self.below.get(&at).into_iter().flatten() {
-                // a deadlock that is not yet resolved is a cycle
-                if *waiter != pid && all.insert(*waiter) {
-                    next.push(*waiter);
-                }
-            }
-        }
-        all
-    }
-
-    /// Blockers that do not wait themselves; 0 is a prepared transaction.
-    fn roots(&self) -> Vec<i32> {
-        self.below.keys().copied().filter(|pid| !self.waiting.contains(pid)).collect()
-    }
-}
-
 /// Facts that findings of this check follow from.
 const SESSIONS_READ: &str = "sessions";
 const ROLES_READ: &str = "roles";
@@ -316,18 +201,11 @@ impl Evidence {
     }
 
     fn tree(&self) -> Tree {
-        let mut tree = Tree::default();
-        for s in &self.sessions {
-            for blocker in s.blocked_by.iter().flatten().filter(|b| **b != s.pid) {
-                tree.below.entry(*blocker).or_default().insert(s.pid);
-                tree.waiting.insert(s.pid);
-            }
-        }
-        tree
+        Tree::of(&self.sessions)
     }
 
     fn session(&self, pid: i32) -> Option<&Backend> {
-        self.sessions.iter().find(|s| s.pid == pid)
+        session_of(&self.sessions, pid)
     }
 
     /// The longest wait for `pid`, in seconds.
@@ -409,7 +287,7 @@ impl Activity {
             let mut finding = e
                 .server
                 .finding(&BLOCKED, severity, judged.target, message)
-                .cite("tree", tree_text(e, tree, root))
+                .cite("tree", tree_text(&e.sessions, tree, root))
                 .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()))
                 .fact(SESSIONS_READ);
             if root == 0 {
@@ -495,59 +373,6 @@ fn prepared(judged: &Judged<'_>, e: &Evidence) -> Vec<Finding> {
 /// The key of the prepared transactions of a server, which have no process.
 fn prepared_at(judged: &Judged<'_>) -> String {
     format!("prepared@{}", judged.target.id)
-}
-
-fn is_dump(b: &Backend) -> bool {
-    let app = b.app.as_deref().unwrap_or_default();
-    ["pg_dump", "pg_dumpall", "pg_basebackup", "pg_restore", "pgbackrest", "barman", "wal-g"].iter().any(|w| app.starts_with(w))
-        || (b.query.trim_start().to_ascii_uppercase().starts_with("COPY") && b.query.to_ascii_uppercase().contains("TO STDOUT"))
-}
-
-fn is_ddl(query: &str) -> bool {
-    let start = query.trim_start().to_ascii_uppercase();
-    ["ALTER ", "DROP ", "TRUNCATE", "CREATE INDEX", "LOCK ", "REINDEX", "CLUSTER", "VACUUM FULL", "REFRESH "]
-        .iter()
-        .any(|w| start.starts_with(w))
-}
-
-/// Maximum number of lines of a rendered tree.
-const MAX_TREE_LINES: usize = 10;
-
-/// Renders the lock waits. Sessions with the same query that block no other session share one line.
-fn tree_text(e: &Evidence, tree: &Tree, root: i32) -> String {
-    let mut lines = vec![e.session(root).map_or_else(|| format!("pid {root}"), |b| format!("{} {}", b.label(), activity(b)))];
-    branch(e, tree, root, 1, &mut BTreeSet::from([root]), &mut lines);
-    if lines.len() > MAX_TREE_LINES {
-        lines.truncate(MAX_TREE_LINES);
-        lines.push("and more".to_owned());
-    }
-    lines.join("\n")
-}
-
-fn branch(e: &Evidence, tree: &Tree, pid: i32, depth: usize, seen: &mut BTreeSet<i32>, lines: &mut Vec<String>) {
-    let indent = format!("{} ", ">".repeat(depth));
-    let mut alike: BTreeMap<(String, String), usize> = BTreeMap::new();
-    // a session can wait for two others: it is listed below the first
-    let fresh: Vec<i32> = tree.below.get(&pid).into_iter().flatten().copied().filter(|p| seen.insert(*p)).collect();
-    for waiter in fresh {
-        let Some(b) = e.session(waiter) else { continue };
-        if tree.below.contains_key(&waiter) {
-            lines.push(format!("{indent}{} {}", b.label(), activity(b)));
-            branch(e, tree, waiter, depth + 1, seen, lines);
-        } else {
-            let app = b.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!(" ({a})"));
-            *alike
-                .entry((format!("{}{app}", b.role.as_deref().unwrap_or("?")), b.query.chars().take(80).collect()))
-                .or_default() += 1;
-        }
-    }
-    lines.extend(alike.into_iter().map(|((role, query), n)| format!("{indent}{} of {role}: {query}", count(n, "session"))));
-}
-
-/// `idle in transaction 14 s: BEGIN; SELECT …`.
-fn activity(b: &Backend) -> String {
-    let query: String = b.query.chars().take(80).collect();
-    format!("{} {}: {query}", b.state.as_deref().unwrap_or("?"), seconds(b.state_s))
 }
 
 fn waits(n: usize) -> String {
@@ -699,16 +524,5 @@ mod tests {
         let role = || Guard { role: "app".into(), ..Guard::default() };
         assert!(guard(Guard { server_ms: Some(60_000), ..role() }, true).is_none());
         assert!(guard(Guard { set: "idle_in_transaction_session_timeout=1min".into(), ..role() }, true).is_none());
-    }
-
-    #[test]
-    fn lock_wait_cycle_terminates() {
-        let e = Evidence {
-            sessions: vec![backend(1, "active", Some(vec![2])), backend(2, "active", Some(vec![1]))],
-            ..Evidence::default()
-        };
-        let tree = e.tree();
-        assert_eq!((tree.roots().len(), tree.waiters(1).len()), (0, 1));
-        assert!(!tree_text(&e, &tree, 1).is_empty());
     }
 }

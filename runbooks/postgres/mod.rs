@@ -2,11 +2,13 @@
 //! PostgreSQL, and `PgBouncer` in front of it.
 
 mod activity;
+mod backend;
 mod connections;
 mod disk;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod integrity;
+mod lock_tree;
 mod pgbouncer;
 mod replication;
 mod restarts;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use opsctl_core::model::Object;
+use opsctl_core::model::quantity::count;
 use opsctl_core::probe::servers::postgres::{PostgresError, Session};
-use opsctl_core::probe::{ProbeCx, ProbeError};
+use opsctl_core::probe::{ProbeCx, ProbeError, UNEXPECTED_FORMAT};
 use serde::de::DeserializeOwned;
 
 /// The session; without one the check is skipped.
@@ -14,10 +15,17 @@ pub(super) async fn session(cx: &ProbeCx, target: &Object) -> Result<Arc<Session
 
 /// The rows of a query, or a gap with the reason of its failure. `subject` names the queried data.
 pub(super) async fn rows<T: DeserializeOwned>(session: &Session, subject: &str, sql: &str, gaps: &mut Vec<String>) -> Vec<T> {
-    session.rows(sql).await.unwrap_or_else(|why| {
-        gaps.push(gap(session, subject, &why));
-        Vec::new()
-    })
+    match session.rows_one_by_one(sql).await {
+        Ok((rows, 0)) => rows,
+        Ok((rows, odd)) => {
+            gaps.push(format!("{} of {subject} could not be read: {UNEXPECTED_FORMAT}", count(odd, "row")));
+            rows
+        }
+        Err(why) => {
+            gaps.extend(gap(session, subject, &why));
+            Vec::new()
+        }
+    }
 }
 
 /// The single row of a query, or a gap.
@@ -25,20 +33,22 @@ pub(super) async fn row<T: DeserializeOwned>(session: &Session, subject: &str, s
     match session.row(sql).await {
         Ok(row) => Some(row),
         Err(why) => {
-            gaps.push(gap(session, subject, &why));
+            gaps.extend(gap(session, subject, &why));
             None
         }
     }
 }
 
-fn gap(session: &Session, subject: &str, why: &PostgresError) -> String {
-    match why {
+/// The gap of a failed query; `None` if the server does not have the queried object.
+fn gap(session: &Session, subject: &str, why: &PostgresError) -> Option<String> {
+    Some(match why {
+        lacking if session.lacks(lacking) => return None,
         // insufficient_privilege
         PostgresError::Server { sqlstate, .. } if sqlstate == "42501" => {
             format!("role {0} may not read {subject}: `GRANT pg_monitor TO {0}`", session.user)
         }
         other => format!("{subject} could not be read: {other}"),
-    }
+    })
 }
 
 /// Removes the literals from a statement, because they may contain private data.

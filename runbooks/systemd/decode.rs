@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use opsctl_core::model::{ends, quantity::duration};
-use opsctl_core::probe::systemd::{JournalLine, Service, Unit, UnitCommand};
+use opsctl_core::probe::systemd::{FailedReload, JournalLine, Service, Unit, UnitCommand};
 use serde::{Deserialize, Serialize};
 
 /// Exit statuses of systemd for a program that it cannot start: name and meaning.
@@ -186,6 +186,17 @@ fn of_command(command: &UnitCommand) -> String {
         },
         DUMPED => format!("{subject} crashed with {}", signal(command.exit_status)),
         _ => format!("{subject} was killed by {}", signal(command.exit_status)),
+    }
+}
+
+/// The failure of the last reload of a service.
+pub(super) fn reload(service: &Service, failed: &FailedReload) -> String {
+    // systemd.service(5): TimeoutStartSec= also limits a reload
+    match (&failed.command, failed.result.as_str()) {
+        (_, "timeout") => format!("it did not end {}", within(service.timeout_start_s)),
+        (Some(command), _) => of_command(command),
+        (None, "resources") => "systemd could not set it up".to_owned(),
+        (None, other) => format!("its result is {other}"),
     }
 }
 
@@ -397,6 +408,19 @@ mod tests {
         assert!(
             outcome(&service("forking", "/run/a.pid"), false, TimedOut::Start).contains("its PID file /run/a.pid never appeared")
         );
+    }
+
+    #[test]
+    fn failed_reloads() {
+        let service = Service { timeout_start_s: Some(90), ..Service::default() };
+        let of = |result: &str, command: Option<UnitCommand>| {
+            reload(&service, &FailedReload { result: result.into(), command, ..FailedReload::default() })
+        };
+        let test = command("ExecReload", "/usr/sbin/sshd -t", 1, 255);
+        assert_eq!(of("exit-code", Some(test)), "its ExecReload= /usr/sbin/sshd -t exited with 255");
+        let killed = command("ExecReload", "/usr/bin/slow", 2, 15);
+        assert_eq!(of("timeout", Some(killed)), "it did not end within 90 s");
+        assert_eq!(of("resources", None), "systemd could not set it up");
     }
 
     #[test]

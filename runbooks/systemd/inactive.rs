@@ -1,4 +1,4 @@
-//! A service that is enabled but inactive, although no unit failed. `systemctl --failed` does not list it.
+//! A unit that is enabled but inactive, although no unit failed. `systemctl --failed` does not list it.
 
 use opsctl_core::model::{Finding, Judged, Severity, quantity::ago};
 use opsctl_core::probe::logs::LogEvidence;
@@ -6,30 +6,36 @@ use opsctl_core::probe::logs::LogEvidence;
 use super::decode::EXITED;
 use super::unit::{ENABLED_INACTIVE, Evidence, START, about, explained, with_faults, with_journal};
 
-/// Whether an active unit wants the service, nothing starts it on demand, and its type is long-running or its start was removed.
+/// Types of units that stay active after their start, beside services.
+const LASTING: &[&str] = &["socket", "path", "mount", "automount", "swap"];
+
+/// Whether an active unit wants the unit, nothing starts it on demand, and its type is long-running or its start was removed.
 pub(super) fn should_run(e: &Evidence) -> bool {
-    let Some(service) = &e.unit.service else { return false };
-    // a oneshot job ends; one with RemainAfterExit= that is inactive was not run, or was stopped
-    let stays = service.kind != "oneshot" || service.remain_after_exit;
+    let stays = match &e.unit.service {
+        // a oneshot job ends; one with RemainAfterExit= that is inactive was not run, or was stopped
+        Some(service) => service.kind != "oneshot" || service.remain_after_exit,
+        None => LASTING.iter().any(|kind| e.unit.name.ends_with(&format!(".{kind}"))),
+    };
     (stays || !e.cycle.is_empty()) && is_expected(e)
 }
 
-/// Whether the service is a job that was to run at boot and never ran.
+/// Whether the unit was to start at boot and was never started.
 pub(super) fn never_ran(e: &Evidence) -> bool {
     e.unit.inactive_since.is_none() && e.unit.starting_since.is_none() && is_expected(e)
 }
 
-/// Whether an active unit wants the service, and nothing else starts it.
+/// Whether an active unit wants the unit, nothing else starts it, and no unit that it starts is in use.
 fn is_expected(e: &Evidence) -> bool {
     let u = &e.unit;
-    let Some(service) = &u.service else { return false };
     let enabled = matches!(u.file_state.as_str(), "enabled" | "enabled-runtime");
     let is_wanted = u.wanted_by.iter().any(|w| e.others.get(w).is_some_and(|state| state == "active"));
     // an unmet ConditionPathExists= or similar is intended
     let barred = u.condition == Some(false);
     // a bus name or a trigger starts it on demand
-    let on_demand = service.kind == "dbus" || !u.triggered_by.is_empty();
-    u.load == "loaded" && enabled && is_wanted && !barred && !on_demand && e.job.is_empty()
+    let on_demand = u.service.as_ref().is_some_and(|s| s.kind == "dbus") || !u.triggered_by.is_empty();
+    // a service that was started without its socket runs, and one that failed is reported itself
+    let in_use = u.triggers.iter().any(|t| e.others.get(t).is_some_and(|state| state != "inactive"));
+    u.load == "loaded" && enabled && is_wanted && !barred && !on_demand && !in_use && e.job.is_empty()
 }
 
 pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
@@ -37,12 +43,12 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     if u.active != "inactive" || !should_run(e) {
         return None;
     }
-    let service = u.service.as_ref()?;
+    let service = u.service.as_ref();
     let broken: Vec<(&String, &String)> =
         u.requires.iter().filter_map(|r| e.others.get_key_value(r)).filter(|(_, state)| *state != "active").collect();
-    let ended_by_itself = service.exit_code_kind == EXITED && service.exit_status == 0;
+    let ended_by_itself = service.is_some_and(|s| s.exit_code_kind == EXITED && s.exit_status == 0);
     // a program that is not a daemon may be finished: Type=simple is also used for scripts
-    let may_end = ended_by_itself && service.kind == "simple" && service.restart == "no";
+    let may_end = ended_by_itself && service.is_some_and(|s| s.kind == "simple" && s.restart == "no");
     let reason = match (broken.first(), u.inactive_since) {
         (Some((name, state)), _) if *state == "failed" => format!("{name}, which it requires, has failed"),
         (Some((name, state)), _) => format!("{name}, which it requires, is {state}"),

@@ -1,9 +1,12 @@
 //! The systemd runbook: units that failed, restart in a loop, were never started, or run a version other than the one on disk.
 
+mod data_directory;
 mod decode;
 mod deleted_exe;
+mod disabled;
 mod errors;
 mod failed;
+mod fault;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod ignored_setting;
@@ -12,6 +15,7 @@ mod journal;
 mod names;
 mod plans;
 mod prerequisites;
+mod reload;
 mod restarting;
 mod run;
 mod state;
@@ -107,6 +111,9 @@ const LINKS: &[Link] = &[
         "it requires a unit that cannot be loaded",
     ),
     Link::confirmed("systemd.masked", "systemd.enabled-inactive", KeyKind::Requirement, "it requires a unit that is masked"),
+    Link::confirmed("nginx.config-test", "systemd.reload-failed", KeyKind::Server, "its configuration is invalid"),
+    // a reload is the cure of both
+    Link::confirmed("systemd.reload-failed", "nginx.config-not-loaded", KeyKind::Server, "its reload failed").treatable(),
 ];
 
 /// Builds the runbook from its settings.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use opsctl_core::model::{Action, CheckSpec, Finding, FixSpec, Judged, Plan, Refusal, Risk};
 
-use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, START};
+use super::unit::{Evidence, RELOAD, RESET_FAILED, RESTART, START, ended_with_error};
 use super::{inactive, names};
+use crate::shared::obstacle::refuse_while_prevented;
 
 /// Time a unit must stay up to count as fixed: long enough to detect a service that exits again at once.
 const STAYS: Duration = Duration::from_secs(10);
@@ -86,7 +87,12 @@ fn can_start(e: &Evidence) -> Result<(), Refusal> {
     if let Some(fault) = e.faults.first() {
         return refuse(fault.refusal());
     }
-    Ok(())
+    if !ended_with_error(u) {
+        return Ok(());
+    }
+    // a line of systemd names no object: the prerequisites were checked above
+    let reason = e.log.reason().filter(|reason| reason.object.is_some() || e.log_obstacle.is_some());
+    refuse_while_prevented(reason.as_ref(), e.log_obstacle.as_ref(), &format!("systemctl restart {}", u.name))
 }
 
 #[cfg(test)]
@@ -96,7 +102,7 @@ mod tests {
     use opsctl_core::model::{Kind, Object, Severity};
     use opsctl_core::probe::systemd::{Service, Unit};
 
-    use super::super::prerequisites::{Fault, PathState};
+    use super::super::fault::{Fault, PathState};
     use super::super::unit::{ENABLED_INACTIVE, FAILED, SPEC, about};
     use super::*;
 

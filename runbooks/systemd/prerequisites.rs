@@ -5,17 +5,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use opsctl_core::model::{Finding, KeyKind, MountRef, Product, quantity::bytes};
+use opsctl_core::model::{MountRef, Product};
 use opsctl_core::probe::io::Root;
 use opsctl_core::probe::io::command::{self, Argv};
 use opsctl_core::probe::kernel::filesystem::{self, FstabEntry};
 use opsctl_core::probe::logs::LogEvidence;
-use opsctl_core::probe::product::{product_of_program, product_of_unit, spec};
 use opsctl_core::probe::systemd::{Unit, config_error};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
-use serde::{Deserialize, Serialize};
 
+use super::data_directory::{Data, data_directory};
 use super::decode;
+use super::fault::{DATA, Fault, PathState};
 use crate::shared::servers::READ_TIMEOUT;
 
 /// Space that a database needs to start, in bytes: a WAL segment of PostgreSQL.
@@ -26,225 +26,6 @@ const SPACE_TO_WRITE: u64 = 1 << 20;
 
 /// Timeout of a name service query.
 const GETENT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A fault of a prerequisite.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub(super) enum Fault {
-    /// A filesystem of fstab is not mounted.
-    NotMounted {
-        /// The prerequisite in it: `data directory`, `WorkingDirectory=`.
-        of: String,
-        /// Its path.
-        path: String,
-        /// The mountpoint.
-        mountpoint: String,
-    },
-    /// A file or directory.
-    Path {
-        /// `EnvironmentFile=`, `data directory`.
-        of: String,
-        /// Its path.
-        path: String,
-        /// Its state.
-        state: PathState,
-    },
-    /// A user or group does not exist.
-    Account {
-        /// `User=`, `Group=`.
-        of: String,
-        /// Its name.
-        name: String,
-    },
-    /// A filesystem has no space left.
-    NoSpace {
-        /// Its content: `its data directory`.
-        holds: String,
-        /// The mountpoint.
-        mountpoint: String,
-        /// `major:minor`.
-        dev: String,
-        /// Space left in bytes; `None` if it has no inodes left.
-        avail: Option<u64>,
-    },
-    /// A filesystem is mounted read-only.
-    ReadOnly {
-        /// Its content: `its data directory`.
-        holds: String,
-        /// The mountpoint.
-        mountpoint: String,
-        /// `major:minor`.
-        dev: String,
-    },
-    /// The configuration is invalid.
-    Configuration {
-        /// The command that reports it.
-        command: String,
-        /// The error.
-        error: String,
-    },
-}
-
-/// State of a path that a service cannot use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum PathState {
-    /// It does not exist.
-    Missing,
-    /// It is not a directory.
-    NotADirectory,
-    /// It is a directory, not a file.
-    Directory,
-    /// It is not the data directory of a PostgreSQL cluster: it has no file `PG_VERSION`.
-    NoCluster,
-}
-
-impl Fault {
-    /// The fault as a clause.
-    pub(super) fn clause(&self) -> String {
-        match self {
-            Self::NotMounted { of, path, mountpoint } if path == mountpoint => {
-                format!("{mountpoint} of fstab, its {of}, is not mounted")
-            }
-            Self::NotMounted { of, path, mountpoint } => {
-                format!("{mountpoint} of fstab, which contains its {of} {path}, is not mounted")
-            }
-            Self::Path { of, path, state } => match state {
-                PathState::Missing => format!("its {of} {path} does not exist"),
-                PathState::NotADirectory => format!("its {of} {path} is not a directory"),
-                PathState::Directory => format!("its {of} {path} is a directory"),
-                PathState::NoCluster => format!("its {of} {path} has no PG_VERSION: it contains no database cluster"),
-            },
-            Self::Account { of, name } => format!("its {of} {name} does not exist"),
-            Self::NoSpace { holds, mountpoint, avail: Some(avail), .. } => {
-                format!("{mountpoint}, which contains {holds}, has {} left", bytes(*avail))
-            }
-            Self::NoSpace { holds, mountpoint, avail: None, .. } => {
-                format!("{mountpoint}, which contains {holds}, has no inodes left")
-            }
-            Self::ReadOnly { holds, mountpoint, .. } => format!("{mountpoint}, which contains {holds}, is read-only"),
-            Self::Configuration { command, error } => format!("`{command}` fails: {error}"),
-        }
-    }
-
-    /// The step before a start.
-    fn remedy(&self) -> &'static str {
-        match self {
-            Self::NotMounted { .. } => "mount it first",
-            Self::Path { state: PathState::Missing | PathState::NoCluster, .. } => "restore it first",
-            Self::Path { .. } | Self::Configuration { .. } => "correct it first",
-            Self::Account { .. } => "create it first",
-            Self::NoSpace { .. } => "free space first",
-            Self::ReadOnly { .. } => "make it writable first",
-        }
-    }
-
-    /// The reason why a start is refused.
-    pub(super) fn refusal(&self) -> String {
-        format!("{}: {}", self.clause(), self.remedy())
-    }
-
-    /// The next step; `fragment` is the unit file.
-    pub(super) fn hint(&self, fragment: &str) -> String {
-        match self {
-            Self::NotMounted { mountpoint, .. } => {
-                format!("`mount {mountpoint}`; do not start it before: it would write to the disk below the mountpoint")
-            }
-            Self::Path { of, path, .. } if of == DATA => {
-                format!("mount or restore {path} first; do not initialize a new database in its place")
-            }
-            Self::Path { of, path, .. } => {
-                format!("restore {path}, or correct {of} in {fragment}; a restart before that fails again")
-            }
-            Self::Account { of, name } => {
-                format!("create {name}, or correct {of} in {fragment}; a restart before that fails again")
-            }
-            Self::NoSpace { mountpoint, .. } => {
-                format!(
-                    "free space on {mountpoint} first, and do not delete files of a database; a restart before that fails again"
-                )
-            }
-            Self::ReadOnly { mountpoint, .. } => {
-                format!("find the reason in `dmesg` and in the options of {mountpoint}; a restart before that fails again")
-            }
-            Self::Configuration { command, .. } => {
-                format!("correct the error until `{command}` passes; a restart before that fails again")
-            }
-        }
-    }
-
-    /// The path that it concerns.
-    pub(super) fn path(&self) -> Option<&str> {
-        match self {
-            Self::NotMounted { path, .. } | Self::Path { path, .. } => Some(path),
-            Self::NoSpace { mountpoint, .. } | Self::ReadOnly { mountpoint, .. } => Some(mountpoint),
-            Self::Account { .. } | Self::Configuration { .. } => None,
-        }
-    }
-
-    /// The mountpoint of a filesystem that is not mounted.
-    fn missing_mount(&self) -> Option<&str> {
-        if let Self::NotMounted { mountpoint, .. } = self { Some(mountpoint) } else { None }
-    }
-
-    /// Whether it is the result of the last run: the suffix of its clause, `(217/USER)`.
-    pub(super) fn as_result(&self, unit: &Unit) -> Option<String> {
-        let (status, name) = decode::set_up_status(unit).unwrap_or_default();
-        let of_status = |expected: i64| (status == expected).then(|| format!(" ({status}/{name})"));
-        match self {
-            Self::Path { of, .. } => match of.as_str() {
-                "EnvironmentFile=" => (unit.outcome() == "resources").then(String::new),
-                "WorkingDirectory=" => of_status(200),
-                "LoadCredential=" => of_status(243),
-                of if of.ends_with("Paths=") => of_status(226),
-                of if of.starts_with("Exec") => of_status(203),
-                _ => None,
-            },
-            Self::Account { of, .. } if of == "User=" => of_status(217),
-            Self::Account { .. } => of_status(216),
-            _ => None,
-        }
-    }
-
-    /// Ties a finding to the filesystem.
-    pub(super) fn tied(&self, finding: Finding) -> Finding {
-        match self {
-            Self::NoSpace { dev, .. } | Self::ReadOnly { dev, .. } => finding.key(KeyKind::Filesystem, dev),
-            Self::NotMounted { mountpoint, .. } => finding.needs(mountpoint).needs(mount_unit(mountpoint)),
-            _ => finding,
-        }
-    }
-}
-
-/// The name of the mount unit of a mountpoint (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
-fn mount_unit(mountpoint: &str) -> String {
-    use std::fmt::Write as _;
-    let mut name = String::new();
-    for (at, byte) in mountpoint.trim_matches('/').bytes().enumerate() {
-        match byte {
-            b'/' => name.push('-'),
-            b'.' if at == 0 => name.push_str("\\x2e"),
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'_' | b'.' => name.push(char::from(byte)),
-            _ => {
-                // writing to a String cannot fail
-                let _ = write!(name, "\\x{byte:02x}");
-            }
-        }
-    }
-    format!("{name}.mount")
-}
-
-/// Name of the data directory in texts.
-const DATA: &str = "data directory";
-
-/// The directory of a server's data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Data {
-    product: Product,
-    path: String,
-    /// It is configured; otherwise it is a default of packages, and the server may use another one.
-    configured: bool,
-}
 
 /// Reads the faults of the prerequisites of a service, in the order of a start.
 pub(super) async fn read(cx: &ProbeCx, unit: &Unit, log: &LogEvidence) -> Vec<Fault> {
@@ -274,90 +55,6 @@ pub(super) async fn read(cx: &ProbeCx, unit: &Unit, log: &LogEvidence) -> Vec<Fa
         faults.push(Fault::Configuration { command: error.command, error: error.error });
     }
     faults
-}
-
-/// The directory of the unit's data; `None` for an unknown product.
-pub(super) async fn data_path(unit: &Unit) -> Option<String> {
-    data_directory(unit).await.map(|data| data.path)
-}
-
-async fn data_directory(unit: &Unit) -> Option<Data> {
-    let unit = unit.clone();
-    let from = unit.name.clone();
-    blocking::run("the data directory", &from, READ_TIMEOUT, move |io| find_data(io, &unit)).await.ok().flatten()
-}
-
-fn find_data(io: &Io, unit: &Unit) -> Option<Data> {
-    let command = unit.service.as_ref()?.exec_start.first().map(String::as_str).unwrap_or_default();
-    let program = command.split(' ').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-    let product = product_of_unit(&unit.name).or_else(|| product_of_program(program))?;
-    let configured =
-        configured_data(product, &unit.name, command, unit.context.pgdata.as_deref(), &|path: &str| io.read_lossy(path).ok());
-    if let Some(path) = configured {
-        return Some(Data { product, path, configured: true });
-    }
-    let default = spec(product).data.iter().find(|path| io.is_dir(path)).or(spec(product).data.first())?;
-    Some(Data { product, path: (*default).to_owned(), configured: false })
-}
-
-/// The configured data directory; `file` reads a configuration file.
-fn configured_data(
-    product: Product,
-    unit: &str,
-    command: &str,
-    pgdata: Option<&str>,
-    file: &dyn Fn(&str) -> Option<String>,
-) -> Option<String> {
-    let options: &[&str] = match product {
-        Product::Postgres => &["-D", "--pgdata"],
-        Product::Redis => &["--dir"],
-        Product::Prometheus | Product::Alertmanager => &["--storage.tsdb.path", "--storage.path"],
-        _ => &[],
-    };
-    let absolute = |path: &str| path.starts_with('/').then(|| path.trim_end_matches('/').to_owned());
-    if let Some(path) = option_value(command, options).and_then(absolute) {
-        return Some(path);
-    }
-    match product {
-        Product::Postgres => {
-            // Debian: postgresql@15-main.service
-            let instance = unit.split_once('@').and_then(|(_, instance)| instance.strip_suffix(".service"));
-            if let Some((version, cluster)) = instance.and_then(|i| i.split_once('-')) {
-                let text = file(&format!("/etc/postgresql/{version}/{cluster}/postgresql.conf"))?;
-                let named = setting(&text, "data_directory", '=').and_then(|path| absolute(&path));
-                return Some(named.unwrap_or_else(|| format!("/var/lib/postgresql/{version}/{cluster}")));
-            }
-            pgdata.and_then(absolute)
-        }
-        Product::Redis => {
-            let configuration = command.split(' ').skip(1).find(|word| word.starts_with('/'))?;
-            setting(&file(configuration)?, "dir", ' ').and_then(|path| absolute(&path))
-        }
-        _ => None,
-    }
-}
-
-/// The value of an option on a command line: `-D /data`, `--dir=/data`.
-fn option_value<'c>(command: &'c str, options: &[&str]) -> Option<&'c str> {
-    let words: Vec<&str> = command.split(' ').collect();
-    words.iter().enumerate().find_map(|(at, word)| {
-        options.iter().find_map(|option| match word.strip_prefix(*option)? {
-            "" => words.get(at + 1).copied(),
-            rest => rest.strip_prefix('=').or_else(|| (option.len() == 2).then_some(rest)),
-        })
-    })
-}
-
-/// The last value of a setting in a configuration file, without quotes and comment.
-fn setting(text: &str, name: &str, separator: char) -> Option<String> {
-    let value_of = |line: &str| -> Option<String> {
-        let rest = line.trim().strip_prefix(name)?;
-        let value = rest.trim_start().strip_prefix(separator).or_else(|| rest.strip_prefix(separator))?;
-        Some(value.to_owned())
-    };
-    let value = text.lines().filter_map(value_of).next_back()?;
-    let value = value.split('#').next().unwrap_or_default().trim();
-    Some(value.trim_matches(['\'', '"']).to_owned())
 }
 
 /// Paths that a start needs, with their names in texts.
@@ -604,34 +301,6 @@ mod tests {
         assert!(clauses(&unit, Some(&data(true))).is_empty());
     }
 
-    #[test]
-    fn configured_data_directories() {
-        let file = |path: &str| -> Option<String> {
-            let text = match path {
-                "/etc/postgresql/15/main/postgresql.conf" => "#data_directory = '/x'\ndata_directory = '/srv/pg' # moved\n",
-                "/etc/postgresql/16/a/postgresql.conf" => "port = 5433\n",
-                "/etc/redis/redis.conf" => "directory x\ndir /srv/redis\n",
-                _ => return None,
-            };
-            Some(text.to_owned())
-        };
-        let of = |product, unit: &str, command: &str, pgdata| configured_data(product, unit, command, pgdata, &file);
-        let debian = "/usr/bin/pg_ctlcluster --skip-systemctl-redirect 15-main start";
-        for (product, unit, command, pgdata, expected) in [
-            (Product::Postgres, "postgresql@15-main.service", debian, None, Some("/srv/pg")),
-            (Product::Postgres, "postgresql@16-a.service", debian, None, Some("/var/lib/postgresql/16/a")),
-            (Product::Postgres, "postgresql@14-b.service", debian, None, None),
-            (Product::Postgres, "postgresql.service", "/usr/bin/postmaster -D /data/", None, Some("/data")),
-            (Product::Postgres, "postgresql-16.service", "/usr/bin/postmaster -D ${PGDATA}", Some("/srv/16/"), Some("/srv/16")),
-            (Product::Redis, "redis.service", "/usr/bin/redis-server /etc/redis/redis.conf", None, Some("/srv/redis")),
-            (Product::Prometheus, "p.service", "/usr/bin/prometheus --storage.tsdb.path=/srv/p", None, Some("/srv/p")),
-            (Product::Prometheus, "p.service", "/usr/bin/prometheus $ARGS", None, None),
-            (Product::Nginx, "nginx.service", "/usr/sbin/nginx", None, None),
-        ] {
-            assert_eq!(of(product, unit, command, pgdata).as_deref(), expected, "{unit}: {command}");
-        }
-    }
-
     fn mount(mountpoint: &str) -> MountRef {
         MountRef {
             dev: "8:1".into(),
@@ -665,28 +334,6 @@ mod tests {
         assert!(of("/srv/app", &[mount("/")]).is_empty());
         // the mount table could not be read
         assert!(of(data, &[]).is_empty());
-    }
-
-    #[test]
-    fn mount_units_have_escaped_names() {
-        assert_eq!(mount_unit("/var/lib/postgresql"), "var-lib-postgresql.mount");
-        assert_eq!(mount_unit("/srv/my-data"), "srv-my\\x2ddata.mount");
-    }
-
-    #[test]
-    fn every_fault_has_a_clause_and_a_refusal() {
-        let no_space = Fault::NoSpace {
-            holds: "its data directory".into(),
-            mountpoint: "/data".into(),
-            dev: "8:2".into(),
-            avail: Some(4096),
-        };
-        assert_eq!(no_space.refusal(), "/data, which contains its data directory, has 4 KiB left: free space first");
-        let account = Fault::Account { of: "User=".into(), name: "app".into() };
-        assert_eq!(account.refusal(), "its User= app does not exist: create it first");
-        assert_eq!(account.as_result(&failed(217, Context::default())).as_deref(), Some(" (217/USER)"));
-        let configuration = Fault::Configuration { command: "nginx -t".into(), error: "[emerg] unknown directive".into() };
-        assert_eq!(configuration.refusal(), "`nginx -t` fails: [emerg] unknown directive: correct it first");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -12,9 +12,13 @@ pub(super) fn last(lines: &[JournalLine], ended: Option<Timestamp>) -> &[Journal
     let end = ended.map_or(lines.len(), |ended| lines.partition_point(|l| l.at <= ended));
     let until = lines.get(..end).unwrap_or(lines);
     let starts = |l: &JournalLine| l.by_systemd && (l.text.starts_with("Starting ") || l.text.starts_with("Started "));
-    let Some(begin) = until.iter().rfind(|l| starts(l)) else { return if until.is_empty() { lines } else { until } };
-    let first = until.partition_point(|l| l.at.duration_since(begin.at) < -REORDERED);
-    until.get(first..).unwrap_or(until)
+    let Some(start) = until.iter().rposition(starts) else { return if until.is_empty() { lines } else { until } };
+    let (before, run) = until.split_at(start);
+    let begin = run.first().map(|l| l.at).unwrap_or_default();
+    let reordered = before.partition_point(|l| l.at.duration_since(begin) < -REORDERED);
+    // lines before one of systemd about the end of the run before belong to that run
+    let ended = before.iter().rposition(|l| l.by_systemd && !starts(l)).map_or(0, |at| at + 1);
+    until.get(reordered.max(ended)..).unwrap_or(until)
 }
 
 /// The units of the ordering cycle for which systemd removed the start of a unit from the last transaction; empty if the unit was
@@ -68,6 +72,18 @@ mod tests {
             line(60_100, false, "FATAL: new error"),
         ];
         assert_eq!(texts(last(&lines, None)), ["connecting", "Started app.service.", "FATAL: new error"]);
+    }
+
+    #[test]
+    fn run_that_ended_just_before_is_another_run() {
+        let lines = [
+            line(0, true, "Started app.service."),
+            line(100, false, "run.sh: No such file or directory"),
+            line(110, true, "app.service: Failed with result 'exit-code'."),
+            line(290, false, "no-such-tool: command not found"),
+            line(300, true, "Started app.service."),
+        ];
+        assert_eq!(texts(last(&lines, None)), ["no-such-tool: command not found", "Started app.service."]);
     }
 
     #[test]

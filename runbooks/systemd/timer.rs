@@ -12,13 +12,14 @@ use opsctl_core::probe::systemd::{Timer, Unit};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::disabled::{self, Schedule};
 use super::unit::{self, START};
 use super::{Settings, inactive, plans, run};
 
 const LATE: Code = Code {
     id: "systemd.timer-late",
     severities: &[Severity::Warn],
-    when: "a timer is enabled and not started, can never fire, or has not fired for twice its period; or its job has run for over {job_hours}, or stays active after its run",
+    when: "a timer is enabled and not started, can never fire, or has not fired for twice its period; or its job has run for over {job_hours}, or stays active after its run; or the timer of an essential job is disabled and nothing else starts the job",
     hint: "`systemctl list-timers --all` lists the last activations; a job that never finishes keeps its timer from firing",
     ..Code::BASE
 };
@@ -46,6 +47,9 @@ pub(super) struct Evidence {
     job: Unit,
     /// When PID 1 was started.
     booted: Option<Timestamp>,
+    /// Other starts of an essential job with a disabled timer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<Schedule>,
 }
 
 impl Check for TimerCheck {
@@ -75,13 +79,24 @@ impl Check for TimerCheck {
             let lines = journal_of(&timer.unit.name).await.unwrap_or_default();
             timer.cycle = run::ordering_cycle(&timer.unit, &lines);
         }
-        Ok(Evidence { timer, job, booted })
+        let schedule =
+            if disabled::is_candidate(&self.settings, &timer.unit, &job) { Some(disabled::read(&job).await) } else { None };
+        Ok(Evidence { timer, job, booted, schedule })
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let u = &e.timer.unit;
         let Some(timer) = &u.timer else { return Judgement::default() };
-        let Some((message, hint)) = self.fault(judged, e, timer) else { return Judgement::default() };
+        let disabled = e.schedule.as_ref().and_then(|s| disabled::judge(judged.taken_at, u, &e.job, s));
+        let fault = match disabled {
+            Some(Err(gap)) => return Judgement { gaps: vec![gap], ..Judgement::default() },
+            Some(Ok(message)) => {
+                let hint = format!("`systemctl enable --now {0}`; if its job is not needed: `systemctl mask {0}`", u.name);
+                Some((message, Some(hint)))
+            }
+            None => self.fault(judged, e, timer),
+        };
+        let Some((message, hint)) = fault else { return Judgement::default() };
         let mut finding = unit::about(u, &LATE, Severity::Warn, message)
             .cite("starts", &timer.unit)
             .cite("when", timer.calendar.join(", "))

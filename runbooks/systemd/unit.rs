@@ -17,10 +17,12 @@ use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::decode::TimedOut;
-use super::prerequisites::{self, Fault};
-use super::{Settings, failed, inactive, names, plans, restarting, run, stuck};
+use super::fault::Fault;
+use super::reload::{self, RELOAD_FAILED, Reload};
+use super::{Settings, data_directory, failed, inactive, names, plans, prerequisites, restarting, run, stuck};
 use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
 use crate::shared::log_reason::{because, with_log};
+use crate::shared::obstacle::{Failed, Obstacle, of_log};
 use crate::shared::servers::READ_TIMEOUT;
 
 pub(super) const FAILED: Code = Code {
@@ -56,7 +58,7 @@ pub(super) const STUCK: Code = Code {
 pub(super) const ENABLED_INACTIVE: Code = Code {
     id: "systemd.enabled-inactive",
     severities: &[Severity::Info, Severity::Warn],
-    when: "a service is enabled in an active unit and is inactive: a required unit is not active, it was stopped, it was never started, or an ordering cycle removed its start from the boot (info if it exited with 0 and is of a type that may)",
+    when: "a service, socket, path, mount or swap is enabled in an active unit and is inactive: a required unit is not active, it was stopped, it was never started, or an ordering cycle removed its start from the boot (info if it exited with 0 and is of a type that may)",
     hint: "start it, or disable it if it is meant to be inactive",
     impacts: &[
         Impact::confirmed(Role::Down, KeyKind::Unit, "unit is not started"),
@@ -110,7 +112,7 @@ pub(super) const RELOAD: FixSpec = FixSpec { id: "systemd.daemon-reload", risk: 
 pub(super) static SPEC: CheckSpec = CheckSpec {
     id: "systemd.unit",
     title: "systemd units are in their expected state",
-    codes: &[FAILED, RESTART_LOOP, STUCK, ENABLED_INACTIVE, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
+    codes: &[FAILED, RESTART_LOOP, STUCK, ENABLED_INACTIVE, RELOAD_FAILED, BAD_UNIT, MASKED, NEED_RELOAD, TASKS],
     fixes: &[RESTART, RESET_FAILED, START, RELOAD],
     timeout: Duration::from_secs(9),
 };
@@ -133,7 +135,7 @@ pub(super) struct Evidence {
     pub(super) job: String,
     /// The boot its restart counter belongs to; empty for a unit that does not restart.
     pub(super) boot_id: String,
-    /// States of the units it requires, that want or trigger it, or that do the same job.
+    /// States of the units it requires or starts, that want or trigger it, or that do the same job.
     pub(super) others: BTreeMap<String, String>,
     /// Its last log lines in this boot, if the unit is suspicious.
     pub(super) journal: Vec<JournalLine>,
@@ -146,9 +148,15 @@ pub(super) struct Evidence {
     /// Faults of its prerequisites, in the order of a start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) faults: Vec<Fault>,
+    /// The reason in its log, checked again now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_obstacle: Option<Obstacle>,
     /// The units of the ordering cycle for which systemd removed its start from the boot.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) cycle: Vec<String>,
+    /// The reason of a failed reload of a service that runs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) reload: Reload,
     /// Automatic restarts by systemd in the last hour.
     pub(super) restarts: Vec<Timestamp>,
     /// Its restart counter at the oldest run of opsctl in the last hour; a manual restart resets it to 0.
@@ -170,6 +178,13 @@ pub(super) struct Evidence {
     /// Filesystems, if its journal reports a full one, in recordings from before [`Evidence::log`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) mounts: Vec<MountRef>,
+}
+
+/// Whether the last run ended with an error of its own: the last error in the log of a unit that was stopped or killed is no reason
+/// of its end.
+pub(super) fn ended_with_error(unit: &Unit) -> bool {
+    !matches!(unit.outcome(), "success" | "signal" | "oom-kill" | "watchdog")
+        && (unit.active == "failed" || !unit.outcome().is_empty())
 }
 
 /// Whether a part of the evidence is absent.
@@ -228,6 +243,7 @@ impl Check for UnitCheck {
         if e.unit.active == "failed" || inactive || waiting || !e.restarts.is_empty() {
             read_reason(cx, &mut e).await;
         }
+        e.reload = Box::pin(reload::read(cx, &e.unit)).await;
         if e.unit.active == "failed" {
             if let Some(program) = e.unit.service.as_ref().and_then(|s| s.program()).map(str::to_owned) {
                 let from = program.clone();
@@ -263,6 +279,7 @@ impl Check for UnitCheck {
             restarting::judge(s, judged, e),
             stuck::judge(s, judged, e),
             inactive::judge(judged, e),
+            reload::judge(s, judged, &e.unit, &e.reload),
             bad_unit(s, e),
             masked(s, e),
             need_reload(e),
@@ -298,7 +315,7 @@ async fn read_reason(cx: &ProbeCx, e: &mut Evidence) {
     let ended = if e.unit.active == "failed" { None } else { e.restarts.last().copied() };
     let last_run = run::last(&lines, ended);
     // relative paths in the log of a database are in its data directory, those of other services in their working directory
-    let data = prerequisites::data_path(&e.unit).await;
+    let data = data_directory::data_path(&e.unit).await;
     let working = Some(e.unit.context.working_directory.as_str()).filter(|d| !d.is_empty());
     let directory = data.as_deref().or(working).unwrap_or("/");
     e.log = cx.log_of_unit(&e.unit.name, last_run, Some(directory)).await;
@@ -309,6 +326,9 @@ async fn read_reason(cx: &ProbeCx, e: &mut Evidence) {
     e.timed_out = TimedOut::of(last_run);
     e.cycle = run::ordering_cycle(&e.unit, &lines);
     e.faults = prerequisites::read(cx, &e.unit, &e.log).await;
+    if ended_with_error(&e.unit) {
+        e.log_obstacle = Box::pin(of_log(cx, Failed::Unit(&e.unit), &e.log)).await;
+    }
     let recorded = lines.len().saturating_sub(RECORDED_LINES);
     e.journal = lines.split_off(recorded);
 }
@@ -342,7 +362,8 @@ fn keep<T>(read: Result<Vec<T>, ProbeError>, lines: &mut Vec<T>, gap: &mut Optio
 }
 
 pub(super) fn others(unit: &Unit, listed: &[Listed]) -> BTreeMap<String, String> {
-    let related = unit.requires.iter().chain(&unit.wanted_by).chain(&unit.triggered_by).map(String::as_str);
+    let related = unit.requires.iter().chain(&unit.wanted_by).chain(&unit.triggered_by).chain(&unit.triggers);
+    let related = related.map(String::as_str);
     let related: Vec<&str> = related.chain(names::stand_ins(&unit.name).iter().copied()).filter(|n| *n != unit.name).collect();
     let state = |l: &Listed| if l.load == "loaded" { l.active.clone() } else { l.load.clone() };
     listed.iter().filter(|l| related.contains(&l.name.as_str())).map(|l| (l.name.clone(), state(l))).collect()

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::pattern::pattern;
-use crate::model::address::split_port;
+use crate::model::address::{join, split_port};
 
 /// Kind of a known reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +105,13 @@ static ROWS: &[Row] = &[
             "inotify_init",
             "system limit for number of file watchers",
             "failed to create inotify",
+            "failed to initialize inotify",
+            "instance of inotify",
+            "inotify instance limit reached",
+            "inotify watch limit reached",
+            "create fsnotify watcher: too many open files",
+            // systemd
+            "failed to allocate directory watch: too many open files",
         ],
         words: &[],
         object: none,
@@ -1029,7 +1036,7 @@ fn own_address(text: &str) -> Option<String> {
 fn host_port(text: &str) -> Option<String> {
     static PROSE: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r#"(?i)(?:server at|on host|host|server on|to) ["'“]([\w.-]+)["'”](?: \(([\d.]+)\))?,?(?: failed)?(?: and accepting TCP/IP connections on)?,? ?port (\d+)"#,
+            r#"(?i)(?:server at|on host|host|server on|to) ["'“]([\w.:-]+)["'”](?: \(([\da-fA-F.:]+)\))?,?(?: failed)?(?: and accepting TCP/IP connections on)?,? ?port (\d+)"#,
         )
     });
     static URL: LazyLock<Regex> =
@@ -1042,7 +1049,7 @@ fn host_port(text: &str) -> Option<String> {
     static HOST: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"(?i)(?:connect to|connecting to|host) ([\w-]+\.[\w.-]*\w|localhost)"));
     if let Some(found) = PROSE.captures(text) {
-        return Some(format!("{}:{}", &found[1], &found[3]));
+        return Some(found[3].parse::<u16>().map_or_else(|_| found[1].to_owned(), |port| join(&found[1], port)));
     }
     if let Some(found) = URL.captures(text) {
         return Some(match found.get(2) {
@@ -1126,6 +1133,8 @@ mod tests {
             ("panicked: DATABASE_URL must be set", SettingMissing, "DATABASE_URL"),
             ("[emerg] unknown directive \"servr\" in /etc/nginx/nginx.conf:3", ConfigurationInvalid, "servr"),
             ("Error: ENOSPC: System limit for number of file watchers reached", InotifyLimit, ""),
+            ("failed to create fsnotify watcher: too many open files", InotifyLimit, ""),
+            ("OSError: [Errno 24] inotify instance limit reached", InotifyLimit, ""),
             (
                 "max virtual memory areas vm.max_map_count [65530] is too low, increase to at least [262144]",
                 KernelSetting,
@@ -1161,6 +1170,10 @@ mod tests {
         let peer = |text: &str| reason(text).and_then(|r| r.peer().map(|(h, p)| (h.to_owned(), p)));
         assert_eq!(peer("dial tcp [::1]:80: connect: connection refused"), Some(("::1".into(), Some(80))));
         assert_eq!(peer("lookup db on 127.0.0.11:53: no such host"), Some(("db".into(), None)));
+        // libpq names the address that it tried
+        let libpq = |server: &str| peer(&format!("connection to server at {server}, port 5432 failed: Connection refused"));
+        assert_eq!(libpq("\"::1\""), Some(("::1".into(), Some(5432))));
+        assert_eq!(libpq("\"localhost\" (::1)"), Some(("localhost".into(), Some(5432))));
         assert_eq!(peer("open /x: permission denied"), None);
     }
 }

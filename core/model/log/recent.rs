@@ -105,7 +105,7 @@ const CAUSED_BY_CLIENTS: &[&str] = &[
     "ssl handshake failure",
     "ssl_accept",
     "client hello",
-    "peeking first bytes",
+    "peeking first byte",
     "kex_exchange_identification",
     "banner exchange",
     "unable to negotiate",
@@ -120,6 +120,18 @@ const CAUSED_BY_CLIENTS: &[&str] = &[
     "disallowedhost",
     "access forbidden by rule",
     "directory index of",
+    // paths that do not exist, forms of an older deployment: Rails, Symfony and Laravel, Spring, Express, Next.js, ASP.NET
+    "no route matches [",
+    "actioncontroller::badrequest",
+    "actioncontroller::unknownformat",
+    "invalidauthenticitytoken",
+    "notfoundhttpexception",
+    "methodnotallowedhttpexception",
+    "no static resource",
+    "nohandlerfoundexception",
+    "notfounderror: not found",
+    "failed to find server action",
+    "antiforgery token",
     "limiting requests",
     "rate limit",
     "too many requests",
@@ -196,6 +208,8 @@ static NAMES_A_CLIENT: LazyLock<Regex> = LazyLock::new(|| {
         format!(r"@{ip}\)"),
         format!(r"[\w-]\[{ip}\]"),
         r"\[\d+\]:?(?: \S+){0,3}? ?(?:error|fatal|warning):  ".to_owned(),
+        // the same with an empty `log_line_prefix`, which was the default before PostgreSQL 10
+        "^(?:error|fatal):  ".to_owned(),
         r#""ctx":"conn"#.to_owned(),
     ];
     pattern(&places.join("|"))

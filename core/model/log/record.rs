@@ -111,6 +111,9 @@ static FIELD: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z_][\w.]*$"));
 /// Parts of a line that are no message.
 static TAGS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[[^\]]*\]|<[^>]*>|\d"));
 
+/// A line of Ruby's logger without a message: Rails logs some before and behind each exception.
+static RUBY_EMPTY: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[DIWEFA], \[[^\]]*\]\s+[A-Z]+ -- [^:]*:(?:\s*\[[^\]]*\])*\s*$"));
+
 /// A request with its status.
 static ACCESS: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#""(?:GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS|CONNECT|PROPFIND|PRI) [^"]*" \d{3}\b"#));
@@ -352,7 +355,7 @@ impl Reader {
 /// The severity of a line, if it is a warning or above.
 fn level_of(parsed: &level::Parsed, body: &str) -> Option<Level> {
     let letters = TAGS.replace_all(body, "").chars().filter(|c| c.is_alphabetic()).count();
-    if letters < MIN_LETTERS || ACCESS.is_match(body) {
+    if letters < MIN_LETTERS || ACCESS.is_match(body) || RUBY_EMPTY.is_match(body) {
         return None;
     }
     match parsed.level {

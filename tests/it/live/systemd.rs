@@ -43,6 +43,18 @@ fn reason_that_begins_with_a_slash() {
     run.roots(&[FAILED]).mentions(FAILED, &["/srv/run.sh", "no-such-tool: command not found"]);
 }
 
+#[test]
+fn restart_is_possible_once_a_missing_program_is_installed() {
+    let unit = "[Service]\nExecStart=/bin/bash -c 'exec /bin/bash /srv/run.sh'\n";
+    let Some(machine) = with_service("app.service", unit) else { return };
+    machine.sh("printf 'no-such-tool || exit 1\nexec sleep 1000\n' > /srv/run.sh; systemctl restart app");
+    machine.wait_for("it has failed", "systemctl is-failed app.service && journalctl -u app | grep no-such-tool");
+    let refused = machine.fix("systemd.restart", "app.service", &[]);
+    assert!(refused.code == 15 && refused.stdout.contains("the program no-such-tool still does not exist"), "{}", refused.stdout);
+    machine.sh("printf '#!/bin/sh\n' > /usr/local/bin/no-such-tool; chmod +x /usr/local/bin/no-such-tool");
+    machine.fix("systemd.restart", "app.service", &[]).exits(0);
+}
+
 /// Every configuration error of nginx and haproxy on Debian: the main process never ran.
 #[test]
 fn failed_command_before_the_start() {
@@ -108,4 +120,61 @@ fn ordinary_lines_of_a_service_are_silent() {
     let Some(machine) = with_service("app.service", unit) else { return };
     machine.wait_for("four lines", "[ $(journalctl -u app.service -o cat | grep -c closed) -ge 4 ]");
     machine.diagnose(&["systemd"]).roots(&[]);
+}
+
+/// The program keeps its configuration, and `systemctl status` shows it as active (pikvm/kvmd#82, NixOS/nixpkgs#73455; with a
+/// command that only sends a signal: certbot/certbot#7135).
+#[test]
+fn failed_reload_until_the_next_successful_one() {
+    let unit = "[Service]\nExecStart=/bin/sleep 1000\n\
+                ExecReload=/bin/sh -c 'test -e /etc/app.ok || { echo \"ERROR: /etc/app.conf:3: unknown option\" >&2; exit 1; }'\n";
+    let Some(machine) = with_service("app.service", unit) else { return };
+    machine.sh("! systemctl reload app.service");
+    let failed = "systemd.reload-failed unit:app.service";
+    machine
+        .diagnose(&["systemd"])
+        .roots(&[failed])
+        .mentions(failed, &["ExecReload=", "exited with 1", "/etc/app.conf:3: unknown option"]);
+    machine.sh("touch /etc/app.ok; systemctl reload app.service");
+    machine.diagnose(&["systemd"]).roots(&[]);
+}
+
+/// A package or an administrator enabled it without `--now` (WoTTsecurity/agent#41: a timer that was started by the next boot).
+#[test]
+fn enabled_socket_that_was_never_started() {
+    let Some(machine) = with_service("app.service", "[Service]\nExecStart=/bin/sleep 1000\n") else { return };
+    machine.sh("printf '[Socket]\\nListenStream=/run/app.sock\\n[Install]\\nWantedBy=sockets.target\\n' > /etc/systemd/system/app.socket");
+    machine.sh("systemctl stop app.service; systemctl daemon-reload; systemctl enable app.socket");
+    let inactive = "systemd.enabled-inactive unit:app.socket";
+    machine.diagnose(&["systemd"]).roots(&[inactive]).mentions(inactive, &["never started"]);
+    machine.sh("systemctl start app.socket");
+    machine.diagnose(&["systemd"]).roots(&[]);
+}
+
+/// The files are there, and nothing runs them (coreos/fedora-coreos-config#277: logs that nothing rotated).
+#[test]
+fn disabled_timer_of_a_backup() {
+    let Some(machine) = with_service("app.service", "[Service]\nExecStart=/bin/sleep 1000\n") else { return };
+    machine
+        .sh("printf '[Service]\\nType=oneshot\\nExecStart=/usr/local/bin/dump-all\\n' > /etc/systemd/system/db-backup.service");
+    machine
+        .sh("printf '[Timer]\\nOnCalendar=daily\\n[Install]\\nWantedBy=timers.target\\n' > /etc/systemd/system/db-backup.timer");
+    machine.sh("systemctl daemon-reload");
+    let late = "systemd.timer-late unit:db-backup.timer";
+    machine.diagnose(&["systemd"]).roots(&[late]).mentions(late, &["is disabled", "db-backup.service"]);
+    machine.write("/etc/cron.d/backup", "0 3 * * * root /usr/local/bin/dump-all\n");
+    machine.diagnose(&["systemd"]).roots(&[]);
+}
+
+/// The boot went on without the disk (`nofail` was removed later), and the service writes below its mountpoint.
+#[test]
+fn missing_mount_explains_the_unit_that_needs_it() {
+    let unit = "[Unit]\nRequiresMountsFor=/srv/data\n[Service]\nExecStart=/bin/sh -c 'test -e /srv/data/ok && exec sleep 1000'\n";
+    let Some(machine) = with_service("app.service", unit) else { return };
+    machine.sh("mkdir -p /srv/data; echo '/dev/disk/by-label/data /srv/data ext4 defaults 0 2' >> /etc/fstab");
+    let missing = "disk.mount-missing mount:/srv/data";
+    machine.diagnose(&["systemd", "disk"]).explains(missing, FAILED);
+    machine.sh("mount -t tmpfs data /srv/data; touch /srv/data/ok; systemctl restart app.service");
+    let mounted = machine.diagnose(&["systemd", "disk"]);
+    assert!(!mounted.has(missing) && !mounted.has(FAILED), "{}", mounted.stdout);
 }
