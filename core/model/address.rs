@@ -6,6 +6,7 @@
 
 // not `std::net`, which has sockets as well
 use core::net::{Ipv4Addr, Ipv6Addr};
+use std::borrow::Cow;
 
 /// A host and a port to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,10 +117,16 @@ pub fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
+/// The host of a URL and of the header `Host`: an IPv6 address in brackets (RFC 3986, section 3.2.2).
+#[must_use]
+pub fn with_brackets(host: &str) -> Cow<'_, str> {
+    if host.contains(':') && !host.starts_with('[') { Cow::Owned(format!("[{host}]")) } else { Cow::Borrowed(host) }
+}
+
 /// `host:port`, with brackets around an IPv6 address.
 #[must_use]
 pub fn join(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    format!("{}:{port}", with_brackets(host))
 }
 
 /// Whether a text is a host name, or an IP address without brackets.
@@ -243,6 +250,7 @@ mod tests {
         for (host, joined) in [("db", "db:80"), ("::1", "[::1]:80"), ("[::1]", "[::1]:80")] {
             assert_eq!(join(host, 80), joined);
         }
+        assert_eq!((&*with_brackets("fd00::2"), &*with_brackets("web")), ("[fd00::2]", "web"));
     }
 
     #[test]

@@ -107,10 +107,22 @@ impl ProbeCx {
         inspected
     }
 
-    /// The engine's networks that send packets by the routes and rules of this host, each with its running containers.
+    /// The networks of all engines of this host that send packets by its routes and rules, each with its running containers.
     pub async fn routed_networks(&self) -> Result<Vec<(Network, Vec<Arc<Container>>)>, super::ProbeError> {
-        let networks = self.docker()?.networks().await?;
-        let running = self.inspected(self.inventory.running()).await;
+        let mut networks = Vec::new();
+        for engine in self.docker()?.engines().filter(|engine| engine.is_local()) {
+            networks.extend(self.routed_networks_of(engine).await?);
+        }
+        Ok(networks)
+    }
+
+    /// [`ProbeCx::routed_networks`] of one engine.
+    pub async fn routed_networks_of(&self, engine: &Docker) -> Result<Vec<(Network, Vec<Arc<Container>>)>, super::ProbeError> {
+        let networks = engine.own_networks().await?;
+        let docker = self.docker()?;
+        // two engines may have a network of the same name
+        let own = self.inventory.running().filter(|c| std::ptr::eq(docker.of(&c.id), engine));
+        let running = self.inspected(own).await;
         let members = |n: &Network| running.iter().filter(|c| c.networks.contains_key(&n.name)).cloned().collect();
         Ok(networks.iter().filter(|n| n.is_routed()).map(|n| (n.clone(), members(n))).collect())
     }

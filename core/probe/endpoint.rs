@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::address::{join, with_brackets};
 use crate::probe::io::http;
 use crate::probe::io::http::{HttpError, HttpResponse};
 use crate::probe::names;
@@ -64,7 +65,7 @@ impl Endpoint {
             "postgres" => 5432,
             _ => 443,
         };
-        if self.port == default_port { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == default_port { with_brackets(&self.host).into_owned() } else { join(&self.host, self.port) }
     }
 }
 
@@ -298,6 +299,15 @@ impl Expect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authority_of_an_ipv6_address_has_brackets() {
+        let of = |scheme: &str, host: &str, port| {
+            Endpoint { scheme: scheme.into(), host: host.into(), port, ..Endpoint::default() }.authority()
+        };
+        assert_eq!((of("https", "::1", 443), of("https", "::1", 8443)), ("[::1]".into(), "[::1]:8443".into()));
+        assert_eq!((of("http", "web", 80), of("http", "web", 81)), ("web".into(), "web:81".into()));
+    }
 
     fn answer(status: u16, body: &str) -> HttpResponse {
         let headers = vec![("content-type".to_owned(), "text/html; charset=utf-8".to_owned())];

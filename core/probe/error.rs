@@ -6,6 +6,12 @@ use std::time::Duration;
 /// The cause of a [`ProbeError::Failed`] with data that a parser rejected. The parser's own message describes its Rust types, not the data.
 pub const UNEXPECTED_FORMAT: &str = "unexpected format";
 
+/// The privilege that a denied read needs: root, or, for root in a container or a user namespace, more capabilities.
+#[must_use]
+pub fn needed_right() -> &'static str {
+    if rustix::process::geteuid().is_root() { "capabilities that root lacks here" } else { "root" }
+}
+
 /// A failure of the probe itself. A broken target is evidence, not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
@@ -62,7 +68,7 @@ impl ProbeError {
     pub fn io(subject: impl Into<String>, from: impl Into<String>, error: &io::Error) -> Self {
         let (subject, from) = (subject.into(), from.into());
         if error.kind() == io::ErrorKind::PermissionDenied {
-            Self::Denied { subject, from, needs: "root".to_owned() }
+            Self::Denied { subject, from, needs: needed_right().to_owned() }
         } else {
             Self::Failed { subject, from, why: error.to_string() }
         }

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Io, REDACTED, Redactor, changes, docker, kernel, network, nginx, servers, systemd, tls};
+use super::{Io, REDACTED, Redactor, changes, docker, network, nginx, servers, systemd, tls};
 use crate::fuzz::Target;
 use crate::model::address::{Address, join, last_port, split_port};
 use crate::model::printable;
 use crate::probe::docker::image_files;
 use crate::probe::io::{file, http, rights};
-use crate::probe::kernel::{boot, cloud_init, filesystem, kmsg};
+use crate::probe::kernel::{boot, cloud_init, confinement, filesystem, kmsg, parse};
 use crate::probe::kernel::{tasks, user_limits};
 use crate::probe::network::{firewall, listeners, netns};
 use crate::probe::proc::{home, owner, process, table};
@@ -66,8 +66,12 @@ const TARGETS: &[Target] = &[
     Target::text("cgroup-path", |text| {
         drop((home::Home::of_path(text), home::Home::of_cgroups(text), home::Home::unit_of_cgroups(text)));
     }),
-    Target::bytes("pressure", |bytes| {
-        let _ = kernel::parse_pressure(bytes);
+    Target::text("pressure", |text| {
+        let _ = parse::pressure(text);
+    }),
+    Target::text("proc-kernel", |text| {
+        drop((parse::processor_time(text), parse::memory(text)));
+        let _ = (parse::load(text), parse::paging(text), parse::kstat(text, "size"));
     }),
     Target::text("kernel-log", |text| {
         let lines: Vec<_> = text.lines().filter_map(|l| kmsg::parse_record(l, Timestamp::UNIX_EPOCH)).collect();
@@ -96,12 +100,14 @@ const TARGETS: &[Target] = &[
             process::written_fd(text),
             process::state_in(text),
             crate::probe::io::stat::parent_and_start(text),
+            crate::probe::io::stat::usage(text).is_some(),
             process::status_bytes(text, "VmSwap"),
         );
         for line in text.lines() {
             drop((process::seen_mount(line), process::unescape(line), process::deleted_library(line)));
         }
         let _ = (tasks::uninterruptible(text), tasks::exec_start_ms(text), table::parse(text), table::source_in(text));
+        let _ = (tasks::switches(text), tasks::processor(text), confinement::container_of(text), confinement::root_mount(text));
         let _ = (rights::parse_ids(text), rights::Rights::parse(text));
         let _ = (user_limits::parse_status(text), user_limits::watches_in(text), user_limits::process_limit(text));
     }),

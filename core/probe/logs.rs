@@ -164,6 +164,11 @@ impl ProbeCx {
         self.with_objects(entries, Source::Host { directory }).await
     }
 
+    /// The reason in lines of a unit's journal, without the log file of its server.
+    pub async fn log_of_lines(&self, journal: &[JournalLine]) -> LogEvidence {
+        self.with_objects(of_failure(&own(journal)), Source::Host { directory: None }).await
+    }
+
     /// The reason in a message about a container or a unit, for example of the engine.
     pub async fn log_of_message(&self, text: &str) -> LogEvidence {
         let line = LogEntry { text: text.to_owned(), level: crate::model::log::Level::Error, count: 1, ..LogEntry::default() };
@@ -286,6 +291,9 @@ impl ProbeCx {
 
     /// The filesystems of a path in a log line, as its object sees it.
     async fn filesystem_of(&self, path: Option<&str>, source: Source<'_>) -> Vec<String> {
+        if self.inventory.confined.is_some() {
+            return Vec::new();
+        }
         let path = path.filter(|p| !p.is_empty());
         let on_host: Vec<String> = match source {
             Source::Host { directory } => match (path, directory) {
@@ -295,7 +303,7 @@ impl ProbeCx {
             },
             Source::Container(container) => {
                 let root = match &self.docker {
-                    Some(docker) => docker.data_root().await.ok(),
+                    Some(docker) => docker.of(&container.id).data_root().await.ok(),
                     None => None,
                 };
                 match path.filter(|p| p.starts_with('/')) {

@@ -33,7 +33,7 @@ pub mod systemd;
 pub mod tls;
 
 pub use cx::{History, HistoryError, ProbeCx, ProbeOptions};
-pub use error::{ProbeError, UNEXPECTED_FORMAT};
+pub use error::{ProbeError, UNEXPECTED_FORMAT, needed_right};
 pub use io::environment;
 pub use io::{Io, blocking};
 pub use memo::Memo;

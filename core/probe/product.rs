@@ -27,6 +27,8 @@ pub struct ProductSpec {
     pub schemes: &'static [(&'static str, bool)],
     /// Whether these arguments (separated by NUL, or rewritten as a title) are those of a server in service.
     pub serves: fn(&str) -> bool,
+    /// Whether a restart is left to the operator: it recovers, loses data in memory, or leaves a cluster.
+    pub restart_by_hand: bool,
 }
 
 /// All products.
@@ -44,6 +46,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["postgres", "pgsql", "postgresql"],
         schemes: &[("postgres", false), ("postgresql", false)],
         serves: postgres_serves,
+        restart_by_hand: true,
     },
     ProductSpec {
         product: Product::Pgbouncer,
@@ -57,6 +60,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["pgbouncer", "postgres"],
         schemes: &[("pgbouncer", false)],
         serves: always,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Redis,
@@ -70,6 +74,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["redis", "valkey", "keydb", "dragonfly", "dfly"],
         schemes: &[("redis", false), ("rediss", true), ("valkey", false)],
         serves: redis_serves,
+        restart_by_hand: true,
     },
     ProductSpec {
         product: Product::Rabbitmq,
@@ -84,6 +89,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["rabbitmq"],
         schemes: &[("amqp", false), ("amqps", true)],
         serves: rabbitmq_serves,
+        restart_by_hand: true,
     },
     ProductSpec {
         product: Product::Nginx,
@@ -97,6 +103,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["nginx", "openresty"],
         schemes: &[],
         serves: nginx_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Prometheus,
@@ -110,6 +117,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["prometheus"],
         schemes: &[("prometheus", false), ("prometheus+https", true)],
         serves: prometheus_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Alertmanager,
@@ -124,6 +132,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["alertmanager", "prometheus"],
         schemes: &[("alertmanager", false), ("alertmanager+https", true)],
         serves: prometheus_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Loki,
@@ -137,6 +146,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["loki"],
         schemes: &[("loki", false), ("loki+https", true)],
         serves: loki_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Alloy,
@@ -150,6 +160,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["alloy"],
         schemes: &[("alloy", false)],
         serves: alloy_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Promtail,
@@ -163,6 +174,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["promtail", "loki"],
         schemes: &[],
         serves: loki_serves,
+        restart_by_hand: false,
     },
     ProductSpec {
         product: Product::Grafana,
@@ -176,6 +188,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         users: &["grafana"],
         schemes: &[("grafana", false), ("grafana+https", true)],
         serves: grafana_serves,
+        restart_by_hand: false,
     },
 ];
 
@@ -249,14 +262,65 @@ pub fn product_of_program(name: &str) -> Option<Product> {
 /// Product of a container, by its image and its command line.
 #[must_use]
 pub fn product_of(image: &str, command: &str) -> Option<Product> {
-    let repository = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    let name = repository.split(':').next().unwrap_or_default();
+    let name = image_name(image);
     let by_image = PRODUCTS.iter().find(|row| row.images.contains(&name)).map(|row| row.product);
     by_image.or_else(|| {
         // `docker-entrypoint.sh redis-server --appendonly yes`: the program is among the first words
         let program = |word: &str| product_of_program(word.trim_matches(['"', '\'']).rsplit('/').next().unwrap_or_default());
         command.split_whitespace().take(3).find_map(program)
     })
+}
+
+/// Databases and brokers that opsctl does not examine, by the last part of the name of their image. Not memcached: its data may be
+/// lost at any time.
+const OTHER_DATABASES: &[&str] = &[
+    "arangodb",
+    "cassandra",
+    "clickhouse",
+    "clickhouse-server",
+    "cockroach",
+    "consul",
+    "couchbase",
+    "couchdb",
+    "cp-kafka",
+    "cp-zookeeper",
+    "elasticsearch",
+    "etcd",
+    "influxdb",
+    "kafka",
+    "mariadb",
+    "mariadb-galera",
+    "minio",
+    "mongo",
+    "mongodb",
+    "mongodb-community-server",
+    "mysql",
+    "mysql-server",
+    "nats",
+    "neo4j",
+    "opensearch",
+    "percona",
+    "percona-server",
+    "percona-server-mongodb",
+    "percona-xtradb-cluster",
+    "redpanda",
+    "rethinkdb",
+    "scylla",
+    "vault",
+    "zookeeper",
+];
+
+/// Whether the restart of a container is left to the operator, by its image and its command line: a database or a broker.
+#[must_use]
+pub fn restart_is_by_hand(image: &str, command: &str) -> bool {
+    OTHER_DATABASES.contains(&image_name(image))
+        || product_of(image, command).is_some_and(|product| spec(product).restart_by_hand)
+}
+
+/// The last part of the name of an image, without registry, tag and digest.
+fn image_name(image: &str) -> &str {
+    let repository = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    repository.split(':').next().unwrap_or_default()
 }
 
 /// Product of a systemd unit, by its name: `redis-server.service`, `postgresql@15-main.service`. Debian's `postgresql.service` is
@@ -321,6 +385,28 @@ mod tests {
         // no product without a row: the error of serde lists all of them
         let error = serde_json::from_str::<Product>("\"none\"").err().map(|e| e.to_string()).unwrap_or_default();
         assert_eq!(error.matches('`').count() / 2 - 1, PRODUCTS.len(), "{error}");
+    }
+
+    #[test]
+    fn databases_and_brokers_are_restarted_by_hand() {
+        for (image, command, by_hand) in [
+            ("postgres:15", "", true),
+            ("bitnami/redis@sha256:00", "", true),
+            ("valkey/valkey:8", "", true),
+            ("eqalpha/keydb", "", true),
+            ("docker.dragonflydb.io/dragonflydb/dragonfly", "", true),
+            ("svc:1", "docker-entrypoint.sh redis-server", true),
+            ("docker.elastic.co/elasticsearch/elasticsearch:8.1", "", true),
+            ("hashicorp/vault:1.15", "", true),
+            ("memcached:1.6", "", false),
+            ("prometheuscommunity/postgres-exporter", "", false),
+            ("mongo-express", "", false),
+            ("edoburu/pgbouncer", "", false),
+            ("prom/prometheus", "", false),
+            ("app:1", "python serve.py", false),
+        ] {
+            assert_eq!(restart_is_by_hand(image, command), by_hand, "{image}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! The obstacle that prevented a start, checked again: an obstacle that has disappeared does not prevent the next start.
+//! The obstacle in the engine's error, checked again: an obstacle that has disappeared does not prevent the next start.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::log::{ReasonKind, reason};
 use opsctl_core::probe::docker::{Container, Docker};
 use opsctl_core::probe::network::{netns, view};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
-use serde::{Deserialize, Serialize};
 
+use crate::shared::obstacle::Obstacle;
 use crate::shared::servers::READ_TIMEOUT;
 
 /// Time limit of one connection to a peer in the engine's error.
@@ -16,18 +17,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Space that a container needs to start, in bytes (judgement: 16 MiB).
 const SPACE_TO_START: u64 = 16 << 20;
-
-/// An obstacle that was checked again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Obstacle {
-    /// It is still there.
-    Present(String),
-    /// It has disappeared.
-    Gone(String),
-    /// The start fails until the image, the command or the options of the container are changed.
-    Permanent,
-}
 
 /// Errors that every start repeats.
 const PERMANENT: &[&str] = &[
@@ -54,6 +43,11 @@ const PERMANENT: &[&str] = &[
 
 /// The obstacle in the engine's error of a container, if it can be checked.
 pub(super) async fn of(cx: &ProbeCx, docker: &Docker, container: &Container) -> Option<Obstacle> {
+    let docker = docker.of(&container.id);
+    // paths and addresses in the message are those of another machine, or chosen by another user
+    if !docker.is_local() {
+        return None;
+    }
     let error = container.state.error.as_str();
     let lower = error.to_lowercase();
     let reason = reason(error);
@@ -82,7 +76,7 @@ pub(super) async fn of(cx: &ProbeCx, docker: &Docker, container: &Container) -> 
         });
     }
     if lower.contains("network") && lower.contains("not found") {
-        let networks = docker.networks().await.ok()?;
+        let networks = docker.own_networks().await.ok()?;
         let exists = |name: &&String| networks.iter().any(|n| n.name == **name || n.id == **name);
         let missing = container.networks.keys().find(|name| !exists(name));
         return Some(missing.map_or_else(
@@ -105,8 +99,8 @@ async fn of_peer(host: &str, port: u16) -> Option<Obstacle> {
         return Some(Obstacle::Present(format!("the host name {host} cannot be resolved")));
     };
     Some(match netns::connect(*address, CONNECT_TIMEOUT).await.ok()? {
-        Ok(_) => Obstacle::Gone(format!("{host}:{port} accepts connections again")),
-        Err(_) => Obstacle::Present(format!("{host}:{port} still accepts no connection")),
+        Ok(_) => Obstacle::Gone(format!("{} accepts connections again", join(host, port))),
+        Err(_) => Obstacle::Present(format!("{} still accepts no connection", join(host, port))),
     })
 }
 

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 use opsctl_core::model::{ContainerRef, Severity, quantity};
-use opsctl_core::probe::docker::{Container, Docker, depends_on};
+use opsctl_core::probe::docker::{Container, Docker, Event, depends_on};
 use opsctl_core::probe::network::{netns, view};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
@@ -128,11 +128,16 @@ fn of_owner(container: &Container, owner: &Container) -> LostNetwork {
     LostNetwork { owner: owner.id.clone(), name: owner.name.clone(), change, at, ..LostNetwork::default() }
 }
 
-/// An owner that was removed: its name is in the engine's events of the last hour, or among the dependencies that compose has
-/// recorded.
+/// An owner that was removed: its name is in the engine's events, or among the dependencies that compose has recorded.
 async fn without_owner(cx: &ProbeCx, docker: &Docker, container: &Container, id: &str) -> LostNetwork {
     let events = docker.events().await.unwrap_or_default();
-    let removed = events.iter().filter(|e| e.container == id).max_by_key(|e| e.at);
+    let last_event = |events: &[Event]| events.iter().filter(|e| e.container == id).max_by_key(|e| e.at).cloned();
+    let mut removed = last_event(&events);
+    if removed.is_none()
+        && let Ok(memory) = docker.of(&container.id).event_memory(cx.systemd.as_deref()).await
+    {
+        removed = last_event(&memory.events);
+    }
     let own = cx.inventory.container(&container.id);
     // compose adds the owner to the dependencies: of several it can be any
     let mut services = own.into_iter().flat_map(depends_on).map(|(service, _)| service);
@@ -140,7 +145,7 @@ async fn without_owner(cx: &ProbeCx, docker: &Docker, container: &Container, id:
     let of_service = |c: &&ContainerRef| {
         c.id != id && service.is_some() && c.service.as_deref() == service && c.project == own.and_then(|own| own.project.clone())
     };
-    let name = removed.and_then(|e| e.name.clone());
+    let name = removed.as_ref().and_then(|e| e.name.clone());
     let named = |c: &&ContainerRef| c.id != id && Some(&c.name) == name.as_ref();
     let containers = &cx.inventory.containers;
     let successor = containers.iter().find(named).or_else(|| containers.iter().find(of_service));

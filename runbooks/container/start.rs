@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use opsctl_core::model::address::last_port;
-use opsctl_core::model::log::Reason;
 use opsctl_core::model::{Action, Finding, Judged, KeyKind, Plan, Refusal, Severity, ends, quantity};
 
-use super::obstacle::Obstacle;
 use super::state::{Evidence, RAISE_MEMORY, SPEC, START, START_FAILED, STOP_LOOP, is_one_off, reason_of};
+use crate::shared::obstacle::{Obstacle, refuse_while_prevented};
 use crate::shared::processes::of_host;
 
 /// The reason in the engine's error text.
@@ -172,11 +171,16 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             let (memory, swap) = more_memory(e)?;
             let set = |memory, memory_swap| Action::SetMemory { id: id.clone(), memory, memory_swap };
             // a container in a restart loop has to stay up to prove that the new limit is enough
-            let stable = if c.restart_count > 0 || !c.state.running { 15 } else { 0 };
+            let stable = if c.restart_count > 0 { 15 } else { 0 };
+            let downtime = if c.state.running || c.state.restarting {
+                "none: the limit changes while the container runs"
+            } else {
+                "none: the container does not run; the limit counts from its next start"
+            };
             let recurs = "docker update does not change the compose file: set mem_limit there too, or recreating the container restores the old limit";
             Ok(plan(&RAISE_MEMORY, vec![set(memory, swap)])
                 .undo(vec![set(c.memory, c.memory_swap)])
-                .downtime("none: the limit changes while the container runs")
+                .downtime(downtime)
                 .recurs(recurs)
                 .verified(within, Duration::from_secs(stable)))
         }
@@ -196,12 +200,11 @@ fn still_prevented(finding: &Finding, e: &Evidence) -> Result<(), Refusal> {
             }
         };
     }
-    match reason_of(e).reason().filter(Reason::is_permanent) {
-        Some(reason) if e.container.state.exit_code != 0 => {
-            refuse(format!("the start would fail again: {}; {}", reason.clause(), reason.hint()))
-        }
-        _ => Ok(()),
+    if e.container.state.exit_code == 0 {
+        return Ok(());
     }
+    let by_hand = format!("docker start {}", e.container.name);
+    refuse_while_prevented(reason_of(e).reason().as_ref(), e.log_obstacle.as_ref(), &by_hand)
 }
 
 /// Twice the limit, if the increase is at most nine tenths of the available memory (judgement: `MemAvailable` - 10 %).

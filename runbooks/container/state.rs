@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::log::{LogLine, of_failure};
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, ContainerRef, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
-    Product, Refusal, Risk, Role, Severity, quantity,
+    Product, Refusal, Risk, Role, Sample, Severity, quantity,
 };
 use opsctl_core::probe::docker::{Container, Docker, Event, dependants, depends_on};
 use opsctl_core::probe::io::clock;
@@ -17,18 +17,20 @@ use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
-use super::obstacle::{self, Obstacle};
+use super::obstacle;
 use super::unstarted::{self, Dependency};
 use super::{Settings, decode, oom, restart, start};
 use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
 use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
+use crate::shared::obstacle::{Failed, Obstacle, of_log};
 use crate::shared::servers::{READ_TIMEOUT, full_filesystems};
+use crate::shared::stop::{self, Stop, StopFacts};
 
 pub(super) const DOWN: Code = Code {
     id: "container.down",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the container should run and does not (crit); it was stopped by hand despite a restart policy, or failed without one (warn); it was stopped by hand without a restart policy, or failed more than 24 h ago (info)",
+    when: "the container should run and does not (crit); it was stopped by hand, known or inferred, despite a restart policy, or failed without one (warn); it was stopped by hand without a restart policy, or failed more than 24 h ago (info)",
     hint: "read the last log lines before starting the container",
     impacts: &[
         Impact::confirmed(Role::Down, KeyKind::Container, "container is down"),
@@ -60,8 +62,8 @@ pub(super) const RESTART_LOOP: Code = Code {
 };
 pub(super) const OOM_KILLED: Code = Code {
     id: "container.oom-killed",
-    severities: &[Severity::Info, Severity::Crit],
-    when: "the kernel killed a process of the container at its memory limit in the last 24 h (crit), or earlier or before the limit was raised (info)",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "the kernel killed a process of the container at its memory limit in the last 24 h (crit); the limit was raised since, and the container has not yet run as long as before (warn); the kill was earlier or before the limit was raised (info)",
     hint: "raise the limit or find the leak; a restart only delays the next OOM kill",
     impacts: &[Impact::confirmed(Role::Down, KeyKind::Container, "container was OOM-killed")],
     ..Code::BASE
@@ -116,8 +118,13 @@ pub(super) struct Evidence {
     pub(super) kernel_log_gap: Option<String>,
     /// OOM kills counted by its control group; `None` if it does not run or the kernel has no counter.
     pub(super) live_oom_kills: Option<u64>,
-    /// The engine's events of the last hour.
+    /// The engine's events of the last hour; all that it has if they do not show the origin of an end.
     pub(super) events: Vec<Event>,
+    /// Other facts about the origin of its end.
+    pub(super) stop: StopFacts,
+    /// Its restarts by the engine, as counted by a run within the last hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) restarts_before: Option<Sample>,
     /// A second sample; only if the first was suspicious.
     pub(super) later: Option<Later>,
     /// Last log lines of the run that ended, in recordings of 0.1.0.
@@ -127,6 +134,9 @@ pub(super) struct Evidence {
     pub(super) reason: LogEvidence,
     /// The obstacle in the engine's error, checked again now.
     pub(super) obstacle: Option<Obstacle>,
+    /// The reason in its log, checked again now; only if it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_obstacle: Option<Obstacle>,
     /// A dependency of a container that was never started.
     pub(super) waits_for: Option<Dependency>,
     /// Containers that depend on it.
@@ -184,15 +194,21 @@ impl Check for State {
         if let Ok(events) = docker.events().await {
             e.events = events.iter().filter(|ev| ev.container == container.id).cloned().collect();
         }
+        e.stop = Box::pin(stop::read(cx, docker, &container, &mut e.events)).await;
+        if container.restart_count > 0 {
+            e.restarts_before = cx.history.oldest(&container.id, restart::METRIC, restart::MAX_SAMPLE_AGE_S);
+        }
         if suspicious(&container) {
             tokio::time::sleep(RESAMPLE_DELAY).await;
             let again = docker.inspect_now(&target.id).await?;
             e.later = Some(Later { restart_count: again.restart_count, restarting: again.state.restarting });
         }
-        let failing = !container.is_up() || container.restart_count > 0 || restart::recent_starts(&e, clock::now()) > 1;
+        let failing =
+            !container.is_up() || container.restart_count > 0 || restart::from_outside(&container, &e.events, clock::now()) > 0;
         if failing {
             // the reason of a loop is in the log of the previous run, not of the one that has just started
             e.reason = cx.log_of_run(&container).await;
+            e.log_obstacle = Box::pin(of_log(cx, Failed::Container(&container), &e.reason)).await;
             e.needs = needs_of(cx, docker, &container.id).await;
         }
         // the engine reports a container that waits for its restart as running
@@ -232,7 +248,7 @@ impl Check for State {
         findings = findings.into_iter().map(tied).collect();
         findings =
             findings.into_iter().map(|f| e.no_room.iter().fold(f, |f, full| f.key(KeyKind::Filesystem, &full.dev))).collect();
-        let mut gaps = Vec::new();
+        let mut gaps = e.container.gaps.clone();
         if let Some(why) = &e.kernel_log_gap {
             // relevant only if an OOM kill is possible: exit by SIGKILL of unknown origin
             if e.container.state.exit_code == 137 && !findings.iter().any(|f| f.code == OOM_KILLED.id) && stopped_by(e).is_none()
@@ -241,7 +257,9 @@ impl Check for State {
             }
         }
         let pending = pending(e, &findings);
-        Judgement { findings, gaps, pending, ..Judgement::default() }
+        let stopped = (e.container.state.status == "exited").then(|| stop::sample(&e.container, &e.events, now)).flatten();
+        let samples = stopped.into_iter().chain(restart::sample(&e.container, now)).collect();
+        Judgement { findings, gaps, pending, samples, ..Judgement::default() }
     }
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
@@ -259,7 +277,9 @@ impl Check for State {
 /// kills does not.
 fn pending(e: &Evidence, findings: &[Finding]) -> Vec<String> {
     let open = |code: &Code| findings.iter().any(|f| f.code == code.id && f.severity > Severity::Info);
-    if open(&RESTART_LOOP) && !open(&OOM_KILLED) {
+    if findings.iter().any(|f| f.code == OOM_KILLED.id && f.severity == Severity::Warn) {
+        vec![format!("{} to run as long as before the OOM kill", e.container.name)]
+    } else if open(&RESTART_LOOP) && !open(&OOM_KILLED) {
         vec![format!("{} to stay up", e.container.name)]
     } else if e.container.state.status == "created" && e.container.state.error.is_empty() {
         vec![format!("{} to start", e.container.name)]
@@ -272,6 +292,11 @@ impl State {
     /// Reads the data for the finding and the fix of a container that is down.
     async fn why_down(&self, cx: &ProbeCx, docker: &Docker, container: &Container, e: &mut Evidence) {
         let error = &container.state.error;
+        e.image_present = docker.of(&container.id).image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
+        // its files and ports are not those of the container in which opsctl runs
+        if cx.inventory.confined.is_some() {
+            return;
+        }
         if start::cannot_write(error) && !container.log.path.is_empty() {
             let path = container.log.path.clone();
             e.engine_filesystem = cx.filesystems.of(path.as_ref()).await.ok().map(|fs| fs.dev);
@@ -286,7 +311,6 @@ impl State {
             e.reason = cx.log_of_message(error).await;
             e.obstacle = obstacle::of(cx, docker, container).await;
         }
-        e.image_present = docker.image_id(&container.image_id).await.is_ok_and(|id| id.is_some());
         let ports: Vec<u16> = start::port_in_use(error).into_iter().chain(container.ports.iter().map(|p| p.host)).collect();
         for port in ports {
             if let Some(owner) = port_owner(cx, port, &container.id).await {
@@ -337,26 +361,9 @@ pub(super) fn reason_of(e: &Evidence) -> LogEvidence {
     LogEvidence { entries: of_failure(&lines), ..e.reason.clone() }
 }
 
-/// The origin of its stop, if known: `(how, proved)`.
-pub(super) fn stopped_by(e: &Evidence) -> Option<(String, bool)> {
-    let state = &e.container.state;
-    let finished = state.finished_at?;
-    // events of the stop that ended this run; a stop takes at most its timeout, in practice some minutes
-    let near = |at: Timestamp| at.duration_since(finished).abs() < SignedDuration::from_mins(5);
-    let requested = e.events.iter().filter(|ev| near(ev.at)).find(|ev| matches!(ev.action.as_str(), "kill" | "stop"));
-    if let Some(event) = requested {
-        return Some(match event.signal.as_deref() {
-            Some("9") if state.exit_code == 137 => ("killed by hand (docker kill)".to_owned(), true),
-            Some(_) if state.exit_code == 137 => {
-                ("stopped by hand; it ignored the stop signal and was killed after its stop timeout".to_owned(), true)
-            }
-            _ => ("stopped by hand".to_owned(), true),
-        });
-    }
-    match state.exit_code {
-        143 => Some(("stopped by a signal, probably by hand".to_owned(), false)),
-        _ => None,
-    }
+/// The stop that ended it, if any.
+pub(super) fn stopped_by(e: &Evidence) -> Option<Stop> {
+    stop::origin(&e.container, &e.events, &e.stop)
 }
 
 fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
@@ -377,8 +384,12 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
             let killed_for_memory = oom::last_kill(e, now).is_some_and(|k| k.current);
             let by_hand = stopped_by(e).filter(|_| !killed_for_memory);
             match by_hand {
-                Some((how, proved)) if keeps_up => (Severity::Warn, format!("{name} was {how}{when}, {code}"), proved),
-                Some((how, proved)) => (Severity::Info, format!("{name} was {how}{when}, {code}"), proved),
+                Some(stop) => {
+                    // the last of a limited number of restarts cannot be excluded
+                    let inferred = c.restart_policy.name == "on-failure" && stop.forgotten_before.is_some();
+                    let severity = if keeps_up || inferred { Severity::Warn } else { Severity::Info };
+                    (severity, format!("{name} was {}{when}, {code}{}", stop.how, stop.note(now)), stop.certain)
+                }
                 None if c.state.exit_code == 0 && (!keeps_up || e.is_job) => return None,
                 None if one_off => (Severity::Info, format!("{name}, a one-off job, failed{when}, {code}"), true),
                 None if keeps_up => {
@@ -405,8 +416,15 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
         .key(KeyKind::Container, &c.id)
         .cite("restart policy", &c.restart_policy.name)
         .cite("needed by", e.dependants.join(", "));
+    if let Some(unit) = c.system_unit() {
+        finding = finding.key(KeyKind::Unit, unit).cite("unit", unit);
+    }
     if !certain {
         finding = finding.likely();
+    }
+    if severity == Severity::Crit && e.stop.marked == Some(true) && c.restart_policy.name == "unless-stopped" {
+        finding = finding
+            .cite("engine", "each signal by `docker kill` ends the policy unless-stopped until the next start (moby#41302)");
     }
     if let Some(host_kill) = e.oom.iter().find(|k| k.limited_by.is_none()) {
         finding = finding.cite("kernel log", format!("{} the host was out of memory: {}", host_kill.at, host_kill.line));

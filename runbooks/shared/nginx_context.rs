@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::{ContainerRef, Inventory, Product, ServerRef};
 use opsctl_core::probe::docker::Container;
 use opsctl_core::probe::network::listeners::environment_names;
@@ -109,12 +110,14 @@ pub(crate) async fn upstreams_of(cx: &ProbeCx, server: &ServerRef, nginx: &Nginx
     let Some(docker) = &cx.docker else { return processes(cx, server, nginx).await };
     let mut found: BTreeMap<String, Upstream> = BTreeMap::new();
     for backend in nginx.config.backends.iter().filter(|b| b.unix.is_none()) {
+        // as nginx writes it: an IPv6 address in brackets
+        let address = |ip: IpAddr| join(&ip.to_string(), backend.port);
         let mut owners: Vec<(&Container, String)> =
-            context.called(&backend.host).into_iter().map(|(c, ip)| (c, format!("{ip}:{}", backend.port))).collect();
+            context.called(&backend.host).into_iter().map(|(c, ip)| (c, address(ip))).collect();
         if let Ok(ip) = backend.host.parse::<IpAddr>() {
-            owners.extend(context.owner(ip).map(|c| (c, format!("{ip}:{}", backend.port))));
+            owners.extend(context.owner(ip).map(|c| (c, address(ip))));
             if ip.is_loopback() && server.container.is_none() {
-                owners.extend(context.publishes(backend.port).map(|(c, _)| (c, format!("{ip}:{}", backend.port))));
+                owners.extend(context.publishes(backend.port).map(|(c, _)| (c, address(ip))));
             }
         }
         if owners.is_empty() {

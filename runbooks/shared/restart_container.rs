@@ -60,7 +60,12 @@ pub(crate) fn plan(
         .as_ref()
         .map_or(0, |t| t.start_period_ms.saturating_add(t.retries.saturating_mul(t.interval_ms.saturating_add(t.timeout_ms))));
     let until_healthy = Duration::from_millis(u64::try_from(until_healthy).unwrap_or(0));
-    Ok(Plan::new(&RESTART, check, finding, target, vec![Action::RestartContainer { id: c.id.clone(), timeout_s }])
+    // systemd takes the end of the container for the end of its unit: only the unit can restart it
+    let action = match c.system_unit() {
+        Some(unit) => Action::RestartUnit { unit: unit.to_owned() },
+        None => Action::RestartContainer { id: c.id.clone(), timeout_s },
+    };
+    Ok(Plan::new(&RESTART, check, finding, target, vec![action])
         .affects(context.dependants.iter().map(|d| format!("{d} depends on it")))
         .downtime(format!("up to {timeout_s} s to stop, then its own start time"))
         .verified(until_healthy.clamp(Duration::from_secs(90), Duration::from_secs(300)), Duration::from_secs(5)))

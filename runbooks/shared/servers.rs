@@ -13,6 +13,8 @@ use opsctl_core::probe::servers::SessionError;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::stop::{self, Request};
+
 /// Age after which a stopped server without dependants is not reported.
 const MAX_STOPPED_AGE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -74,7 +76,7 @@ pub(crate) struct Silence {
     why: Option<SessionError>,
     /// Its container, if not running.
     container: Option<Container>,
-    /// A stop was requested from the engine within the last hour.
+    /// A stop was requested from the engine.
     stopped_by_hand: bool,
     /// Running containers with its name in their environment.
     needed_by: Vec<String>,
@@ -95,12 +97,13 @@ impl Silence {
                 && let (Some(id), Some(docker)) = (&server.container, &cx.docker)
             {
                 silence.container = docker.inspect(id).await.ok().map(|c| (*c).clone());
-                let events = docker.events().await.unwrap_or_default();
-                silence.stopped_by_hand = events.iter().any(|e| {
-                    e.container == *id && matches!(e.action.as_str(), "kill" | "stop") && e.signal.as_deref() != Some("9")
-                });
                 silence.needed_by = needed_by(cx, id).await;
                 if let Some(c) = &silence.container {
+                    let all = docker.events().await.unwrap_or_default();
+                    let mut events = all.iter().filter(|event| event.container == *id).cloned().collect();
+                    let facts = Box::pin(stop::read(cx, docker, c, &mut events)).await;
+                    let request = stop::origin(c, &events, &facts).and_then(|stop| stop.request);
+                    silence.stopped_by_hand = request.is_some_and(|request| request != Request::Killed);
                     silence.full = full_filesystems(cx, docker, c).await;
                 }
             } else if why == SessionError::NotRunning && server.unit.is_some() {
@@ -239,8 +242,8 @@ pub(crate) async fn filesystem_at(cx: &ProbeCx, server: &Server, path: &str) -> 
     let seen = cx.filesystems.of_process(server.process?.pid, path).await.ok()?;
     // an overlay has a device number of its own, and the sizes of the filesystem below it
     if seen.dev.starts_with("0:")
-        && let (Some(_), Some(docker)) = (&server.container, &cx.docker)
-        && let Ok(root) = docker.data_root().await
+        && let (Some(id), Some(docker)) = (&server.container, &cx.docker)
+        && let Ok(root) = docker.of(id).data_root().await
         && let Ok(below) = cx.filesystems.of(root.as_ref()).await
         && below.size == seen.size
     {
@@ -255,7 +258,7 @@ const WAL_SEGMENT_BYTES: u64 = 16 << 20;
 /// The filesystems of a container's writable mounts and its writable layer that have no space left.
 pub(crate) async fn full_filesystems(cx: &ProbeCx, docker: &Docker, c: &Container) -> Vec<FsUsage> {
     let mut paths: Vec<String> = c.mounts.iter().filter(|m| m.rw && !m.source.is_empty()).map(|m| m.source.clone()).collect();
-    paths.extend(docker.data_root().await.ok());
+    paths.extend(docker.of(&c.id).data_root().await.ok());
     full_directories(cx, &paths).await
 }
 

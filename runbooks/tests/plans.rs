@@ -56,6 +56,81 @@ fn container_that_would_fail_again_is_not_started() {
     assert!(start("container/state-start-wrapped-error", &|_| {}).contains("the start would fail again"));
 }
 
+/// Evidence of a failure with this reason in its log, checked again with this result.
+fn logged(field: &'static str, text: &'static str, obstacle: Value) -> impl Fn(&mut Value) {
+    move |e| {
+        e[field] = json!({"entries": [{"text": text, "level": "error", "count": 1}]});
+        e["log_obstacle"] = obstacle.clone();
+    }
+}
+
+const MISSING_FILE: &str = "open /etc/app/app.yml: no such file or directory";
+const REJECTED_LOGIN: &str = "FATAL: password authentication failed for user \"app\"";
+const REFUSED_PEER: &str = "dial tcp 172.18.0.3:5432: connect: connection refused";
+
+#[test]
+fn container_is_started_once_the_reason_in_its_log_is_removed() {
+    let gone = logged("reason", MISSING_FILE, json!({"gone": "/etc/app/app.yml exists"}));
+    assert_eq!(permitted("container/state-always-down", "container.start", gone).risk, Risk::R2);
+    // a reason that may disappear by itself
+    let unchecked = logged("reason", REFUSED_PEER, Value::Null);
+    assert_eq!(permitted("container/state-always-down", "container.start", unchecked).risk, Risk::R2);
+}
+
+#[test]
+fn container_is_not_started_while_the_reason_in_its_log_remains() {
+    for (text, obstacle, expected) in [
+        (MISSING_FILE, json!({"present": "/etc/app/app.yml still does not exist"}), "/etc/app/app.yml still does not exist"),
+        (REFUSED_PEER, json!({"present": "db does not run"}), "db does not run"),
+        ("KeyError: 'DATABASE_URL'", json!("permanent"), "the required setting DATABASE_URL is missing"),
+    ] {
+        let refused = refused("container/state-always-down", "container.start", logged("reason", text, obstacle));
+        assert!(refused.contains(&format!("the start would fail again: {expected}")), "{refused}");
+    }
+}
+
+#[test]
+fn permanent_reason_that_cannot_be_checked_is_left_to_the_operator() {
+    let refused = refused("container/state-always-down", "container.start", logged("reason", REJECTED_LOGIN, Value::Null));
+    assert!(refused.contains("this reason cannot be checked again") && refused.contains("`docker start web`"), "{refused}");
+}
+
+#[test]
+fn unit_is_restarted_once_the_reason_in_its_log_is_removed() {
+    let gone = logged("log", MISSING_FILE, json!({"gone": "/etc/app/app.yml exists"}));
+    assert_eq!(permitted("systemd/failed-script", "systemd.restart", gone).risk, Risk::R2);
+    let killed = |e: &mut Value| {
+        logged("log", MISSING_FILE, json!({"present": "/etc/app/app.yml still does not exist"}))(e);
+        e["unit"]["service"]["result"] = "signal".into();
+    };
+    assert_eq!(permitted("systemd/failed-script", "systemd.restart", killed).risk, Risk::R2, "the log is not the reason");
+}
+
+#[test]
+fn unit_is_not_restarted_while_the_reason_in_its_log_remains() {
+    let present = logged("log", MISSING_FILE, json!({"present": "/etc/app/app.yml still does not exist"}));
+    let remains = refused("systemd/failed-script", "systemd.restart", present);
+    assert!(remains.contains("the start would fail again: /etc/app/app.yml still does not exist"), "{remains}");
+    let unchecked = refused("systemd/failed-script", "systemd.restart", logged("log", REJECTED_LOGIN, Value::Null));
+    assert!(unchecked.contains("`systemctl restart app.service`"), "{unchecked}");
+}
+
+#[test]
+fn raised_limit_of_a_waiting_container_is_not_raised_again() {
+    let waiting = |e: &mut Value| {
+        let state = &mut e["container"]["state"];
+        (state["restarting"], state["pid"]) = (true.into(), 0.into());
+    };
+    assert!(plans("container/state-oom-limit-raised", "container.raise-memory", waiting).is_empty());
+}
+
+#[test]
+fn hung_daemon_with_a_faulty_configuration_is_not_restarted() {
+    let faulty = |e: &mut Value| e["daemon"] = json!({"fault": "hosts is set both as a flag and in its configuration file"});
+    let refused = refused("container/engine-hung", "docker.restart-daemon", faulty);
+    assert!(refused.contains("dockerd would not start again: hosts is set both as a flag"), "{refused}");
+}
+
 #[test]
 fn one_off_container_is_not_started() {
     assert!(plans("container/state-one-off-failed", "container.start", unchanged).is_empty());

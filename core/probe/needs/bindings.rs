@@ -48,7 +48,11 @@ impl Listening {
 /// because every descriptor has to be read.
 pub async fn listening(cx: &ProbeCx, pid: i32, with_processes: bool) -> Result<Vec<Listening>, ProbeError> {
     let from = format!("/proc/{pid}/net/tcp");
-    let denied = || ProbeError::Denied { subject: "listening sockets".into(), from: from.clone(), needs: "root".into() };
+    let denied = || ProbeError::Denied {
+        subject: "listening sockets".into(),
+        from: from.clone(),
+        needs: crate::probe::needed_right().into(),
+    };
     let read = move |io: &Io| {
         let mut found: Vec<Listener> = listeners::listeners_of(io, i64::from(pid))?;
         found.retain(|l| l.address != NAME_SERVER);

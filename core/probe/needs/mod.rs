@@ -198,7 +198,8 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
             return (consumer, Ok((Vec::new(), 0)));
         }
         let found = cx.scraped(&target).await.map_err(|e| format!("the targets of Prometheus: {e}")).map(|mut scraped| {
-            scraped.retain(|s| s.health != Health::Up);
+            // a URL without a port cannot be requested
+            scraped.retain(|s| s.health != Health::Up && s.port > 0);
             scraped.sort_by_key(|s| (s.health != Health::Down, s.host.clone(), s.port));
             let more = scraped.len().saturating_sub(MAX_SCRAPES);
             let need = |s: ScrapeTarget| {
