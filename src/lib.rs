@@ -33,6 +33,7 @@ mod failpoint;
 pub mod fix;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod image;
 pub mod listen;
 pub mod output;
 pub mod render;

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "starts this program again")]
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc;
@@ -38,6 +39,13 @@ pub fn run(arguments: Vec<OsString>, run: impl FnOnce(Vec<OsString>) -> u8) -> u
         return run(arguments);
     }
     let reads_nothing = arguments.iter().skip(1).any(|a| TEXTS.iter().any(|text| a == text));
+    if arguments.len() >= 2
+        && !reads_nothing
+        && let Err(why) = crate::image::enter_host()
+    {
+        let _ = writeln!(std::io::stderr().lock(), "opsctl: {why}");
+        return crate::cli::exit::NO_PERMISSION;
+    }
     if arguments.len() < 2 || reads_nothing || arguments.iter().skip(1).any(|a| a == UNSUPERVISED) {
         return run(arguments);
     }

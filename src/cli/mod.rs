@@ -34,6 +34,7 @@ use opsctl_core::probe::panics;
 
 use crate::config::ConfigError;
 use crate::config::site::Site;
+use crate::image;
 use crate::render::{ColorChoice, nagios_error};
 use crate::watchdog;
 
@@ -222,6 +223,12 @@ fn init_tracing(verbose: u8) {
 }
 
 fn dispatch(matches: &ArgMatches, site: &Site) -> anyhow::Result<u8> {
+    if let Some((name, sub)) = matches.subcommand() {
+        let fix = sub.try_get_one::<bool>("fix").ok().flatten().copied().unwrap_or_default();
+        if let Some(why) = image::refusal(name, fix) {
+            return Err(exit::UsageError(why).into());
+        }
+    }
     let is_runbook = |name: &str| opsctl_runbooks::NAMES.contains(&name) || site.iter().any(|own| own.id == name);
     if let Some((runbook, sub)) = matches.subcommand().filter(|(name, _)| is_runbook(name)) {
         let global = Global::from_arg_matches(sub)?;

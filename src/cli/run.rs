@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use opsctl_core::model::Verdict;
-use opsctl_core::model::address::split_port;
+use opsctl_core::model::address::{join, split_port};
 use opsctl_core::probe::endpoint::Endpoint;
 use opsctl_core::probe::{ProbeOptions, lag};
 use tokio::runtime::{Builder, Runtime};
@@ -134,12 +134,13 @@ fn address(runbook: &str, word: &str) -> Option<(Endpoint, String)> {
     if !word.contains("://") && !has_port {
         return None;
     }
+    let tcp = port.map_or_else(|| word.to_owned(), |port| format!("tcp://{}", join(host, port)));
     match runbook {
         "mtu" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
-        "mtu" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
+        "mtu" => config::endpoint(&tcp).ok().map(|e| (e.clone(), e.url)),
         "tls" => config::endpoint(word).ok().map(|e| (e.clone(), e.authority())),
         "healthcheck" if word.contains("://") => config::endpoint(word).ok().map(|e| (e.clone(), e.url)),
-        "healthcheck" => config::endpoint(&format!("tcp://{word}")).ok().map(|e| (e.clone(), e.url)),
+        "healthcheck" => config::endpoint(&tcp).ok().map(|e| (e.clone(), e.url)),
         _ => None,
     }
 }

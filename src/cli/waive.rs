@@ -1,6 +1,7 @@
 //! `opsctl waive`: silences a finding until a given time.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{printable, quantity};
@@ -9,7 +10,7 @@ use opsctl_core::probe::io::clock;
 use super::exit::{self, UsageError};
 use super::{Global, run};
 use crate::audit::Author;
-use crate::config::{KnownNames, known_code};
+use crate::config::{ConfigEnvironment, KnownNames, known_code};
 use crate::waive::{self, Tag, Waiver, Which, Window};
 
 /// Silence a finding until a given time; without arguments: list the waivers
@@ -38,6 +39,9 @@ pub struct Args {
     remove: bool,
 }
 
+/// Root's directory without a configuration.
+const ROOT_STATE: &str = "/var/lib/opsctl";
+
 /// Runs the subcommand.
 pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let config = run::load(global)?;
@@ -46,7 +50,9 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut out = std::io::stdout();
     let Some(which) = &args.which else {
         let all = [config.waivers.clone(), waive::load(&state_dir)?].concat();
-        return Ok(list(&all, now, &mut out)?);
+        list(&all, now, &mut out)?;
+        write_note(&state_dir, &mut out)?;
+        return Ok(exit::OK);
     };
     let which = Which::from(which.clone());
     if args.remove {
@@ -93,10 +99,26 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
         all.push(waiver.clone());
     })?;
     writeln!(out, "{which} is waived {}: {}", waiver.window, printable(&waiver.reason))?;
+    write_note(&state_dir, &mut out)?;
     Ok(exit::OK)
 }
 
-fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io::Result<u8> {
+/// Waivers of an ordinary user are in a directory of that user, which root does not read.
+fn write_note(state_dir: &Path, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+    note(state_dir, ConfigEnvironment::of_process().root).map_or(Ok(()), |note| writeln!(out, "{note}"))
+}
+
+fn note(state_dir: &Path, root: bool) -> Option<String> {
+    let is_own = !root && state_dir != Path::new(ROOT_STATE);
+    is_own.then(|| {
+        format!(
+            "waivers in {} count in reports of this user only; those in reports of root and of its timers: `sudo opsctl waive`",
+            printable(&state_dir.display().to_string())
+        )
+    })
+}
+
+fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io::Result<()> {
     if all.is_empty() {
         writeln!(out, "no waivers")?;
     }
@@ -109,5 +131,5 @@ fn list(all: &[Waiver], now: Timestamp, out: &mut dyn std::io::Write) -> std::io
         writeln!(out, "{}  {state}  {}", printable(&waiver.which.to_string()), waiver.window)?;
         writeln!(out, "    {}: {} ({})", waiver.tag.words(), printable(&waiver.reason), printable(&waiver.by))?;
     }
-    Ok(exit::OK)
+    Ok(())
 }

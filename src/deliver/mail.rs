@@ -36,16 +36,34 @@ pub(super) fn send(
         Ok(message) => message,
         Err(why) => return DeliveryResult::Never(why),
     };
-    let transport = match transport(destination, ca_files) {
-        Ok(transport) => transport,
-        Err(why) => return DeliveryResult::Later(why),
+    let Destination::Mail { host, port, .. } = destination else {
+        return DeliveryResult::Never("not a mail destination".to_owned());
     };
-    match transport.send(&message) {
-        Ok(_) => DeliveryResult::Done,
-        // 5xx of RFC 5321: permanent, no retry
-        Err(e) if e.is_permanent() => DeliveryResult::Never(e.to_string()),
-        Err(e) => DeliveryResult::Later(chain(&e)),
+    let addresses = match blocking::run_on_current_thread(|io| io.look_up(host, *port)) {
+        Ok(addresses) => addresses,
+        Err(e) => return DeliveryResult::Later(format!("resolving {host}: {e}")),
+    };
+    let mut result = DeliveryResult::Later(format!("{host} has no address"));
+    for address in addresses {
+        let transport = match transport(destination, address.ip(), ca_files) {
+            Ok(transport) => transport,
+            Err(why) => return DeliveryResult::Later(why),
+        };
+        result = match transport.send(&message) {
+            Ok(_) => return DeliveryResult::Done,
+            // 5xx of RFC 5321: permanent, no retry
+            Err(e) if e.is_permanent() => return DeliveryResult::Never(e.to_string()),
+            Err(e) if is_unconnected(&e) => DeliveryResult::Later(chain(&e)),
+            // the server may have accepted the message: not sent to another address
+            Err(e) => return DeliveryResult::Later(chain(&e)),
+        };
     }
+    result
+}
+
+/// Whether no connection was made: the next address of the server is tried. lettre has no method for this kind of error.
+fn is_unconnected(error: &lettre::transport::smtp::Error) -> bool {
+    error.to_string().starts_with("Connection error")
 }
 
 /// An error with its sources: the message of lettre names only the failed step.
@@ -87,12 +105,13 @@ fn hostname() -> String {
     if !name.is_empty() && name.chars().all(valid) { name } else { "localhost".to_owned() }
 }
 
-fn transport(destination: &Destination, ca_files: &[String]) -> Result<SmtpTransport, String> {
+/// A transport to one address of the server: lettre would resolve a name by the C library, which needs its libraries at run time.
+fn transport(destination: &Destination, address: IpAddr, ca_files: &[String]) -> Result<SmtpTransport, String> {
     let Destination::Mail { tls, host, port, user, password_file, .. } = destination else {
         return Err("not a mail destination".to_owned());
     };
     let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    let mut builder = SmtpTransport::builder_dangerous(host)
+    let mut builder = SmtpTransport::builder_dangerous(address.to_string())
         .port(*port)
         .timeout(Some(SMTP_TIMEOUT))
         .hello_name(ClientId::Domain(hostname()))
@@ -156,6 +175,13 @@ mod tests {
         let text = mail.map(|m| String::from_utf8_lossy(&m.formatted()).into_owned()).unwrap_or_default();
         assert!(text.contains("Subject: x  Bcc: evil@example.org") && !text.contains("\nBcc:"), "{text}");
         assert!(text.contains("multipart/alternative"));
+    }
+
+    #[test]
+    fn other_addresses_are_tried_only_without_a_connection() {
+        let transport = transport(&destination(None), IpAddr::from([127, 0, 0, 1]), &[]);
+        let error = transport.map(|t| t.test_connection());
+        assert!(matches!(&error, Ok(Err(e)) if is_unconnected(e)), "{error:?}");
     }
 
     #[test]

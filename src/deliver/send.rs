@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use opsctl_core::probe::blocking;
 use opsctl_core::probe::tls::authorities;
+use ureq::config::Config;
+use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::DeliveryResult;
 
@@ -34,7 +38,7 @@ impl Web {
             .user_agent(concat!("opsctl/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
-        Self { agent: config.into() }
+        Self { agent: ureq::Agent::with_parts(config, DefaultConnector::default(), HostResolver) }
     }
 
     pub(super) fn post(&self, url: &str, body: &serde_json::Value) -> DeliveryResult {
@@ -43,6 +47,26 @@ impl Web {
 
     pub(super) fn get(&self, url: &str) -> DeliveryResult {
         judged(self.agent.get(url).call())
+    }
+}
+
+/// Limit of addresses of a name: the capacity of [`ResolvedSocketAddrs`].
+const MAX_ADDRESSES: usize = 16;
+
+/// Resolves names as all connections of opsctl do: ureq's own resolver needs libraries of the C library at run time.
+#[derive(Debug)]
+struct HostResolver;
+
+impl Resolver for HostResolver {
+    fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let found = blocking::run_on_current_thread(|io| io.look_up(host, port)).map_err(|_| ureq::Error::HostNotFound)?;
+        let mut addresses = self.empty();
+        for address in config.ip_family().keep_wanted(found.into_iter()).take(MAX_ADDRESSES) {
+            addresses.push(address);
+        }
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
     }
 }
 
@@ -62,5 +86,23 @@ fn judged<B>(answer: Result<ureq::http::Response<B>, ureq::Error>) -> DeliveryRe
         Err(ureq::Error::Tls(e)) => DeliveryResult::Later(format!("TLS: {e}")),
         Err(ureq::Error::Rustls(e)) => DeliveryResult::Later(format!("TLS: {e}")),
         Err(_) => DeliveryResult::Later("the request failed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn literal_address_of_a_webhook_has_the_default_port() {
+        let timeout = NextTimeout::default();
+        for (url, expected) in
+            [("https://192.0.2.1/x", "192.0.2.1:443"), ("http://[::1]/", "[::1]:80"), ("http://127.0.0.1:9/", "127.0.0.1:9")]
+        {
+            let found = HostResolver.resolve(&url.parse().unwrap(), &Config::default(), timeout).unwrap();
+            assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected], "{url}");
+        }
     }
 }

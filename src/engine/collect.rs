@@ -14,6 +14,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError, lag, panics};
 use tokio::task::JoinSet;
 
 use super::assess::{CheckAt, Judging};
+use super::confined::left_out;
 use super::partial::{Job, Partial};
 use super::{Progress, Selection};
 use crate::watchdog::ExceededLimit;
@@ -43,7 +44,12 @@ impl Jobs {
                 continue;
             }
             match panics::caught(|| check.targets(inventory)) {
-                Ok(targets) => targets.into_iter().filter(|t| selection.targets(t)).for_each(|t| all.push(at, spec.id, t, None)),
+                Ok(targets) => {
+                    for target in targets.into_iter().filter(|t| selection.targets(t)) {
+                        let unknown = left_out(inventory, spec.id, &target);
+                        all.push(at, spec.id, target, unknown);
+                    }
+                }
                 Err(e) => all.push(at, spec.id, Object::host(), Some(e.to_string())),
             }
         }

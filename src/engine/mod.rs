@@ -2,6 +2,7 @@
 
 mod assess;
 mod collect;
+mod confined;
 mod partial;
 mod progress;
 mod recording;

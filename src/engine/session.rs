@@ -107,7 +107,7 @@ impl Selection {
     /// and no word is rejected.
     #[must_use]
     pub fn unmatched<'a>(&self, inventory: &'a Inventory) -> Option<(String, Option<&'a str>)> {
-        if inventory.engine.as_ref().is_some_and(|e| !matches!(e.state, EngineState::Answers { .. })) {
+        if inventory.engines().any(|e| !matches!(e.state, EngineState::Answers { .. })) {
             return None;
         }
         let containers = inventory.container_targets(|_| true);

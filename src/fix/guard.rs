@@ -145,7 +145,11 @@ impl<E: Engine> Guard<'_, E> {
                 self.print(&format!("applied; verifying with {}", plan.check));
                 match self.verify(plan, &Before::of(plan, fresh)).await {
                     Ok(how) => (Exit::Done, Ending::Verified, how),
-                    Err(why) => self.revert(plan, fresh, &intent, Exit::Unverified, &why).await,
+                    Err(not) if not.is_pending && !plan.undo.is_empty() => {
+                        let text = format!("{}; not reverted: `opsctl undo {}` reverts it", not.why, intent.seq());
+                        (Exit::Unverified, Ending::Unverified, text)
+                    }
+                    Err(not) => self.revert(plan, fresh, &intent, Exit::Unverified, &not.why).await,
                 }
             }
             Err(failure) if failure.done > 0 => self.revert(plan, fresh, &intent, Exit::Failed, &failure.to_string()).await,

@@ -240,6 +240,27 @@ fn unverified_fix_is_reverted_if_possible() {
 }
 
 #[test]
+fn less_severe_finding_of_a_pending_object_is_not_verified_yet() {
+    let plan = Fixture::new().plan();
+    let before = verify::Before::of(&plan, &failing(&plan));
+    let fresh = |severity: Severity, pending: &[&str], offers: bool| {
+        let mut fresh = failing(&plan);
+        let finding = &mut fresh.findings[0].finding;
+        finding.severity = severity;
+        if !offers {
+            finding.fixes.clear();
+        }
+        fresh.pending = pending.iter().map(|p| (*p).to_owned()).collect();
+        fresh
+    };
+    assert!(before.is_pending(&plan, &fresh(Severity::Warn, &["web to run"], false)));
+    assert!(!before.is_pending(&plan, &fresh(Severity::Crit, &["web to run"], false)), "as severe as before");
+    assert!(!before.is_pending(&plan, &fresh(Severity::Warn, &[], false)), "nothing is awaited");
+    assert!(!before.is_pending(&plan, &fresh(Severity::Warn, &["web to run"], true)), "the fix did not help");
+    assert!(!before.is_pending(&plan, &healthy()), "resolved");
+}
+
+#[test]
 fn unknown_verdict_does_not_verify_a_fix() {
     let plan = Fixture::new().plan();
     let other = |code: &str, severity: Severity| {

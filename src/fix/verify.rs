@@ -27,18 +27,40 @@ pub(super) struct Before {
     gaps: Vec<String>,
     /// Facts that prove the finding.
     facts: Vec<String>,
+    /// Severity of the finding.
+    severity: Option<Severity>,
+}
+
+/// A fix that was not verified in time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unverified {
+    /// The reason.
+    pub(super) why: String,
+    /// The fault became less severe, and its object has not yet run long enough to show more: no reason to revert the fix.
+    pub(super) is_pending: bool,
 }
 
 impl Before {
     pub(super) fn of(plan: &Plan, fresh: &Recheck) -> Self {
         let of_subject = |f: &&Reported| f.severity == Severity::Crit && same_name(&f.subject, &plan.subject);
         let offers_fix = |f: &&Reported| f.code == plan.code && same_part(f, plan) && f.fixes.contains(&plan.fix);
+        let offering = fresh.findings.iter().find(offers_fix);
         Self {
             critical: fresh.findings.iter().filter(of_subject).map(|f| f.code.clone()).collect(),
             others: Some(without_fix(plan, fresh).count()),
             gaps: fresh.gaps.clone(),
-            facts: fresh.findings.iter().find(offers_fix).map(|f| f.facts.clone()).unwrap_or_default(),
+            facts: offering.map(|f| f.facts.clone()).unwrap_or_default(),
+            severity: offering.map(|f| f.severity),
         }
+    }
+
+    /// Whether the finding is less severe than before, and its object cannot show more yet: a container with a raised memory limit
+    /// that waits for its restart.
+    pub(super) fn is_pending(&self, plan: &Plan, fresh: &Recheck) -> bool {
+        let about = |f: &&Reported| f.code == plan.code && same_part(f, plan);
+        let offers_fix = fresh.findings.iter().filter(about).any(|f| f.fixes.contains(&plan.fix));
+        let worst = fresh.findings.iter().filter(about).map(|f| f.severity).max();
+        !fresh.pending.is_empty() && !offers_fix && worst.zip(self.severity).is_some_and(|(now, then)| now < then)
     }
 
     /// A fact that the finding may follow from and that could not be read again. Other facts do not count: they did not prevent
@@ -70,7 +92,7 @@ fn without_fix<'a>(plan: &'a Plan, fresh: &'a Recheck) -> impl Iterator<Item = &
 
 impl<E: Engine> Guard<'_, E> {
     /// Waits until the finding is resolved and has not recurred. `before` is the recheck before the fix.
-    pub(super) async fn verify(&self, plan: &Plan, before: &Before) -> Result<String, String> {
+    pub(super) async fn verify(&self, plan: &Plan, before: &Before) -> Result<String, Unverified> {
         let began = Instant::now();
         let mut resolved_since: Option<Instant> = None;
         loop {
@@ -95,8 +117,15 @@ impl<E: Engine> Guard<'_, E> {
                     // an object that is still starting gets more time, within a limit
                     let starting = !fresh.pending.is_empty() && began.elapsed() < plan.verify_within + STARTING_TIMEOUT;
                     if began.elapsed() >= plan.verify_within && !starting {
+                        let is_pending = before.is_pending(plan, &fresh);
                         let how = if recurred { "it recurred: " } else { "" };
-                        return Err(format!("applied but not verified within {}: {how}{why}", show::length(plan.verify_within)));
+                        let within = show::length(began.elapsed().max(plan.verify_within));
+                        let why = if is_pending {
+                            format!("applied, not verified yet after {within}: {why}")
+                        } else {
+                            format!("applied but not verified within {}: {how}{why}", show::length(plan.verify_within))
+                        };
+                        return Err(Unverified { why, is_pending });
                     }
                 }
             }

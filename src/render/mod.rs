@@ -29,6 +29,7 @@ pub use crate::output::Format;
 pub use nagios::nagios_error;
 pub use pretty::pretty;
 pub use style::{ColorChoice, OutputEnvironment, Style};
+pub use view::scope;
 
 impl Format {
     /// The report in this format.

@@ -237,6 +237,10 @@ fn causes(report: &Report, paint: &Paint) -> String {
         }
     }
     if !out.is_empty() {
+        // the cause may be in a runbook that did not run
+        if !paint.style.quiet && view::scope(report).is_some() {
+            out += &paint.wrap("A part of the checks ran: `opsctl diagnose` also finds causes outside of them.", 2);
+        }
         out.push('\n');
     }
     out

@@ -1,7 +1,7 @@
 //! Checks without a result. Hundreds of them with one reason are one line: count, subjects, reason and cause.
 //!
 //! Reasons are merged if they are alike except for names and numbers, if different reads met the same failure, and if one finding,
-//! or the lateness of opsctl itself, explains them.
+//! or the lateness of opsctl itself, explains them. All reads without permission are one line with the command that includes them.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +36,13 @@ const LATE: &str = "opsctl itself waited";
 
 /// Words of reasons that the lateness of opsctl explains.
 const LATE_TIMEOUTS: &[&str] = &[LATE, "deadline", "timed out", "did not finish within"];
+
+/// Words of a reason: the right that a read needs ([`opsctl_core::probe::needed_right`]).
+const NEEDS_ROOT: &str = "needs root";
+const ROOT_LACKS: &str = "capabilities that root lacks here";
+
+/// Key of the reads without permission; no finding has this id.
+const DENIED: &str = "denied";
 
 /// Checks without a result for one reason.
 pub(super) struct Unanswered<'a> {
@@ -150,16 +157,20 @@ fn by_cause<'a>(report: &'a Report, reasons: Vec<Reason<'a>>) -> Vec<Unanswered<
     // by the id of the finding; the lateness of opsctl has none
     let mut all: Vec<(Option<&str>, Option<&'a Reported>, Vec<Reason<'a>>)> = Vec::new();
     for reason in reasons {
-        let cause = cause(report, &reason.text);
+        let is_denied = is_denied(&reason.text);
+        let cause = cause(report, &reason.text).filter(|_| !is_denied);
         let is_late = || was_late && LATE_TIMEOUTS.iter().any(|words| reason.text.contains(words));
-        let key = cause.map(|f| f.id.as_str()).or_else(|| is_late().then_some(""));
+        let key = if is_denied { Some(DENIED) } else { cause.map(|f| f.id.as_str()).or_else(|| is_late().then_some("")) };
         match all.iter_mut().find(|(k, ..)| k.is_some() && *k == key) {
             Some((.., same)) => same.push(reason),
             None => all.push((key, cause, vec![reason])),
         }
     }
     all.into_iter()
-        .map(|(_, cause, mut same)| {
+        .map(|(key, cause, mut same)| {
+            if key == Some(DENIED) {
+                return denied(same);
+            }
             // the lateness of opsctl explains the others; otherwise the most frequent reason represents them
             same.sort_by_key(|r| std::cmp::Reverse((r.text.contains(LATE), r.rows.len())));
             let first = same.first().map(|r| r.text.clone()).unwrap_or_default();
@@ -170,6 +181,23 @@ fn by_cause<'a>(report: &'a Report, reasons: Vec<Reason<'a>>) -> Vec<Unanswered<
             Unanswered { reason, rows: same.into_iter().flat_map(|r| r.rows).collect(), cause }
         })
         .collect()
+}
+
+fn is_denied(reason: &str) -> bool {
+    reason.contains(NEEDS_ROOT) || reason.contains(ROOT_LACKS)
+}
+
+/// The reads without permission, with the way to include them.
+fn denied(reasons: Vec<Reason<'_>>) -> Unanswered<'_> {
+    let is_root = reasons.iter().any(|r| r.text.contains(ROOT_LACKS));
+    let reason = match &reasons[..] {
+        [only] => only.text.clone(),
+        _ if is_root => format!("permission denied; needs {ROOT_LACKS}"),
+        _ => format!("permission denied; {NEEDS_ROOT}"),
+    };
+    let remedy = if is_root { "run opsctl on the host, outside of containers and user namespaces" } else { "sudo opsctl" };
+    let reason = format!("{reason} ({remedy})");
+    Unanswered { reason, rows: reasons.into_iter().flat_map(|r| r.rows).collect(), cause: None }
 }
 
 /// A reason with names, ids and numbers removed.
@@ -313,14 +341,46 @@ mod tests {
         ];
         let checks = "redis.up redis:cache, tls.served certificate:a.example, nginx.config nginx:web";
         let late = format!("{checks}: {busy}, and 2 other reasons");
-        assert_eq!(lines(rows, None), [late.as_str(), "disk.usage mount:/: reading usage from /: permission denied; needs root"]);
+        let denied = "disk.usage mount:/: reading usage from /: permission denied; needs root (sudo opsctl)";
+        assert_eq!(lines(rows, None), [late.as_str(), denied]);
     }
 
     #[test]
     fn missing_permission_is_one_line() {
         let rows = ["the kernel log from /dev/kmsg", "rules from nftables", "limits from /proc/1", "a journal from /var/log"];
         let rows = rows.map(|data| row("a.b", "host", &format!("reading {data}: permission denied; needs root"))).to_vec();
-        assert_eq!(lines(rows, None), ["a.b host, a.b host, a.b host, a.b host: permission denied; needs root"]);
+        let line = "a.b host, a.b host, a.b host, a.b host: permission denied; needs root (sudo opsctl)";
+        assert_eq!(lines(rows, None), [line]);
+    }
+
+    #[test]
+    fn reads_without_permission_are_one_line_with_the_command() {
+        let mut rows: Vec<CheckRow> = (0..20)
+            .map(|n| {
+                let why = "reading containers from unix:///var/run/docker.sock: permission denied; needs root or group docker";
+                row("container.state", &format!("container:app-{n}"), why)
+            })
+            .collect();
+        for why in [
+            "listeners behind the published ports: needs root",
+            "db at 127.0.0.1:5432 was not checked, and no password was sent to it: permission denied; needs root",
+            "reading connections from process 7: permission denied; needs root; reading packet filter rules from nft: permission \
+             denied; needs root",
+            "runs as user postgres (uid 26); needs root to prove its identity: not examined",
+        ] {
+            rows.push(row("a.b", "host", why));
+        }
+        let line = "24 checks of 20 containers, this host: permission denied; needs root (sudo opsctl)";
+        assert_eq!(lines(rows, None), [line]);
+    }
+
+    #[test]
+    fn root_without_capabilities_is_not_told_to_use_sudo() {
+        let rows = ["packet filter rules from nft", "limits from /proc/1"].map(|data| {
+            row("a.b", "host", &format!("reading {data}: permission denied; needs capabilities that root lacks here"))
+        });
+        let lines = lines(rows.to_vec(), None);
+        assert!(lines.len() == 1 && lines[0].contains("run opsctl on the host") && !lines[0].contains("sudo"), "{lines:?}");
     }
 
     #[test]
@@ -353,7 +413,7 @@ mod tests {
 
     #[test]
     fn unrelated_finding_is_not_the_cause() {
-        let rows = vec![row("a.b", "host", "permission denied; needs root")];
-        assert_eq!(lines(rows, Some(("cpu.saturated", "x"))), ["a.b host: permission denied; needs root"]);
+        let rows = vec![row("a.b", "host", "HTTP 500")];
+        assert_eq!(lines(rows, Some(("cpu.saturated", "x"))), ["a.b host: HTTP 500"]);
     }
 }

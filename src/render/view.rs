@@ -164,7 +164,8 @@ pub(super) fn reasons<'a>(report: &'a Report, verdict: &str) -> Vec<(&'a str, Ve
 
 /// The checks of a run that is no statement about the whole host: `the container checks of container web`. `None` for a run of all
 /// runbooks.
-pub(super) fn scope(report: &Report) -> Option<String> {
+#[must_use]
+pub fn scope(report: &Report) -> Option<String> {
     let mut runbooks: Vec<&str> = Vec::new();
     for row in report.checks.iter().filter(|c| c.runbook != "discovery") {
         if !runbooks.contains(&row.runbook.as_str()) {

@@ -3,6 +3,8 @@
 
 use opsctl_core::model::{FindingStatus, Report, Reported, printable, quantity};
 
+use crate::render::scope;
+
 /// Maximum number of lines of one kind; the rest is counted.
 const MAX_LINES: usize = 8;
 
@@ -48,9 +50,11 @@ fn verdict_line(report: &Report) -> String {
     let Some(first) = roots.first() else {
         let over = report.course.as_ref().map_or(0, |c| c.recovered.len());
         let over = if over > 0 { format!(", {} over", quantity::count(over, "finding")) } else { String::new() };
-        return match report.verdict.as_str() {
-            "ok" => format!("{host}: all is well{over}"),
-            verdict => format!("{host}: {verdict}{over}"),
+        // one runbook proves nothing about the others
+        return match (report.verdict.as_str(), scope(report)) {
+            ("ok", None) => format!("{host}: all is well{over}"),
+            ("ok", Some(scope)) => format!("{host}: nothing needs attention in {}{over}", printable(&scope)),
+            (verdict, _) => format!("{host}: {verdict}{over}"),
         };
     };
     let more = if roots.len() > 1 { format!(" (and {} more)", roots.len() - 1) } else { String::new() };
@@ -110,8 +114,7 @@ fn status_prefix(report: &Report, finding: &Reported) -> String {
 
 #[cfg(test)]
 mod tests {
-    use opsctl_core::model::JournalHead;
-    use opsctl_core::model::Severity;
+    use opsctl_core::model::{CheckRow, JournalHead, Severity};
 
     use super::super::fixtures::report;
     use super::*;
@@ -124,13 +127,31 @@ mod tests {
         );
         let mut healthy = report(&[]);
         healthy.verdict = "ok".into();
+        healthy.checks.clear();
         assert_eq!(headline(&healthy), "web-1: all is well");
+    }
+
+    #[test]
+    fn headline_of_one_runbook_is_no_statement_about_the_host() {
+        let mut r = report(&[]);
+        r.verdict = "ok".into();
+        r.checks = vec![CheckRow {
+            check: "container.state".into(),
+            runbook: "container".into(),
+            target: "container:web".into(),
+            verdict: "ok".into(),
+            reason: None,
+            duration_ms: 1,
+            findings: vec![],
+        }];
+        assert_eq!(headline(&r), "web-1: nothing needs attention in the container checks of container web");
     }
 
     #[test]
     fn tampered_journal_is_in_the_headline() {
         let mut r = report(&[]);
         r.verdict = "ok".into();
+        r.checks.clear();
         let head = JournalHead { file: "j".into(), entries: 0, head: "0".repeat(64), signature: None, problem: None };
         r.journal = Some(head.clone());
         assert_eq!(headline(&r), "web-1: all is well");

@@ -1,5 +1,6 @@
 //! Evaluation of the evidence of site checks. Pure.
 
+use opsctl_core::model::address::join;
 use opsctl_core::model::{Finding, Judged, Judgement, Measure, Severity, Unit, named, quantity};
 use opsctl_core::probe::endpoint::EndpointResult;
 use opsctl_core::probe::io::file::FileInfo;
@@ -83,7 +84,7 @@ fn evaluate(check: &SiteCheck, judged: &Judged<'_>, seen: &Seen) -> CheckOutcome
         (SiteProbe::Endpoint { endpoint, .. }, Seen::Asked(result)) => answered(bad, &endpoint.url, result),
         (SiteProbe::Tls { host, port, name, trusted, .. }, Seen::Certificate { leaf, refused, failed }) => {
             let refused = refused.as_ref().filter(|_| *trusted);
-            certificate(bad, &format!("{host}:{port}"), name, leaf.as_deref(), refused, failed.as_ref(), judged)
+            certificate(bad, &join(host, *port), name, leaf.as_deref(), refused, failed.as_ref(), judged)
         }
         (SiteProbe::Sql { query, equals, .. }, Seen::Answer { server, says: actual }) => {
             value(check, server, actual.as_deref(), equals.as_deref(), "NULL").cite("query", query)

@@ -94,7 +94,7 @@ fn renderers_and_judges_read_nothing() {
 
 /// Modules of `src` in rows, the lowest first: a module imports from earlier rows only.
 const SRC_LAYERS: &[&[&str]] = &[
-    &["catalog", "correlate", "failpoint", "output", "watchdog"],
+    &["catalog", "correlate", "failpoint", "image", "output", "watchdog"],
     &["config", "render", "state"],
     &["audit", "discover", "site", "waive"],
     &["changes", "engine", "report"],

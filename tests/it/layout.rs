@@ -11,6 +11,8 @@ const FEATURES: &[&str] = &[
     "capabilities",
     // `opsctl changes` and `opsctl note`
     "changes",
+    // sockets and addresses of engines, and several of them
+    "engines",
     // the matrix of docs/faults.md
     "faults",
     "formats",
@@ -21,6 +23,8 @@ const FEATURES: &[&str] = &[
     // reasons from the logs of containers and units
     "log_evidence",
     "packaging",
+    // users, namespaces and containers that opsctl runs in
+    "privileges",
     // `opsctl bootstrap`
     "provisioning",
     // `opsctl record` and replays

@@ -427,3 +427,81 @@ fn image_for_another_architecture() {
     let other = "container.architecture container:once";
     host.diagnose().roots(&[other]).mentions(other, &["arm64", "x86_64"]).explains(other, "container.down container:once");
 }
+
+/// Replaces all events that the engine remembers, as health tests with a short interval do.
+fn flood_events(host: &Host) {
+    host.sh("seq 300 | xargs -P 4 -I N docker tag app:1 flood:N");
+}
+
+// moby#38755, moby#28396: the engine does not restart a container that was stopped by hand
+#[test]
+fn stop_by_hand_that_the_engine_has_forgotten() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let down = ["container.down container:always", "container.down container:parked"];
+    host.run("always", &["--restart", "always", "app:1", "fixture", "wait"]);
+    host.run("parked", &["--restart", "unless-stopped", "app:1", "fixture", "wait"]);
+    host.docker(&["stop", "-t", "1", "always", "parked"]);
+    flood_events(&host);
+    // a member of the group docker cannot read the engine's files
+    let group = host.sh("stat -c %g /run/docker.sock");
+    let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", &group];
+    let args = ["diagnose", "container", "--format", "json"];
+    let run = host.read(host.opsctl_command(&user, &args).env("HOME", "/nonexistent"));
+    for code in down {
+        run.mentions(code, &["probably stopped by hand or by a tool", "the engine's events go back only"]);
+        assert_eq!(run.finding(code).severity, opsctl_core::model::Severity::Warn, "{}", run.stdout);
+    }
+    // with the engine's mark
+    let run = host.run_runbooks(&["container"]);
+    run.mentions(down[0], &["was stopped by hand or by a tool"]).mentions(down[1], &["probably stopped by hand"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+}
+
+#[test]
+fn stop_by_hand_is_remembered_by_opsctl() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let down = "container.down container:web";
+    host.run("web", &["--restart", "unless-stopped", "app:1", "fixture", "wait"]);
+    host.docker(&["stop", "-t", "1", "web"]);
+    host.run_runbooks(&["container"]).mentions(down, &["ignored the stop signal"]);
+    flood_events(&host);
+    host.run_runbooks(&["container"]).mentions(down, &["ignored the stop signal"]);
+}
+
+// moby#26087, moby#41302, moby#47792
+#[test]
+fn reload_signal_before_a_restart_of_the_engine() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Scratch, &[]);
+    let unless_stopped = ["--restart", "unless-stopped", "app:1", "fixture", "wait-term"];
+    host.run("signalled", &unless_stopped);
+    host.run("other", &unless_stopped);
+    host.docker(&["kill", "-s", "WINCH", "signalled"]);
+    host.diagnose().roots(&[]);
+    host.sh("pid=$(cat /run/docker.pid); kill -TERM $pid; while [ -d /proc/$pid ]; do sleep 0.05; done");
+    host.start_engine();
+    host.until("other", "{{.State.Running}}", "true");
+    let down = "container.down container:signalled";
+    let run = host.run_runbooks(&["container"]);
+    run.roots(&[down]).mentions(down, &["although its restart policy is unless-stopped", "docker kill"]);
+    assert_eq!(run.finding(down).severity, opsctl_core::model::Severity::Crit);
+}
+
+#[test]
+fn one_start_by_hand_after_restarts_by_the_policy() {
+    let Some(host) = Host::start() else { return };
+    host.image("app:1", Rootfs::Shell, &[]);
+    host.sh("mkdir /mnt/web");
+    let script = "[ -e /web/ready ] && exec sleep 1000; exit 1";
+    host.run("web", &["--restart", "always", "-v", "/mnt/web:/web", "app:1", "sh", "-c", script]);
+    eventually(60, "it was restarted five times", || {
+        host.inspect("web", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
+    });
+    host.docker(&["stop", "web"]);
+    host.sh("touch /mnt/web/ready");
+    host.docker(&["start", "web"]);
+    host.until("web", "{{.State.Running}} {{.RestartCount}}", "true 0");
+    host.run_runbooks(&["container"]).must_not(&["container.restart-loop", "container.down"]);
+}

@@ -134,6 +134,35 @@ fn loop_that_was_given_up_is_over() {
 }
 
 #[test]
+fn start_is_possible_once_a_missing_file_is_restored() {
+    let Some(host) = host() else { return };
+    host.sh("mkdir -p /mnt/shop");
+    let text =
+        "test -e /data/app.yml || { echo 'error: open /data/app.yml: no such file or directory'; exit 1; }; exec sleep 1000";
+    script(&host, "web", &["--restart", "on-failure:1", "-v", "/mnt/shop:/data"], text);
+    host.until("web", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    let refused = host.fix("container.start", "web", &[]);
+    assert!(refused.code == 15 && refused.stdout.contains("/data/app.yml still does not exist"), "{}", refused.stdout);
+    host.sh("touch /mnt/shop/app.yml");
+    host.fix("container.start", "web", &[]).exits(0);
+}
+
+/// prometheus/prometheus#5976, prometheus/prometheus#9704: a volume of root for a container of another user.
+#[test]
+fn start_is_possible_once_access_is_granted() {
+    let Some(host) = host() else { return };
+    host.sh("mkdir -p /mnt/shop; chmod 755 /mnt/shop");
+    let text = "mkdir -p /data/plugins || { echo \"mkdir: cannot create directory '/data/plugins': Permission denied\"; exit 1; }; \
+                exec sleep 1000";
+    script(&host, "web", &["--user", "1000:1000", "--restart", "on-failure:1", "-v", "/mnt/shop:/data"], text);
+    host.until("web", "{{.State.Status}} {{.RestartCount}}", "exited 1");
+    let refused = host.fix("container.start", "web", &[]);
+    assert!(refused.code == 15 && refused.stdout.contains("still has no access to /data/plugins"), "{}", refused.stdout);
+    host.sh("chown 1000:1000 /mnt/shop");
+    host.fix("container.start", "web", &[]).exits(0);
+}
+
+#[test]
 fn running_container_without_access_to_its_key() {
     let Some(host) = host() else { return };
     let text = "while true; do echo 'ERROR open /run/secrets/key.pem: permission denied'; sleep 1; done";
