@@ -7,10 +7,15 @@ const LOOP: &str = "container.restart-loop container:api";
 
 /// Waits until the container was killed several times. It needs 24 MiB and its limit is 16 MiB.
 fn crash_loop() -> Option<Host> {
+    crash_loop_of("24")
+}
+
+/// The same for a container that needs this many MiB.
+fn crash_loop_of(needed: &str) -> Option<Host> {
     let host = Host::start()?;
     host.image("api:1", Rootfs::Scratch, &[]);
     let limits = ["-m", "16m", "--memory-swap", "16m", "--restart", "always"];
-    host.run("api", &[limits.as_slice(), &["api:1", "fixture", "mem-eater", "4", "--up-to", "24"]].concat());
+    host.run("api", &[limits.as_slice(), &["api:1", "fixture", "mem-eater", "4", "--up-to", needed]].concat());
     // the engine doubles the delay between restarts: after five it is long enough to inspect one run
     eventually(60, "it was restarted five times", || {
         host.inspect("api", "{{.RestartCount}}").parse::<u32>().is_ok_and(|n| n >= 5).then_some(())
@@ -46,6 +51,15 @@ fn raised_memory_limit_ends_the_restart_loop() {
     // the engine delays a restart by up to a minute
     host.until("api", "{{.State.Running}} {{.State.Restarting}}", "true false");
     host.diagnose().must_not(&["container.oom-killed", "container.restart-loop"]);
+}
+
+/// A container that waits for its restart is not killed at its new limit before it runs again.
+#[test]
+fn raised_memory_limit_that_is_still_too_low_is_not_verified() {
+    let Some(host) = crash_loop_of("40") else { return };
+    let run = host.fix("container.raise-memory", "api", &[]);
+    run.exits(13);
+    assert_eq!(host.inspect("api", "{{.HostConfig.Memory}}"), (16 << 20).to_string(), "{}", run.stdout);
 }
 
 #[test]
