@@ -10,6 +10,7 @@ use opsctl_core::probe::kernel::host;
 use crate::changes;
 use crate::config::{Config, ConfigEnvironment};
 use crate::engine::{Assessment, Progress, Recording, Run, Selection, Session, Setup, Step};
+use crate::image::is_image;
 use crate::report::add_journal;
 use crate::site;
 use crate::state::{Scope, Store, sample_of};
@@ -41,7 +42,11 @@ pub async fn session(config: &Config, options: ProbeOptions, deadline: Option<Du
 }
 
 async fn session_at(state_dir: &Path, config: &Config, options: ProbeOptions, deadline: Option<Duration>) -> (Session, Store) {
-    let store = Store::open(state_dir, config.history_days).await;
+    let store = if is_image() {
+        Store::without("opsctl runs from its image, which stores nothing on the host")
+    } else {
+        Store::open(state_dir, config.history_days).await
+    };
     let (made, notes) = match waive::load(state_dir) {
         Ok(made) => (made, config.notes.clone()),
         Err(e) => (Vec::new(), [config.notes.clone(), vec![e.to_string()]].concat()),
@@ -97,7 +102,10 @@ pub async fn run(
     };
     let observed = tokio::time::timeout_at(until.into(), store.observe(&assessment.report, scope)).await;
     assessment.report.notes.extend(store.note());
-    add_journal(&mut assessment.report, &state_dir(config), config.signing_key.as_deref()).await;
+    // a comparison may store the head of the journal
+    if !is_image() {
+        add_journal(&mut assessment.report, &state_dir(config), config.signing_key.as_deref()).await;
+    }
     if remembered.and(observed).is_err() {
         assessment.report.notes.push("the samples and findings of this run were not stored: the deadline was reached".to_owned());
     }

@@ -1,9 +1,12 @@
-//! The container image: it enters the namespaces of its host, and changes nothing.
+//! The container image: it enters the namespaces of its host, and writes only the files that the command line names.
 //!
 //! A container has its own processes, mounts, network and programs. With the process namespace of the host (`--pid=host`) and root's
 //! rights on it (`--privileged`), this process moves into the other namespaces of process 1: every probe then reads the host as if opsctl
-//! were installed there, including its sockets, its programs and its name service, and no mount is needed. Without `--pid=host` it stays in
-//! the container, and the report states what is left out.
+//! were installed there, including its sockets, its programs and its name service, and no mount is needed. Its mounts are then those of the
+//! host, so that it no longer counts as an application container. Without `--pid=host` it stays in the container, and the report states the
+//! checks that are left out.
+//!
+//! History and journal of the host are neither read nor written: opening the database alone creates files beside it.
 
 use std::os::fd::AsFd as _;
 
@@ -22,11 +25,12 @@ const NAMESPACES: &[(&str, LinkNameSpaceType)] = &[
     ("mnt", LinkNameSpaceType::Mount),
 ];
 
-/// Commands that change the host, or that keep state between runs.
-const REFUSED: &[&str] = &["bootstrap", "fix", "listen", "note", "report", "respond", "undo", "waive"];
+/// Commands that change the host, write files in default places, or need state between runs.
+const REFUSED: &[&str] =
+    &["audit", "bootstrap", "config", "fix", "generate", "listen", "note", "report", "respond", "undo", "waive"];
 
 /// Whether this process was started from the image.
-fn is_image() -> bool {
+pub(crate) fn is_image() -> bool {
     environment(IMAGE_VARIABLE).is_some()
 }
 
@@ -37,7 +41,10 @@ pub(crate) fn enter_host() -> Result<(), String> {
         return Ok(());
     }
     blocking::run_on_current_thread(enter).map_err(|e| {
-        format!("the namespaces of the host cannot be entered ({e}): run the image with `docker run --rm --privileged --pid=host \u{2026}`")
+        format!(
+            "the namespaces of the host cannot be entered ({e}): run the image on an engine of root, with `docker run --rm --privileged \
+             --pid=host \u{2026}`"
+        )
     })
 }
 

@@ -13,6 +13,9 @@ use crate::shared::log_reason::with_reason;
 /// Age of a start from which the restart counter is history (judgement: 10 min).
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
+/// Time within which Podman restarts a container that ended: it has no delay between restarts; the rest is a busy host (judgement).
+const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+
 /// Metric of the restart counter in the history, by container id.
 pub(super) const METRIC: &str = "restarts";
 
@@ -61,13 +64,23 @@ fn by_policy(c: &Container, ended: &[&Event], next: Option<&Event>) -> bool {
     applies && !requested && !restarted
 }
 
+/// Whether Podman is about to restart the container: it has no state `restarting`, and restarts without a pause.
+fn is_between_runs(e: &Evidence, now: Timestamp) -> bool {
+    let c = &e.container;
+    let just_ended = c.state.finished_at.is_some_and(|ended| now.duration_since(ended) < MAX_PAUSE);
+    // after a stop by hand the code is that of its signal, or 0
+    let failed = !matches!(c.state.exit_code, 0 | 130 | 137 | 143);
+    let restarts = matches!(c.restart_policy.name.as_str(), "always" | "unless-stopped");
+    e.stop.podman && c.state.status == "exited" && c.restart_count > 0 && just_ended && failed && restarts
+}
+
 pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option<Finding> {
     let c = &e.container;
     let grew = e.later.as_ref().is_some_and(|l| l.restart_count > c.restart_count);
     let young = c.state.started_at.is_some_and(|t| now.duration_since(t) < RECENT);
     let by_engine = c.restart_count > 0;
-    // a container that has exited is not restarted any more: it was given up, or stopped
-    let goes_on = c.state.restarting || c.state.running;
+    // a container that has exited is not restarted any more, it was given up or stopped; unless it is between two runs
+    let goes_on = c.state.restarting || c.state.running || grew || is_between_runs(e, now);
     if !goes_on {
         return None;
     }
@@ -155,6 +168,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use opsctl_core::probe::docker::{RestartPolicy, State};
 
+    use super::super::state::Later;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -229,6 +244,32 @@ mod tests {
         assert!(found.message.contains("6 of 41 restarts in the last 50 min"), "{found:?}");
         // a run in the loop itself has not seen its beginning
         e.restarts_before = before(2, 39);
+        assert_eq!(severity(&e), Some(Severity::Crit));
+    }
+
+    /// A container of Podman that failed some seconds ago.
+    fn exited(seconds: i64, exit_code: i64) -> Evidence {
+        let mut c = running("always", 8);
+        c.state = State { status: "exited".into(), finished_at: Some(at(-seconds)), exit_code, running: false, ..c.state };
+        let mut e = evidence(c, "start");
+        e.stop.podman = true;
+        e
+    }
+
+    #[test]
+    fn container_of_podman_between_two_runs_is_in_its_loop() {
+        assert_eq!(severity(&exited(1, 1)), Some(Severity::Crit));
+    }
+
+    #[test]
+    fn stopped_container_is_in_no_loop() {
+        assert_eq!((severity(&exited(1, 143)), severity(&exited(60, 1))), (None, None));
+    }
+
+    #[test]
+    fn restart_during_the_check_is_a_loop() {
+        let mut e = exited(60, 1);
+        e.later = Some(Later { restart_count: 9, restarting: false });
         assert_eq!(severity(&e), Some(Severity::Crit));
     }
 

@@ -422,7 +422,7 @@ fn down(e: &Evidence, now: Timestamp) -> Option<Finding> {
     if !certain {
         finding = finding.likely();
     }
-    if severity == Severity::Crit && e.stop.marked == Some(true) && c.restart_policy.name == "unless-stopped" {
+    if (severity == Severity::Crit || !certain) && e.stop.marked == Some(true) && c.restart_policy.name == "unless-stopped" {
         finding = finding
             .cite("engine", "each signal by `docker kill` ends the policy unless-stopped until the next start (moby#41302)");
     }

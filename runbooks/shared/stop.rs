@@ -20,9 +20,9 @@ const MAX_STOP_TIME: SignedDuration = SignedDuration::from_mins(5);
 /// Part of [`MAX_STOP_TIME`] that the events have to cover to exclude a stop: the engine adds the event `stop` after the end (judgement).
 const MIN_COVERED: SignedDuration = SignedDuration::from_secs(5);
 
-/// An end within this time before a start of the engine was caused by the stop of the engine or of the host (judgement: 10 min to
-/// boot).
-const MAX_BOOT_TIME: SignedDuration = SignedDuration::from_mins(10);
+/// An end within this time before a start of the engine was caused by a restart of the engine (judgement: the default stop timeout
+/// of 10 s, and 5 s to start). A host takes longer to boot: an end before that was caused by its shutdown or by a stop before it.
+const MAX_RESTART_TIME: SignedDuration = SignedDuration::from_secs(15);
 
 /// Signals that usually reload a configuration, reopen logs or resume a process: HUP, USR1, USR2, CONT, WINCH (signal(7)). `docker stop`
 /// with one of these adds the event `stop`.
@@ -220,7 +220,7 @@ fn inferred(c: &Container, facts: &StopFacts) -> Option<Stop> {
         // the engine starts it at its own start in any case: there it failed
         "always" if ran_through == Some(false) => None,
         "always" if facts.marked == Some(true) && ran_through == Some(true) => Some(Stop::inferred(true, facts)),
-        "unless-stopped" if by_fault || ended_with_engine(ended, facts) => None,
+        "unless-stopped" if by_fault || ended_with_engine(c, ended, facts) => None,
         "always" | "unless-stopped" => likely(),
         "on-failure" if restarted_by_policy(c) && ran_through == Some(true) => likely(),
         // a run that was restarted often enough, or without a policy: the mark may be that of an earlier signal
@@ -229,12 +229,15 @@ fn inferred(c: &Container, facts: &StopFacts) -> Option<Stop> {
     }
 }
 
-/// Whether the engine or the host stopped shortly after the end of the container, or crashed with it.
-fn ended_with_engine(ended: Timestamp, facts: &StopFacts) -> bool {
+/// Whether the engine was restarted when the container ended, or crashed with it.
+fn ended_with_engine(c: &Container, ended: Timestamp, facts: &StopFacts) -> bool {
     let Some(since) = facts.engine_since else { return false };
+    if c.state.started_at.is_some_and(|begun| begun > since) {
+        return false;
+    }
     let before = since.duration_since(ended);
     // after a crash the engine sets the end at its own start
-    before < MAX_BOOT_TIME && before > -MIN_COVERED
+    before < MAX_RESTART_TIME && before > -MIN_COVERED
 }
 
 fn has_policy(c: &Container) -> bool {
@@ -382,10 +385,23 @@ mod tests {
     /// moby#47792: after a SIGHUP the container is not started at the next boot.
     #[test]
     fn container_that_ended_with_the_engine_was_not_stopped() {
-        for after in [20, -1] {
+        for after in [2, -1] {
             let since = at(END + after);
             let facts = StopFacts { engine_since: Some(since), events_since: Some(since), ..marked(true) };
             assert_eq!(is_certain(&ended("unless-stopped", 0), &facts), None, "{after}");
+        }
+    }
+
+    /// `docker compose stop` before a reboot leaves the same facts as a signal before it.
+    #[test]
+    fn stop_before_a_reboot_is_likely() {
+        for after in [40, 300] {
+            let since = at(END + after);
+            let facts = StopFacts { engine_since: Some(since), events_since: Some(since), ..marked(true) };
+            assert_eq!(is_certain(&ended("unless-stopped", 0), &facts), Some(false), "{after}");
+            // the mark cannot be read without root
+            let unread = StopFacts { marked: None, ..facts };
+            assert_eq!(is_certain(&ended("unless-stopped", 0), &unread), Some(false), "{after}");
         }
     }
 

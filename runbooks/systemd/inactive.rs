@@ -5,6 +5,7 @@ use opsctl_core::probe::logs::LogEvidence;
 
 use super::decode::EXITED;
 use super::unit::{ENABLED_INACTIVE, Evidence, START, about, explained, with_faults, with_journal};
+use super::{Settings, names};
 
 /// Types of units that stay active after their start, beside services.
 const LASTING: &[&str] = &["socket", "path", "mount", "automount", "swap"];
@@ -38,7 +39,13 @@ fn is_expected(e: &Evidence) -> bool {
     u.load == "loaded" && enabled && is_wanted && !barred && !on_demand && !in_use && e.job.is_empty()
 }
 
-pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+/// Whether the unit belongs to a package and was never started: those of Red Hat enable a socket and start it at the next boot.
+fn is_new(e: &Evidence) -> bool {
+    let u = &e.unit;
+    u.service.is_none() && !u.fragment.starts_with("/etc/") && u.inactive_since.is_none() && e.cycle.is_empty()
+}
+
+pub(super) fn judge(s: &Settings, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let u = &e.unit;
     if u.active != "inactive" || !should_run(e) {
         return None;
@@ -46,6 +53,10 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
     let service = u.service.as_ref();
     let broken: Vec<(&String, &String)> =
         u.requires.iter().filter_map(|r| e.others.get_key_value(r)).filter(|(_, state)| *state != "active").collect();
+    // a socket of a service that is not in use: one that should run is reported itself
+    if service.is_none() && !broken.is_empty() && broken.iter().all(|(_, state)| *state == "inactive") {
+        return None;
+    }
     let ended_by_itself = service.is_some_and(|s| s.exit_code_kind == EXITED && s.exit_status == 0);
     // a program that is not a daemon may be finished: Type=simple is also used for scripts
     let may_end = ended_by_itself && service.is_some_and(|s| s.kind == "simple" && s.restart == "no");
@@ -59,7 +70,8 @@ pub(super) fn judge(judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         (None, Some(t)) if ended_by_itself => format!("it exited with 0, {}", ago(judged.taken_at, t)),
         (None, Some(t)) => format!("it was stopped {}", ago(judged.taken_at, t)),
     };
-    let severity = if may_end && broken.is_empty() { Severity::Info } else { Severity::Warn };
+    let harmless = (may_end || is_new(e)) && broken.is_empty() || service.is_none() && names::any(&s.noise_units, &u.name);
+    let severity = if harmless { Severity::Info } else { Severity::Warn };
     let wanted_by: Vec<&str> = u.wanted_by.iter().map(String::as_str).collect();
     // the log of a service that was stopped by hand is not the reason
     let by_itself = broken.is_empty() && (ended_by_itself || u.inactive_since.is_none());

@@ -95,6 +95,8 @@ const NOISE_UNITS: &[&str] = &[
     "apport*.service",
     "motd-news.service",
     "packagekit*.service",
+    // Debian and Ubuntu enable them beside the responders of sssd.conf (SSSD#8087, Debian#977462)
+    "sssd-*.socket",
 ];
 
 fn list(names: &[&str]) -> Vec<String> {

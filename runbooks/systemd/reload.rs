@@ -1,7 +1,7 @@
 //! A service that runs, with a failed reload: it still uses the configuration from before.
 
 use jiff::{SignedDuration, Timestamp};
-use opsctl_core::model::{Code, Finding, Judged, KeyKind, Severity, quantity::ago};
+use opsctl_core::model::{Code, Finding, Judged, KeyKind, Product, Severity, quantity::ago};
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::systemd::{self, ConfigError, FailedReload, Since, Unit};
@@ -38,6 +38,9 @@ pub(super) struct Reload {
     config: Option<ConfigError>,
     /// The server of the unit (its target's id).
     server: Option<String>,
+    /// It has loaded its configuration since, for example by `nginx -s reload`, which systemd does not see.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    loaded_since: bool,
 }
 
 /// The failed reload of a service that runs.
@@ -72,13 +75,16 @@ pub(super) async fn read(cx: &ProbeCx, unit: &Unit) -> Reload {
     }
     let server = cx.inventory.servers.iter().find(|s| s.unit.as_ref() == Some(&unit.name));
     reload.server = server.map(|s| s.id.clone());
+    let nginx = cx.inventory.server_targets(Product::Nginx).into_iter().find(|t| Some(&t.id) == reload.server.as_ref());
+    let loaded = nginx.and_then(|target| cx.nginx(&target).ok()?.loaded_at());
+    reload.loaded_since = loaded > ended(unit, failed) && ended(unit, failed).is_some();
     // the server itself does not explain its reload
     reload.log.needed.retain(|object| *object != unit.name && Some(object) != reload.server.as_ref());
     reload
 }
 
 pub(super) fn judge(s: &Settings, judged: &Judged<'_>, unit: &Unit, reload: &Reload) -> Option<Finding> {
-    let failed = failed(unit)?;
+    let failed = failed(unit).filter(|_| !reload.loaded_since)?;
     let service = unit.service.as_ref()?;
     let name = &unit.name;
     let at = ended(unit, failed);
@@ -135,5 +141,14 @@ mod tests {
         assert!(finding(&unit("failed", failed())).is_none());
         assert!(finding(&unit("reloading", failed())).is_none());
         assert!(finding(&unit("active", None)).is_none());
+    }
+
+    #[test]
+    fn later_reload_by_a_signal_replaced_the_failed_one() {
+        let unit = unit("active", Some(FailedReload { result: "exit-code".into(), ..FailedReload::default() }));
+        let target = Object::named(Kind::Unit, "web.service");
+        let judged = Judged { target: &target, taken_at: Timestamp::UNIX_EPOCH };
+        let reload = Reload { loaded_since: true, ..Reload::default() };
+        assert!(judge(&Settings::default(), &judged, &unit, &reload).is_none());
     }
 }

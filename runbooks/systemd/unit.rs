@@ -58,7 +58,7 @@ pub(super) const STUCK: Code = Code {
 pub(super) const ENABLED_INACTIVE: Code = Code {
     id: "systemd.enabled-inactive",
     severities: &[Severity::Info, Severity::Warn],
-    when: "a service, socket, path, mount or swap is enabled in an active unit and is inactive: a required unit is not active, it was stopped, it was never started, or an ordering cycle removed its start from the boot (info if it exited with 0 and is of a type that may)",
+    when: "a service, socket, path, mount or swap is enabled in an active unit and is inactive: a required unit is not active, it was stopped, it was never started, or an ordering cycle removed its start from the boot (info if it exited with 0 and is of a type that may, or if it is no service and was never started since its package was installed)",
     hint: "start it, or disable it if it is meant to be inactive",
     impacts: &[
         Impact::confirmed(Role::Down, KeyKind::Unit, "unit is not started"),
@@ -278,7 +278,7 @@ impl Check for UnitCheck {
             failed::judge(s, judged, e),
             restarting::judge(s, judged, e),
             stuck::judge(s, judged, e),
-            inactive::judge(judged, e),
+            inactive::judge(s, judged, e),
             reload::judge(s, judged, &e.unit, &e.reload),
             bad_unit(s, e),
             masked(s, e),

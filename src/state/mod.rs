@@ -70,6 +70,14 @@ impl Store {
         Self { inner: Arc::new(Mutex::new(Inner { db, note })), keep_days }
     }
 
+    /// No history, and the reason: reads find nothing, and nothing is stored.
+    #[must_use]
+    pub fn without(why: &str) -> Self {
+        let db: Result<Db, Broken> = Err(Broken::Unusable(why.to_owned()));
+        let note = db.as_ref().err().and_then(Broken::note);
+        Self { inner: Arc::new(Mutex::new(Inner { db, note })), keep_days: 1 }
+    }
+
     /// Reason why the history is unusable, one line; `None` if it is usable or empty.
     #[must_use]
     pub fn note(&self) -> Option<String> {

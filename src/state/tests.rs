@@ -63,6 +63,16 @@ fn recorded_numbers_are_read_by_the_next_run() {
 }
 
 #[test]
+fn absent_history_has_a_reason_and_stores_nothing() {
+    let f = Fixture::new();
+    let store = Store::without("read-only");
+    f.record(&store, &[sample("disk", "used", 60, 1.0)]);
+    assert_eq!(store.oldest("disk", "used", 3600), None);
+    assert_eq!(store.note().as_deref(), Some("no history between runs: read-only"));
+    assert!(!f.state().exists());
+}
+
+#[test]
 fn number_from_the_future_is_ignored() {
     let f = Fixture::new();
     let store = f.open();

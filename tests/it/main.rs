@@ -21,6 +21,7 @@ mod language;
 mod layers;
 mod layout;
 mod live;
+mod packaging;
 mod recordings;
 mod roles;
 mod site;

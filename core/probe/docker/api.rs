@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::runtime::{self, Handle};
 
 use super::connect::parse_version;
 use super::{DEGRADED_TIMEOUT, Docker, Endpoint, MAX_TIMEOUTS};
@@ -122,7 +123,8 @@ fn without_tags(page: &str) -> String {
 pub(super) struct Api {
     /// Major version times 65536 plus minor version; 0 for requests without a version.
     version: AtomicU32,
-    idle: Mutex<Vec<Sender>>,
+    /// Unused connections, each with the runtime that reads from it: with another one it would never answer.
+    idle: Mutex<Vec<(runtime::Id, Sender)>>,
     gaps: Mutex<Vec<String>>,
 }
 
@@ -158,8 +160,7 @@ impl Api {
 
     async fn get_once(&self, endpoint: &Endpoint, path: &str, timeout: Duration) -> Result<Vec<u8>, ApiError> {
         let path = format!("/v{}{path}", self.version());
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(sender) = idle {
+        if let Some(sender) = self.take_idle() {
             match self.exchange(sender, endpoint, &path).await {
                 // the engine closed the idle connection
                 Err(ApiError::Other(_)) => {}
@@ -171,6 +172,14 @@ impl Api {
         // ends when the sender is dropped
         tokio::spawn(async move { drop(connection.await) });
         self.exchange(sender, endpoint, &path).await
+    }
+
+    /// An unused connection of this runtime.
+    fn take_idle(&self) -> Option<Sender> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Handle::current().id();
+        let at = idle.iter().rposition(|(runtime, _)| *runtime == own)?;
+        Some(idle.swap_remove(at).1)
     }
 
     async fn exchange(&self, mut sender: Sender, endpoint: &Endpoint, path: &str) -> Result<Vec<u8>, ApiError> {
@@ -196,7 +205,7 @@ impl Api {
                 body.extend_from_slice(data);
             }
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((Handle::current().id(), sender));
         if (200..300).contains(&status) {
             Ok(body)
         } else {

@@ -18,7 +18,9 @@ fn celery_on_rabbitmq_with_and_without_consumers() {
         ". /mnt/rmq/env; /usr/lib/rabbitmq/bin/rabbitmqctl -q list_queues name consumers | awk '$1 == \"celery\" {print $2}'";
     eventually(60, "the worker consumes", || (host.sh(consumers) == "1").then_some(()));
     let broker = "celery:127.0.0.1:5672";
-    let run = host.run_runbooks(&["rabbitmq", "celery"]);
+    // a node reports its alarms some seconds after its start
+    let all_read = || Some(host.run_runbooks(&["rabbitmq", "celery"])).filter(|run| run.code == 0);
+    let run = eventually(60, "the node reports its statistics", all_read);
     run.roots(&[]);
     assert_eq!(run.check("celery.queues", broker).verdict, "ok", "{}", run.stdout);
     host.docker(&["rm", "-f", "worker"]);

@@ -193,6 +193,73 @@ fn container_with_namespaces_of_the_host_is_not_the_host() {
     assert_host_left_out(&host, &run);
 }
 
+/// The options of the image; its state directory is one of the host that does not exist. The capabilities are those of docs/install.md:
+/// where the machine itself lacks a capability, runc rejects `--privileged`.
+const IMAGE: &[&str] = &[
+    "--cap-drop=ALL",
+    "--cap-add=DAC_OVERRIDE",
+    "--cap-add=DAC_READ_SEARCH",
+    "--cap-add=SETUID",
+    "--cap-add=SETGID",
+    "--cap-add=SYS_PTRACE",
+    "--cap-add=SYS_ADMIN",
+    "--cap-add=SYS_CHROOT",
+    "--cap-add=SETPCAP",
+    "--cap-add=KILL",
+    "--cap-add=NET_ADMIN",
+    "--cap-add=NET_RAW",
+    "--cap-add=SYSLOG",
+    "--security-opt=seccomp=unconfined",
+    "--device-cgroup-rule=c 1:11 r",
+    "-e",
+    "OPSCTL_IMAGE=1",
+    "-e",
+    "OPSCTL_STATE_DIR=/mnt/image-state",
+];
+
+#[test]
+fn image_with_the_processes_of_the_host_is_the_host() {
+    let Some(host) = host() else { return };
+    let run = in_container(&host, &[IMAGE, &["--pid", "host", "-e", "REDISCLI_AUTH=canary-host-login"]].concat());
+    assert_no_other_alarm(&host, &run);
+    assert!(
+        run.report().checks.iter().all(|c| c.reason.as_ref().is_none_or(|why| !why.contains("runs in container"))),
+        "{}",
+        run.stdout
+    );
+    for (check, target) in [("container.state", "container:cache"), ("network.chains", "engine:docker")] {
+        run.verdict(check, target, "ok");
+    }
+    assert!(run.report().checks.iter().any(|c| c.target.starts_with("mount:")), "{}", run.stdout);
+    host.sh("[ ! -e /mnt/image-state ]");
+}
+
+#[test]
+fn image_without_the_processes_of_the_host_is_not_the_host() {
+    let Some(host) = host() else { return };
+    let socket = ["-v", "/var/run/docker.sock:/var/run/docker.sock"];
+    let run = in_container(&host, &[IMAGE, &socket].concat());
+    assert_host_left_out(&host, &run);
+}
+
+#[test]
+fn image_without_rights_on_the_host_states_the_options() {
+    let Some(host) = Host::with_edge() else { return };
+    let line = ["run", "--rm", "--pid", "host", "-e", "OPSCTL_IMAGE=1", "-v", "/run/lab/opsctl:/opsctl:ro"];
+    let output = host.try_docker(&[&line, MACHINE, &["machine:1", "/opsctl", "diagnose"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(77) && error.contains("docker run --rm --privileged --pid=host"), "{output:?}");
+}
+
+#[test]
+fn image_refuses_fixes() {
+    let Some(host) = Host::with_edge() else { return };
+    let line = [&["run", "--rm", "--pid", "host", "-v", "/run/lab/opsctl:/opsctl:ro"], IMAGE, MACHINE].concat();
+    let output = host.try_docker(&[&line[..], &["machine:1", "/opsctl", "fix", "--dry-run"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && error.contains("not available in the image"), "{output:?}");
+}
+
 #[test]
 fn bind_mount_of_a_container_is_not_looked_up_in_another_one() {
     let Some(host) = host() else { return };

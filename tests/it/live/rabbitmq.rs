@@ -12,7 +12,9 @@ fn alarm_that_blocks_publishers_is_found_with_and_without_the_api() {
     let Some(host) = Host::without_engine() else { return };
     host.rabbit();
     let tool = |words: &str| host.sh(&format!(". /mnt/rmq/env; /usr/lib/rabbitmq/bin/{words} > /dev/null"));
-    let run = host.run_runbooks(&["rabbitmq", "celery"]);
+    // a node reports its alarms some seconds after its start
+    let all_read = || Some(host.run_runbooks(&["rabbitmq", "celery"])).filter(|run| run.code == 0);
+    let run = eventually(60, "the node reports its statistics", all_read);
     run.roots(&[]);
     assert_eq!(run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672").verdict, "ok", "{}", run.stdout);
     tool("rabbitmqctl set_vm_memory_high_watermark 0.00001");

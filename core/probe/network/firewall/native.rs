@@ -82,6 +82,14 @@ fn is_interface(left: &str) -> bool {
     matches!(left, "iifname" | "iif" | "oifname" | "oif")
 }
 
+/// Whether a condition compares interfaces in a way that is not read: with a named set, by kind or group, or in a concatenation.
+fn is_open(body: &Value, left: &str, right: &str) -> bool {
+    let keys = body.pointer("/left/concat").and_then(Value::as_array);
+    keys.is_some_and(|keys| keys.iter().any(|key| is_interface(&short(Some(key)))))
+        || matches!(left, "iifkind" | "oifkind" | "iifgroup" | "oifgroup")
+        || right.starts_with('@') && is_interface(left)
+}
+
 /// Adds a condition to a rule. Returns whether ICMP "fragmentation needed" can still match.
 fn narrow(rule: &mut Rule, left: &str, right: &str, not: bool) -> bool {
     let (value, mut icmp) = (if not { format!("!{right}") } else { right.to_owned() }, true);
@@ -134,9 +142,11 @@ fn rule(table: &str, chain: &str, expressions: &[Value]) -> Rule {
             "match" => {
                 let (left, right) = (short(body.get("left")), short(body.get("right")));
                 let not = body.get("op").and_then(Value::as_str) == Some("!=");
-                other_protocol |= !narrow(&mut rule, &left, &right, not);
-                // a concatenation may contain interfaces
-                unlisted |= left == "concat" || right.starts_with('@') && is_interface(&left);
+                if is_open(body, &left, &right) {
+                    (rule.every, rule.plain, unlisted) = (false, false, true);
+                } else {
+                    other_protocol |= !narrow(&mut rule, &left, &right, not);
+                }
                 unlisted_source |= right.starts_with('@') && left == "ip saddr";
                 let value = if not { format!("!{right}") } else { right };
                 parts.push(format!("{left} {value}"));
@@ -178,9 +188,11 @@ fn rule(table: &str, chain: &str, expressions: &[Value]) -> Rule {
     }
     rule.icmp &= !other_protocol;
     let passes = matches!(rule.effect, Effect::Accept | Effect::Jump(_));
-    // a list of sources to drop does not contain the own networks
-    if unlisted && (rule.effect.is_final() || passes) || unlisted_source && passes {
+    // a list of sources or interfaces to drop does not contain the own networks
+    if (unlisted || unlisted_source) && passes {
         rule.effect = Effect::External;
+    } else if unlisted && rule.effect != Effect::External {
+        rule.conditional = true;
     }
     rule.text = parts.join(" ");
     rule
@@ -288,6 +300,20 @@ mod tests {
         let (accepts, drops) =
             (rule_of(&format!(r#"{from}, {{"accept": null}}"#)), rule_of(&format!(r#"{from}, {{"drop": null}}"#)));
         assert_eq!((accepts.effect, drops.effect), (Effect::External, Effect::Drop));
+    }
+
+    #[test]
+    fn concatenation_is_open_if_it_contains_interfaces() {
+        let of = |keys: &str, verdict: &str| {
+            let left = format!(r#"{{"concat": [{keys}]}}"#);
+            let rule = rule_of(&format!(r#"{{"match": {{"op": "==", "left": {left}, "right": "@x"}}}}, {{"{verdict}": null}}"#));
+            (rule.effect, rule.conditional)
+        };
+        let interfaces = r#"{"meta": {"key": "iifname"}}, {"meta": {"key": "oifname"}}"#;
+        let service = r#"{"payload": {"protocol": "ip", "field": "daddr"}}, {"payload": {"protocol": "tcp", "field": "dport"}}"#;
+        assert_eq!(of(interfaces, "accept"), (Effect::External, false));
+        assert_eq!(of(interfaces, "drop"), (Effect::Drop, true));
+        assert_eq!(of(service, "accept"), (Effect::Accept, true));
     }
 
     #[test]

@@ -55,6 +55,14 @@ fn rule(backend: Backend, table: &str, line: &str) -> Option<Rule> {
                 (rule.every, rule.plain) = (false, false);
                 continue;
             }
+            // the elements of the set are not listed
+            "--match-set" => {
+                let set = named(at.next().map(|name| format!("@{name}")).as_deref());
+                if at.next() == Some("src") && rule.source.is_none() {
+                    (rule.source, rule.every, rule.plain) = (set, false, false);
+                    continue;
+                }
+            }
             "--icmp-type" => icmp_type = at.next().unwrap_or_default(),
             "--ctstate" | "--state" => {
                 let states: Vec<&str> = at.next().unwrap_or_default().split(',').collect();
@@ -171,6 +179,9 @@ mod tests {
         assert_eq!(of("-m conntrack --ctstate INVALID -j DROP"), (false, true, false));
         assert_eq!(of("-s 172.17.0.0/16 -p tcp -m tcp -j ACCEPT"), (false, false, false));
         assert_eq!(of("-p tcp -m tcp --dport 443 -j ACCEPT"), (false, true, false));
+        assert_eq!(of("-m set --match-set blocklist src -j DROP"), (false, false, false));
+        assert_eq!(of("-m set --match-set hosts dst -j DROP"), (false, true, false));
+        assert_eq!(one("-A FORWARD -m set ! --match-set a src -j DROP").source.as_deref(), Some("!@a"));
         assert_eq!(one("-A FORWARD ! -p icmp -j ACCEPT").protocol.as_deref(), Some("!icmp"));
         assert_eq!(one("-A FORWARD -j NFQUEUE --queue-num 0 --queue-bypass").effect, Effect::External);
     }

@@ -1,6 +1,7 @@
 //! The Debian package from installation to purge, under a real systemd; the rules under a real promtool.
 
 mod ansible;
+mod static_binary;
 
 use std::collections::BTreeSet;
 use std::fs;
