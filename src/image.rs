@@ -8,6 +8,7 @@
 //!
 //! History and journal of the host are neither read nor written: opening the database alone creates files beside it.
 
+use std::io::Error;
 use std::os::fd::AsFd as _;
 
 use opsctl_core::probe::{Io, blocking, environment};
@@ -54,12 +55,29 @@ fn enter(io: &Io) -> std::io::Result<()> {
     if mounts_of("1")? == mounts_of("self")? {
         return Ok(());
     }
+    let users_of = |process: &str| io.read_link(format!("/proc/{process}/ns/user"));
+    let rights_of = |process: &str| Ok::<_, Error>(capabilities(&io.read_lossy(format!("/proc/{process}/status"))?));
+    if users_of("1")? != users_of("self")? || !has_rights_of(rights_of("1")?, rights_of("self")?) {
+        return Err(Error::other("process 1 has fewer rights than this one: it is not that of the host"));
+    }
     let open = |(name, kind): &(&str, LinkNameSpaceType)| Ok((io.open(format!("/proc/1/ns/{name}"))?, *kind));
     let namespaces: Vec<_> = NAMESPACES.iter().map(open).collect::<std::io::Result<_>>()?;
     for (namespace, kind) in namespaces {
         move_into_link_name_space(namespace.as_fd(), Some(kind))?;
     }
     Ok(())
+}
+
+/// The capabilities of a process (`CapEff:` in `/proc/PID/status`, `proc_pid_status(5)`).
+fn capabilities(status: &str) -> Option<u64> {
+    let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(digits.trim(), 16).ok()
+}
+
+/// Whether process 1 has all rights of this one. With `--pid=container:NAME` it belongs to that container, and the programs that this
+/// process finds in its namespaces would run with more rights than it has.
+fn has_rights_of(first: Option<u64>, own: Option<u64>) -> bool {
+    first.zip(own).is_some_and(|(first, own)| first & own == own)
 }
 
 /// Why the image does not run a command; `fix` is the option of a runbook.
@@ -78,6 +96,15 @@ mod tests {
     fn own_namespaces_are_not_entered() {
         // the variable is not set, so nothing is refused and nothing is entered
         assert_eq!((enter_host(), refusal("fix", false), refusal("disk", true)), (Ok(()), None, None));
+    }
+
+    #[test]
+    fn namespaces_of_a_process_with_fewer_rights_are_not_those_of_the_host() {
+        let of = |set: &str| capabilities(&format!("Name:\tinit\nCapPrm:\t0\nCapEff:\t{set}\n"));
+        // a privileged container and its host; the default capabilities of Docker
+        assert!(has_rights_of(of("000001ffffffffff"), of("000001ffffffffff")));
+        assert!(!has_rights_of(of("00000000a80425fb"), of("000001ffffffffff")));
+        assert!(!has_rights_of(None, of("0")) && !has_rights_of(of("x"), of("0")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::fuzz::Target;
 use crate::model::address::{Address, join, last_port, split_port};
 use crate::model::printable;
 use crate::probe::docker::image_files;
-use crate::probe::io::{file, http, rights};
+use crate::probe::io::{accounts, file, http, rights};
 use crate::probe::kernel::{boot, cloud_init, confinement, filesystem, kmsg, parse};
 use crate::probe::kernel::{tasks, user_limits};
 use crate::probe::network::{firewall, listeners, netns};
@@ -111,7 +111,7 @@ const TARGETS: &[Target] = &[
         let _ = (rights::parse_ids(text), rights::Rights::parse(text));
         let _ = (user_limits::parse_status(text), user_limits::watches_in(text), user_limits::process_limit(text));
     }),
-    Target::text("passwd-and-uid-map", |text| drop((owner::name_of(text.as_bytes(), 0), owner::map_inside(text, 100_999)))),
+    Target::text("passwd-and-uid-map", |text| drop((accounts::name_of(text.as_bytes(), 0), owner::map_inside(text, 100_999)))),
     Target::text("log-timestamp", |text| {
         for line in text.lines() {
             let _ = file::written(line, &TimeZone::UTC);

@@ -6,7 +6,7 @@ use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, EngineRef, EngineState, Finding, FixSpec, Impact, Inventory, Judged, Judgement,
     KeyKind, Kind, Object, Plan, Refusal, Risk, Role, Severity, quantity,
 };
-use opsctl_core::probe::docker::{Daemon, daemon};
+use opsctl_core::probe::docker::{Daemon, Docker, daemon};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,7 @@ pub(super) struct Evidence {
     /// Name and id of the containers that it does not respond about.
     #[serde(default)]
     held: Vec<(String, String)>,
-    /// What could not be read in its lists of containers and networks.
+    /// Values in its lists of containers and networks that could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<String>,
 }
@@ -101,7 +101,8 @@ impl Check for Engine {
         if let Some(docker) = &cx.docker {
             // checks of networks report a list that cannot be read at all
             drop(docker.networks().await);
-            gaps = docker.gaps();
+            let own = docker.engines().find(|own| own.endpoint().to_string() == engine.endpoint);
+            gaps = own.map(Docker::gaps).unwrap_or_default();
         }
         let systemd = blocking::run("a directory", SYSTEMD_DIR, READ_TIMEOUT, |io| io.is_dir(SYSTEMD_DIR)).await?;
         let daemon = match &engine.state {

@@ -134,7 +134,7 @@ pub(super) struct Evidence {
     pub(super) reason: LogEvidence,
     /// The obstacle in the engine's error, checked again now.
     pub(super) obstacle: Option<Obstacle>,
-    /// The reason in its log, checked again now; only if it does not run.
+    /// The reason in its log, checked again now; only if it failed and does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log_obstacle: Option<Obstacle>,
     /// A dependency of a container that was never started.
@@ -208,7 +208,9 @@ impl Check for State {
         if failing {
             // the reason of a loop is in the log of the previous run, not of the one that has just started
             e.reason = cx.log_of_run(&container).await;
-            e.log_obstacle = Box::pin(of_log(cx, Failed::Container(&container), &e.reason)).await;
+            if !container.state.running && container.state.exit_code != 0 {
+                e.log_obstacle = Box::pin(of_log(cx, Failed::Container(&container), &e.reason)).await;
+            }
             e.needs = needs_of(cx, docker, &container.id).await;
         }
         // the engine reports a container that waits for its restart as running
@@ -362,7 +364,7 @@ pub(super) fn reason_of(e: &Evidence) -> LogEvidence {
 }
 
 /// The stop that ended it, if any.
-pub(super) fn stopped_by(e: &Evidence) -> Option<Stop> {
+fn stopped_by(e: &Evidence) -> Option<Stop> {
     stop::origin(&e.container, &e.events, &e.stop)
 }
 

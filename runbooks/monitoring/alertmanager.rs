@@ -74,8 +74,8 @@ impl Check for Alertmanager {
         // each by itself: a reply in the format of another version costs its own facts
         let loaded = async { Ok::<_, ProbeError>(sum(&cx.metrics(target, &[LOADED]).await?, LOADED).map(|n| n > 0.0)) };
         let counters = Counters::read(cx, target, &object, COUNTERS, "integration");
-        let (loaded, counters) = (loaded.await, counters.await);
-        let (receiver, mute) = (receiver_of(cx, target).await, silences_of(cx, target).await);
+        // at the same time: each may take its whole timeout
+        let (loaded, counters, receiver, mute) = tokio::join!(loaded, counters, receiver_of(cx, target), silences_of(cx, target));
         let mut gaps: Vec<String> = Vec::new();
         let mut gap = |why: ProbeError| gaps.push(why.to_string());
         e.reload_ok = loaded.unwrap_or_else(|why| {

@@ -116,7 +116,15 @@ impl Check for Published {
             tokio::time::sleep(SAMPLE_INTERVAL).await;
             let mut now = Vec::new();
             for engine in docker.engines() {
-                now.extend(engine.list().await?);
+                match engine.list().await {
+                    // another user's engine reports its own containers only, and must not make this host's unknown
+                    Ok(listed) if !engine.is_local() => {
+                        now.extend(listed.into_iter().filter(|c| std::ptr::eq(docker.of(&c.id), engine)));
+                    }
+                    Ok(listed) => now.extend(listed),
+                    Err(e) if engine.is_local() => return Err(e),
+                    Err(_) => {}
+                }
             }
             let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
             let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await.into_iter().flatten().collect();

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::obstacle_files;
 
 /// Space below which a filesystem that a log reports as full still is, in bytes (judgement: 1 MiB).
-const SPACE_TO_WRITE: u64 = 1 << 20;
+pub(crate) const SPACE_TO_WRITE: u64 = 1 << 20;
 
 /// An obstacle that was checked again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,11 +220,21 @@ async fn of_peer(cx: &ProbeCx, failed: Failed<'_>, reason: &Reason) -> Option<Ob
         Some(found) => needs.neighbours.address(from, found.container)?,
         None => address_of(cx, host).await?,
     };
+    // a name that is this host itself here is another address in the namespace of a container
+    if is_this_host(address) && !needs.neighbours.on_host(from) {
+        return None;
+    }
     match cx.reach(None, SocketAddr::new(address, port)).await.ok()? {
         ConnectResult::Connected => Some(Obstacle::Gone(format!("{} accepts connections again", join(host, port)))),
         ConnectResult::Refused => Some(Obstacle::Present(format!("{} still refuses connections", join(host, port)))),
         ConnectResult::Timeout | ConnectResult::NoRoute(_) | ConnectResult::Failed(_) => None,
     }
+}
+
+/// Whether a connection to this address stays on the loopback interface; Linux connects `0.0.0.0` and `::` to it.
+fn is_this_host(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
 }
 
 async fn address_of(cx: &ProbeCx, host: &str) -> Option<IpAddr> {
@@ -258,6 +268,14 @@ mod tests {
 
     const MISSING: &str = "FileNotFoundError: [Errno 2] No such file or directory: '/etc/app/app.yml'";
     const REFUSED: &str = "dial tcp 172.18.0.3:5432: connect: connection refused";
+
+    #[test]
+    fn addresses_of_the_loopback_interface() {
+        for address in ["127.0.1.1", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"] {
+            assert!(address.parse::<IpAddr>().is_ok_and(is_this_host), "{address}");
+        }
+        assert!(!"172.18.0.3".parse::<IpAddr>().is_ok_and(is_this_host));
+    }
 
     #[test]
     fn obstacle_that_disappeared_is_no_refusal() {

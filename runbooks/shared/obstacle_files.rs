@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsctl_core::model::log::{LogEntry, Reason, ReasonKind};
 use opsctl_core::probe::docker::{Container, ContainerFiles};
-use opsctl_core::probe::io::view::{FileView, PathInfo, Presence};
+use opsctl_core::probe::io::view::{FileView, PathInfo, PathLookup, Presence};
 use opsctl_core::probe::systemd::Unit;
 use opsctl_core::probe::{Io, blocking};
 
@@ -13,6 +13,12 @@ use super::obstacle::Obstacle;
 
 /// Timeout of all lookups of one object.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Limit of reading the first line of a script, in bytes (execve(2): the kernel reads 256).
+const MAX_SCRIPT_BYTES: u64 = 4096;
+
+/// Limit of reading the accounts of a container, in bytes.
+const MAX_PASSWD_BYTES: u64 = 1 << 20;
 
 /// `PATH` of a unit without its own (systemd.exec(5), "Environment Variables in Spawned Processes").
 const UNIT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -154,8 +160,23 @@ impl Examination<'_> {
         format!("{}/{path}", self.files.working_directory.trim_end_matches('/'))
     }
 
+    /// A path that the log names. It is unknown if the user of the object cannot search a directory on the way: its log must not
+    /// show which files are in there.
     fn find(&self, path: &str) -> Presence {
-        self.files.view.look_up(self.io, path).state
+        let lookup = self.look_up(path);
+        let is_searchable = self.with_rights(|account| lookup.passed.iter().all(|d| may(account, d, 0o1) == Some(true)));
+        if is_searchable { lookup.state } else { Presence::Unknown }
+    }
+
+    /// A path of the configuration.
+    fn look_up(&self, path: &str) -> PathLookup {
+        self.files.view.look_up(self.io, path)
+    }
+
+    /// Whether the object is root, or its account passes the test; an unknown account has the rights of all others.
+    fn with_rights(&self, permits: impl Fn(&Account) -> bool) -> bool {
+        let is_root = matches!(self.files.user.split(':').next(), None | Some("" | "0" | "root"));
+        (is_root && !self.files.ids_are_mapped) || permits(&self.account().unwrap_or(Account { uid: u32::MAX, gid: None }))
     }
 
     fn exists(&self, path: &str) -> Option<Obstacle> {
@@ -198,10 +219,10 @@ impl Examination<'_> {
         let named = object.filter(|o| o.starts_with('/') && !o.contains(['\r', '^'])).filter(is_own);
         let path = named.unwrap_or(&self.files.program);
         let Presence::Exists(info) = self.find(path) else { return None };
-        if !info.is_file {
+        if !info.is_file || !self.with_rights(|account| may(account, &info, 0o4) == Some(true)) {
             return None;
         }
-        let text = self.io.read_lossy(&info.host).ok()?;
+        let text = info.read_lossy(self.io, MAX_SCRIPT_BYTES).ok()?;
         let first = text.strip_prefix("#!")?.split('\n').next()?;
         if first.ends_with('\r') {
             return Some(Obstacle::Present(format!("the first line of {path} still ends with a carriage return")));
@@ -252,7 +273,7 @@ impl Examination<'_> {
         if self.files.is_container {
             return Some(Obstacle::Permanent);
         }
-        let is_changed = |path: &&String| match self.find(path) {
+        let is_changed = |path: &&String| match self.look_up(path).state {
             Presence::Exists(info) => self.is_later(info.modified) || self.is_later(info.changed),
             Presence::Missing | Presence::Unknown => false,
         };
@@ -263,7 +284,7 @@ impl Examination<'_> {
     /// A path with denied access. Owner and mode that permit the access are a proof only if they were changed after the failure:
     /// otherwise an ACL, a security module or a mount option denied it.
     fn permission(&self, path: &str, text: &str) -> Option<Obstacle> {
-        let lookup = self.files.view.look_up(self.io, path);
+        let lookup = self.look_up(path);
         let is_missing = lookup.state == Presence::Missing;
         let (target, above) = match &lookup.state {
             Presence::Exists(info) => (info, lookup.above.as_slice()),
@@ -307,8 +328,8 @@ impl Examination<'_> {
         if let Ok(uid) = user.parse() {
             return Some(Account { uid, gid: group.parse().ok() });
         }
-        let Presence::Exists(passwd) = self.find("/etc/passwd") else { return None };
-        let text = if passwd.is_file { self.io.read_lossy(&passwd.host).ok()? } else { return None };
+        let Presence::Exists(passwd) = self.look_up("/etc/passwd").state else { return None };
+        let text = passwd.read_lossy(self.io, MAX_PASSWD_BYTES).ok()?;
         let fields = text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == user)?;
         Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok() })
     }
@@ -507,6 +528,29 @@ mod tests {
         host.write("data/start.sh", "#!/bin/bash\n");
         let text = "exec /data/start.sh: no such file or directory";
         assert_eq!(present(host.check(text)), "/bin/bash, the interpreter of /data/start.sh, does not exist");
+    }
+
+    #[test]
+    fn file_in_a_directory_that_its_user_cannot_search_is_unknown() {
+        for (user, known) in [("472:472", false), ("stranger", false), ("", true), ("0", true)] {
+            let mut host = Host::new();
+            of_user(&mut host, user);
+            host.write("data/datasource.yml", "x");
+            mode(&host.path("data"), 0o700);
+            assert_eq!(host.check(NO_FILE).is_some(), known, "{user}");
+            mode(&host.path("data"), 0o755);
+            assert!(is_gone(host.check(NO_FILE).as_ref()), "{user}");
+        }
+    }
+
+    #[test]
+    fn script_that_its_user_cannot_read_is_not_read() {
+        let mut host = Host::new();
+        of_user(&mut host, "472:472");
+        host.write("data/start.sh", "#!/secret/program\n");
+        mode(&host.path("data"), 0o755);
+        mode(&host.path("data/start.sh"), 0o600);
+        assert_eq!(host.check("exec /data/start.sh: no such file or directory"), None);
     }
 
     #[test]

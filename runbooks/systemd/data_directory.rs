@@ -17,10 +17,6 @@ pub(super) struct Data {
 }
 
 /// The directory of the unit's data; `None` for an unknown product.
-pub(super) async fn data_path(unit: &Unit) -> Option<String> {
-    data_directory(unit).await.map(|data| data.path)
-}
-
 pub(super) async fn data_directory(unit: &Unit) -> Option<Data> {
     let unit = unit.clone();
     let from = unit.name.clone();

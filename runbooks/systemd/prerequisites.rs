@@ -7,46 +7,45 @@ use std::time::Duration;
 
 use opsctl_core::model::{MountRef, Product};
 use opsctl_core::probe::io::Root;
-use opsctl_core::probe::io::command::{self, Argv};
+use opsctl_core::probe::io::accounts::Accounts;
 use opsctl_core::probe::kernel::filesystem::{self, FstabEntry};
 use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::systemd::{Unit, config_error};
 use opsctl_core::probe::{Io, ProbeCx, blocking};
 
-use super::data_directory::{Data, data_directory};
+use super::data_directory::Data;
 use super::decode;
 use super::fault::{DATA, Fault, PathState};
+use crate::shared::obstacle::SPACE_TO_WRITE;
 use crate::shared::servers::READ_TIMEOUT;
 
 /// Space that a database needs to start, in bytes: a WAL segment of PostgreSQL.
 const SPACE_TO_START: u64 = 16 << 20;
 
-/// Space below which a filesystem that a log reports as full still is, in bytes (judgement: 1 MiB).
-const SPACE_TO_WRITE: u64 = 1 << 20;
-
 /// Timeout of a name service query.
 const GETENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the faults of the prerequisites of a service, in the order of a start.
-pub(super) async fn read(cx: &ProbeCx, unit: &Unit, log: &LogEvidence) -> Vec<Fault> {
+pub(super) async fn read(cx: &ProbeCx, unit: &Unit, data: Option<&Data>, log: &LogEvidence) -> Vec<Fault> {
     let Some(service) = &unit.service else { return Vec::new() };
-    let data = data_directory(unit).await;
     let mounts = cx.filesystems.mounts().await.map(|m| (*m).clone()).unwrap_or_default();
-    let mut faults = not_mounted(&places(unit, data.as_ref()), &filesystem::fstab().await.unwrap_or_default(), &mounts);
+    let mut faults = not_mounted(&places(unit, data), &filesystem::fstab().await.unwrap_or_default(), &mounts);
     let missing: Vec<String> = faults.iter().filter_map(Fault::missing_mount).map(str::to_owned).collect();
-    let (own, of_data) = (unit.clone(), data.clone());
+    let (own, of_data) = (unit.clone(), data.cloned());
     let paths = blocking::run("prerequisites", &unit.name, READ_TIMEOUT, move |io| path_faults(io, &own, of_data.as_ref()));
     let paths = paths.await.unwrap_or_default();
     // a path in a filesystem that is not mounted is no second fault
     let is_present = |f: &Fault| f.path().is_none_or(|path| !missing.iter().any(|mount| Path::new(path).starts_with(mount)));
     faults.extend(paths.into_iter().filter(is_present));
-    for (of, database, name) in [("User=", "passwd", &unit.context.user), ("Group=", "group", &unit.context.group)] {
-        if account_exists(database, name).await == Some(false) {
+    for (of, accounts, name) in
+        [("User=", Accounts::Users, &unit.context.user), ("Group=", Accounts::Groups, &unit.context.group)]
+    {
+        if account_exists(accounts, name).await == Some(false) {
             faults.push(Fault::Account { of: of.to_owned(), name: name.clone() });
         }
     }
     if faults.is_empty() {
-        faults.extend(filesystem_faults(cx, data.as_ref(), log, &mounts).await);
+        faults.extend(filesystem_faults(cx, data, log, &mounts).await);
     }
     if faults.is_empty()
         && let Some(command) = service.exec_start.first()
@@ -152,28 +151,15 @@ fn path_faults(io: &Io, unit: &Unit, data: Option<&Data>) -> Vec<Fault> {
     faults
 }
 
-/// Whether a user or group exists; `None` if it is not known. `getent` queries all sources of nsswitch.conf.
-async fn account_exists(database: &'static str, name: &str) -> Option<bool> {
+/// Whether a user or group exists; `None` if it is not known.
+async fn account_exists(accounts: Accounts, name: &str) -> Option<bool> {
     // numbers need no entry
     if name.is_empty() || name == "root" || name.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let file = format!("/etc/{database}");
-    let prefix = format!("{name}:");
-    let path = file.clone();
-    let listed = blocking::run("accounts", &file, READ_TIMEOUT, move |io| {
-        io.read_lossy(path).is_ok_and(|text| text.lines().any(|line| line.starts_with(&prefix)))
-    });
-    if listed.await.ok()? {
-        return Some(true);
-    }
-    let argv = Argv::new("getent", &[database]).operand(name).ok()?;
-    match command::run(&argv, GETENT_TIMEOUT).await.ok()?.status.code()? {
-        0 => Some(true),
-        // getent(1): a key that could not be found
-        2 => Some(false),
-        _ => None,
-    }
+    let name = name.to_owned();
+    let exists = move |io: &Io| accounts.exists(io, &name, GETENT_TIMEOUT);
+    blocking::run("accounts", accounts.file(), READ_TIMEOUT + GETENT_TIMEOUT, exists).await.ok()?
 }
 
 /// Filesystems of the data, and those that the log reports, that take no data now.
@@ -207,6 +193,7 @@ async fn filesystem_faults(cx: &ProbeCx, data: Option<&Data>, log: &LogEvidence,
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+    use opsctl_core::probe::io::command;
     use opsctl_core::probe::systemd::{Context, Service};
 
     use super::*;
@@ -338,12 +325,12 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn accounts_of_this_host() {
-        assert_eq!(account_exists("passwd", "root").await, None);
-        assert_eq!(account_exists("passwd", "1000").await, None);
+        assert_eq!(account_exists(Accounts::Users, "root").await, None);
+        assert_eq!(account_exists(Accounts::Users, "1000").await, None);
         // every Linux system has it
-        assert_eq!(account_exists("passwd", "nobody").await, Some(true));
+        assert_eq!(account_exists(Accounts::Users, "nobody").await, Some(true));
         if command::is_installed("getent").await {
-            assert_eq!(account_exists("passwd", "opsctl-no-such-user").await, Some(false));
+            assert_eq!(account_exists(Accounts::Users, "opsctl-no-such-user").await, Some(false));
         }
     }
 }

@@ -16,10 +16,11 @@ use opsctl_core::probe::systemd::{self, JournalLine, Listed, Unit};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::data_directory::data_directory;
 use super::decode::TimedOut;
 use super::fault::Fault;
 use super::reload::{self, RELOAD_FAILED, Reload};
-use super::{Settings, data_directory, failed, inactive, names, plans, prerequisites, restarting, run, stuck};
+use super::{Settings, failed, inactive, names, plans, prerequisites, restarting, run, stuck};
 use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
 use crate::shared::log_reason::{because, with_log};
 use crate::shared::obstacle::{Failed, Obstacle, of_log};
@@ -315,9 +316,9 @@ async fn read_reason(cx: &ProbeCx, e: &mut Evidence) {
     let ended = if e.unit.active == "failed" { None } else { e.restarts.last().copied() };
     let last_run = run::last(&lines, ended);
     // relative paths in the log of a database are in its data directory, those of other services in their working directory
-    let data = data_directory::data_path(&e.unit).await;
+    let data = data_directory(&e.unit).await;
     let working = Some(e.unit.context.working_directory.as_str()).filter(|d| !d.is_empty());
-    let directory = data.as_deref().or(working).unwrap_or("/");
+    let directory = data.as_ref().map(|data| data.path.as_str()).or(working).unwrap_or("/");
     e.log = cx.log_of_unit(&e.unit.name, last_run, Some(directory)).await;
     // a server of the unit itself does not explain its failure
     let own: Vec<&String> =
@@ -325,7 +326,7 @@ async fn read_reason(cx: &ProbeCx, e: &mut Evidence) {
     e.log.needed.retain(|object| *object != e.unit.name && !own.contains(&object));
     e.timed_out = TimedOut::of(last_run);
     e.cycle = run::ordering_cycle(&e.unit, &lines);
-    e.faults = prerequisites::read(cx, &e.unit, &e.log).await;
+    e.faults = prerequisites::read(cx, &e.unit, data.as_ref(), &e.log).await;
     if ended_with_error(&e.unit) {
         e.log_obstacle = Box::pin(of_log(cx, Failed::Unit(&e.unit), &e.log)).await;
     }

@@ -12,7 +12,7 @@ pub struct AlertName<'a> {
     pub runbooks: Vec<&'a str>,
     /// Codes that answer it; empty for the whole runbook.
     pub codes: Vec<&'a str>,
-    /// What opsctl does not check, and how to check it by hand; only without runbooks.
+    /// Subject that opsctl does not check, and its check by hand; only without runbooks.
     pub out_of_scope: Option<&'a str>,
 }
 

@@ -70,15 +70,11 @@ impl Catalog {
     /// All alert names, sorted, each once: those of the runbooks and the public ones.
     #[must_use]
     pub fn alerts(&self) -> Vec<AlertName<'_>> {
-        // a site runbook takes precedence over a built-in one with the same alert
-        let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
         let mut alerts: Vec<AlertName<'_>> = Vec::new();
-        for (runbook, doc) in own.into_iter().chain(built_in) {
-            for name in doc.alerts() {
-                match alerts.iter_mut().find(|a| is_same_alert(a.name, name)) {
-                    Some(alert) => alert.runbooks.push(runbook.id),
-                    None => alerts.push(AlertName { name, runbooks: vec![runbook.id], codes: Vec::new(), out_of_scope: None }),
-                }
+        for (name, runbook) in self.documented() {
+            match alerts.iter_mut().find(|a| is_same_alert(a.name, name)) {
+                Some(alert) => alert.runbooks.push(runbook),
+                None => alerts.push(AlertName { name, runbooks: vec![runbook], codes: Vec::new(), out_of_scope: None }),
             }
         }
         for public in alert::public() {
@@ -93,7 +89,20 @@ impl Catalog {
     /// An alert by its name, regardless of case and separators.
     #[must_use]
     pub fn alert(&self, name: &str) -> Option<AlertName<'_>> {
-        self.alerts().into_iter().find(|a| is_same_alert(a.name, name))
+        // not from the complete list: a payload names hundreds of alerts
+        let mut named = self.documented().filter(|(own, _)| is_same_alert(own, name));
+        let Some((own, first)) = named.next() else {
+            return alert::public().find(|public| is_same_alert(public.name, name));
+        };
+        let runbooks = std::iter::once(first).chain(named.map(|(_, runbook)| runbook)).collect();
+        Some(AlertName { name: own, runbooks, codes: Vec::new(), out_of_scope: None })
+    }
+
+    /// The alert names of the runbooks, each with the runbook. A site runbook takes precedence over a built-in one with the same alert.
+    fn documented(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (built_in, own): (Vec<_>, Vec<_>) = self.runbooks().partition(|(r, _)| opsctl_runbooks::NAMES.contains(&r.id));
+        let all = own.into_iter().chain(built_in);
+        all.flat_map(|(runbook, doc)| doc.alerts().into_iter().map(move |name| (name, runbook.id)))
     }
 
     /// All links.

@@ -12,6 +12,12 @@ use opsctl_core::probe::{Io, ProbeError, Redactor, blocking, docker, lag};
 /// Time limit of locating the sockets of the engines.
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time limit of all answers of another user's engine: the targets of this host wait for them.
+const FOREIGN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Limit of the name of a container of another user's engine, in characters.
+const MAX_FOREIGN_NAME: usize = 128;
+
 /// Limit of containers of another user's engine.
 const MAX_FOREIGN_CONTAINERS: usize = 200;
 
@@ -28,7 +34,7 @@ pub(super) struct Engines {
     pub(super) client: Option<Arc<Docker>>,
     /// Users whose Podman was found.
     pub(super) podman_users: Vec<u32>,
-    /// What could not be read, and what is left out.
+    /// Values that could not be read, and objects that are left out.
     pub(super) gaps: Vec<String>,
 }
 
@@ -102,6 +108,7 @@ pub(super) async fn find(configured: Option<String>, redactor: Arc<Redactor>, li
 }
 
 async fn query(located: Located, redactor: Arc<Redactor>, limit: Duration) -> Queried {
+    let limit = if located.user.is_some() { limit.min(FOREIGN_LIMIT) } else { limit };
     let began = Instant::now();
     let hung = |after: Duration| EngineState::Hung { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
     let query = async {
@@ -182,7 +189,11 @@ fn merged(mut queried: Vec<Queried>, gaps: Vec<String>, redactor: &Redactor) -> 
             redactor.register_name(name);
         }
         engines.gaps.extend(client.gaps());
-        client.place(Placement { user, remote, names });
+        let projects = taken.projects.clone();
+        if user.is_none() {
+            taken.projects.extend(containers.iter().filter_map(|c| c.project.clone()));
+        }
+        client.place(Placement { user, remote, names, projects });
         for container in &mut containers {
             client.confine_listed(container);
         }
@@ -224,6 +235,8 @@ struct Taken {
     engines: HashSet<String>,
     containers: HashSet<String>,
     ids: HashSet<String>,
+    /// Compose projects of the engines of this host.
+    projects: HashSet<String>,
 }
 
 impl Taken {
@@ -250,7 +263,8 @@ impl Taken {
         let mut changed = HashMap::new();
         for container in containers.iter_mut() {
             if foreign || self.containers.contains(&container.name) {
-                container.name = format!("{} ({suffix})", container.name);
+                let limit = if foreign { MAX_FOREIGN_NAME } else { usize::MAX };
+                container.name = format!("{} ({suffix})", container.name.chars().take(limit).collect::<String>());
                 changed.insert(container.id.clone(), container.name.clone());
             }
         }
@@ -304,6 +318,13 @@ mod tests {
         let mut containers = vec![container("a", "web")];
         Taken::default().name_containers(&mut containers, "podman, user deploy", true);
         assert_eq!(containers[0].name, "web (podman, user deploy)");
+    }
+
+    #[test]
+    fn name_of_another_users_container_is_cut() {
+        let mut containers = vec![container("a", &"x".repeat(1 << 20))];
+        Taken::default().name_containers(&mut containers, "docker, user mallory", true);
+        assert_eq!(containers[0].name.len(), MAX_FOREIGN_NAME + " (docker, user mallory)".len());
     }
 
     #[test]

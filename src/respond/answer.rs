@@ -47,7 +47,7 @@ pub struct AlertReport {
     pub known: bool,
     /// The runbooks for the alert; empty for all.
     pub runbooks: Vec<String>,
-    /// What the alert is about if opsctl does not check it, and how to check it by hand.
+    /// Subject of the alert if opsctl does not check it, and its check by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_scope: Option<String>,
     /// The objects of this host that the alert names, as `kind:name`.

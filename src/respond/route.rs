@@ -50,7 +50,7 @@ pub struct Route {
     pub runbooks: Vec<String>,
     /// Codes that answer the alert; empty for all of the runbooks.
     pub codes: Vec<String>,
-    /// What the alert is about if opsctl does not check it, and how to check it by hand.
+    /// Subject of the alert if opsctl does not check it, and its check by hand.
     pub out_of_scope: Option<String>,
     /// Candidate names of the object, from the labels.
     pub words: Vec<String>,

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::Severity;
+use opsctl_core::model::{CheckRow, Severity};
 
 use crate::lab::{Host, MACHINE, Machine, Rootfs, Run, eventually, installed};
 
-use super::{Scene, quoted, rows, summary};
+use super::scene::USER;
+use super::{Scene, UID, quoted, rows, summary};
 
 /// The deadline of every run here, and the limit of its duration.
 const DEADLINE: [&str; 2] = ["--deadline", "3s"];
@@ -496,6 +497,36 @@ fn nearly_exhausted_memory_respects_deadline() {
     let Some(run) = run else { panic!("it has not ended after {KILL_TIMEOUT:?}") };
     assert!(run.took < LIMIT + LAB_OVERHEAD, "took {:?}: exit {} {}", run.took, run.code, summary(&run));
     run.report();
+}
+
+/// An engine of another user cannot explain the end of a container of root, and does not hide it by its errors and delays.
+#[test]
+fn engine_of_a_user_does_not_speak_for_the_engine_of_root() {
+    if !installed(&["python3"]) {
+        return;
+    }
+    let Some(scene) = Scene::start() else { return };
+    scene.image("machine:1", Rootfs::Machine, &[]);
+    scene.docker(
+        &[&["run", "-d", "--name", "web", "--restart", "on-failure:1"], MACHINE, &["machine:1", "sh", "-c", "exit 3"]].concat(),
+    );
+    eventually(30, "web has ended", || (scene.inspect("web", "{{.State.Status}}").trim() == "exited").then_some(()));
+    let directory = format!("/run/user/{UID}");
+    let socket = format!("{directory}/docker.sock");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/user_engine.py");
+    scene.sh(&format!(
+        "mkdir -p -m 755 /run/user; mkdir -p -m 700 {directory}; chown {UID} {directory}
+        install -m 644 {script} /mnt/user_engine.py"
+    ));
+    let id = scene.inspect("web", "{{.Id}}");
+    scene.spawn_as_user(&format!("exec python3 /mnt/user_engine.py {socket} {}", id.trim()));
+    scene.wait_for(&format!("[ -S {socket} ]"));
+    let of_user = format!("user {USER}");
+    let run = in_time(&scene, &["container", "network"], &[of_user.as_str()]);
+    let of_root = |row: &&CheckRow| row.target.ends_with("web");
+    let states: Vec<_> = run.report().checks.iter().filter(of_root).filter(|row| row.check == "container.state").collect();
+    assert!(states.iter().any(|row| !matches!(row.verdict.as_str(), "unknown" | "skip")), "{}", summary(&run));
+    assert!(!run.stdout.contains("stopped by hand"), "{}", run.stdout);
 }
 
 /// The protection against hangs does not slow down a run on a healthy host.

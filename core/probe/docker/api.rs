@@ -1,11 +1,11 @@
-//! Requests to the Engine API: read as JSON over connections that are kept open, with the errors of the engine told apart.
+//! Requests to the Engine API: read as JSON over connections that are kept open, with typed errors of the engine.
 //!
 //! Reads do not use bollard's types, which lose a whole response for one value that they do not list.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -16,13 +16,17 @@ use serde_json::Value;
 use tokio::runtime::{self, Handle};
 
 use super::connect::parse_version;
-use super::{DEGRADED_TIMEOUT, Docker, Endpoint, MAX_TIMEOUTS};
+use super::{DEGRADED_TIMEOUT, Docker, Endpoint, FOREIGN_BUDGET, MAX_TIMEOUTS};
 use crate::model::{Gaps, ends};
 use crate::probe::io::http::HttpError;
 use crate::probe::{ProbeError, lag};
 
 /// Size limit of a response, in bytes.
 const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Size limit of a response of another user's engine, in bytes: that user decides what it contains, and its values take many times
+/// that memory.
+const MAX_BODY_BYTES_OF_USER: usize = 4 << 20;
 
 /// Limit of a message of the engine, in characters.
 const MAX_MESSAGE_CHARS: usize = 300;
@@ -191,16 +195,14 @@ impl Api {
         sender.ready().await?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let limit = if endpoint.is_of_user() { MAX_BODY_BYTES_OF_USER } else { MAX_BODY_BYTES };
         let mut body = Vec::new();
         let mut frames = response.into_body();
         while let Some(frame) = frames.frame().await {
             let frame = frame?;
             if let Some(data) = frame.data_ref() {
-                if body.len() + data.len() > MAX_BODY_BYTES {
-                    return Err(ApiError::Status {
-                        status,
-                        message: format!("the response exceeds {} MiB", MAX_BODY_BYTES >> 20),
-                    });
+                if body.len() + data.len() > limit {
+                    return Err(ApiError::Status { status, message: format!("the response exceeds {} MiB", limit >> 20) });
                 }
                 body.extend_from_slice(data);
             }
@@ -258,10 +260,10 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 impl Docker {
-    /// What could not be read in lists of the engine so far: entries without an id, values of an unexpected shape.
+    /// Values in lists of this engine that could not be read so far: entries without an id, values of an unexpected shape.
     #[must_use]
     pub fn gaps(&self) -> Vec<String> {
-        self.engines().flat_map(|engine| engine.api.gaps()).collect()
+        self.api.gaps()
     }
 
     /// Records the gaps of an answer about several objects.
@@ -335,8 +337,16 @@ impl Docker {
         // never closed, so acquiring cannot fail
         let _permit = self.permits.acquire().await;
         let timeout = timeout();
+        let spent = Duration::from_millis(self.spent_ms.load(Ordering::Relaxed));
+        if spent >= FOREIGN_BUDGET && self.foreign_user().is_some() {
+            return Err((ApiError::Timeout, timeout));
+        }
+        let started = Instant::now();
         // created only now: thousands may wait for a permit, and a request takes kilobytes
-        match lag::timeout(timeout, Box::pin(request())).await {
+        let answer = lag::timeout(timeout, Box::pin(request())).await;
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.spent_ms.fetch_add(took, Ordering::Relaxed);
+        match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err((ApiError::from(e), timeout)),
             Err(_) => Err((ApiError::Timeout, timeout)),
@@ -479,6 +489,33 @@ mod tests {
         let engine = FakeEngine::new(&[(200, "[]"), (200, "[1]")], 1);
         assert_eq!(engine.docker.read("networks", "/networks").await, Ok(serde_json::json!([])));
         assert_eq!(engine.docker.read("networks", "/networks").await, Ok(serde_json::json!([1])));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn engine_of_another_user_reports_no_events_of_this_host_and_hides_no_networks() {
+        use super::super::Placement;
+        let stop = |id: &str| format!(r#"{{"Type":"container","Action":"stop","Actor":{{"ID":"{id}"}},"time":1796032800}}"#);
+        let own = FakeEngine::new(&[(200, ""), (200, r#"[{"Name":"app"}]"#)], 9);
+        let claims = format!("{}\n{}", stop("a"), stop("b"));
+        let other = FakeEngine::new(&[(200, claims.as_str()), (403, "denied")], 9);
+        other.docker.place(Placement { user: Some("mallory".into()), ..Placement::default() });
+        own.docker.join(vec![(Arc::new(other.docker), vec!["b".to_owned()])]);
+        let events = own.docker.events().await.unwrap();
+        assert_eq!(events.iter().map(|event| event.container.as_str()).collect::<Vec<_>>(), ["b"]);
+        let networks = own.docker.networks().await.unwrap();
+        assert_eq!(networks.iter().map(|network| network.name.as_str()).collect::<Vec<_>>(), ["app"]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn response_of_another_users_engine_has_a_lower_limit() {
+        let body = format!("[\"{}\"]", "x".repeat(MAX_BODY_BYTES_OF_USER));
+        let engine = FakeEngine::new(&[(200, body.as_str()), (200, body.as_str())], 9);
+        assert!(engine.docker.read("networks", "/networks").await.is_ok());
+        let Endpoint::Unix(path) = engine.docker.endpoint.clone() else { panic!("a socket") };
+        let uid = rustix::process::geteuid().as_raw();
+        let api = Api::new((1, 47));
+        let error = api.get(&Endpoint::OfUser { path, uid }, "/networks", Duration::from_secs(9)).await.unwrap_err();
+        assert!(error.to_string().contains("exceeds 4 MiB"), "{error}");
     }
 
     #[tokio::test(flavor = "current_thread")]

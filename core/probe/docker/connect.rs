@@ -107,6 +107,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is the socket of another user.
+    #[must_use]
+    pub fn is_of_user(&self) -> bool {
+        self.user().is_some()
+    }
+
     /// Whether it is reached over a network: then nothing on this host is known to belong to it.
     #[must_use]
     pub fn is_network(&self) -> bool {
@@ -292,6 +298,8 @@ impl Docker {
             redactor,
             permits: Semaphore::new(super::PARALLEL_REQUESTS),
             unanswered: std::sync::atomic::AtomicUsize::default(),
+            spent_ms: std::sync::atomic::AtomicU64::default(),
+            log_bytes: std::sync::atomic::AtomicUsize::default(),
             inspected: Memo::default(),
             events: Memo::default(),
             event_memory: Memo::default(),

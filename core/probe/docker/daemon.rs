@@ -109,7 +109,8 @@ async fn read<T: Send + 'static>(
     systemd: Option<&Systemd>,
     read: impl FnOnce(&Io, Option<Process>) -> T + Send + 'static,
 ) -> Option<T> {
-    let listener = docker.and_then(|d| d.listener().pid);
+    // another user chooses the name and the arguments of its processes
+    let listener = docker.filter(|d| d.is_local()).and_then(|d| d.listener().pid);
     let main = match systemd {
         Some(systemd) => systemd.unit_process("docker.service").await.ok().flatten().and_then(|p| p.main_pid),
         None => None,

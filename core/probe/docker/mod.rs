@@ -30,7 +30,7 @@ mod swarm;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,6 +74,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// containers would take the whole run. A long-running exec inside a container does not count.
 const MAX_TIMEOUTS: usize = 16;
 
+/// Time of all requests to the engine of another user together; further ones fail at once. Checks of the other engines read its
+/// containers too, 16 at a time, so that it delays them by a second at most (judgement).
+const FOREIGN_BUDGET: Duration = Duration::from_secs(16);
+
 /// Timeout of a request to a degraded engine, many times the latency of a healthy one.
 const DEGRADED_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -97,6 +101,10 @@ pub struct Docker {
     permits: Semaphore,
     /// Requests that timed out.
     unanswered: AtomicUsize,
+    /// Milliseconds that its requests have taken together.
+    spent_ms: AtomicU64,
+    /// Bytes of the logs that were read.
+    log_bytes: AtomicUsize,
     inspected: Memo<String, Result<Arc<Inspected>, ProbeError>>,
     events: Memo<(), Result<Arc<Vec<Event>>, ProbeError>>,
     event_memory: Memo<(), Result<Arc<EventMemory>, ProbeError>>,
@@ -146,6 +154,9 @@ pub struct ContainerLog {
 
 /// Size limit of a container's log, in bytes.
 const MAX_LOG_BYTES: usize = 32 << 20;
+
+/// Limit of listed containers of another user's engine.
+const MAX_LISTED_OF_USER: usize = 1000;
 
 /// Size limit of a program's output, in bytes.
 const MAX_EXEC_OUTPUT_BYTES: usize = 1 << 20;
@@ -204,7 +215,8 @@ impl Docker {
     pub async fn list(&self) -> Result<Vec<ContainerRef>, ProbeError> {
         let list = self.read("the list of containers", "/containers/json?all=true").await?;
         let gaps = Gaps::new("list of containers");
-        let listed: Vec<swarm::Listed> = Pick::new(&list, &gaps).items().iter().filter_map(inspect::listed).collect();
+        let limit = if self.endpoint.is_of_user() { MAX_LISTED_OF_USER } else { usize::MAX };
+        let listed: Vec<swarm::Listed> = Pick::new(&list, &gaps).items().iter().filter_map(inspect::listed).take(limit).collect();
         self.add_gaps(gaps);
         let containers = swarm::without_history(listed, clock::now()).into_iter().map(|c| c.container);
         Ok(containers.inspect(|c| self.redactor.register_name(&c.name)).collect())
@@ -398,24 +410,29 @@ impl Docker {
         let since = i32::try_from(since.as_second()).unwrap_or(0);
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).tail(&max_lines.to_string()).build();
         let subject = format!("the log of container {}", id.get(..12).unwrap_or(id));
+        let engine = self.of(id);
         let read = || async {
             let mut log = ContainerLog::default();
-            let mut stream = self.of(id).client.logs(id, Some(options));
+            let mut stream = engine.client.logs(id, Some(options));
             while let Some(piece) = stream.next().await {
                 let piece = piece?;
                 let into = match piece {
                     bollard::container::LogOutput::StdErr { .. } => &mut log.stderr,
                     _ => &mut log.stdout,
                 };
-                into.extend_from_slice(piece.into_bytes().as_ref());
-                if log.stdout.len() + log.stderr.len() > MAX_LOG_BYTES {
+                let bytes = piece.into_bytes();
+                into.extend_from_slice(bytes.as_ref());
+                let all = engine.log_bytes.fetch_add(bytes.len(), Ordering::Relaxed).saturating_add(bytes.len());
+                // the logs are kept for the run: those of another user's engine have one limit together
+                let exhausted = engine.endpoint.is_of_user() && all > MAX_LOG_BYTES;
+                if exhausted || log.stdout.len() + log.stderr.len() > MAX_LOG_BYTES {
                     log.cut = true;
                     break;
                 }
             }
             Ok::<_, bollard::errors::Error>(log)
         };
-        self.of(id).request(&subject, read).await
+        engine.request(&subject, read).await
     }
 
     /// Paths that a container has added to its writable layer. The engine walks the layer for this, so call it only for a
@@ -475,7 +492,12 @@ impl Docker {
         }
         let mut all = (*own).clone();
         for engine in self.engines().skip(1) {
-            all.extend(engine.own_networks().await?.iter().cloned());
+            match engine.own_networks().await {
+                Ok(networks) => all.extend(networks.iter().cloned()),
+                Err(e) if engine.is_local() => return Err(e),
+                // another user must not decide whether the networks of this host are known
+                Err(e) => self.api.add_gaps([e.to_string()]),
+            }
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Arc::new(all))

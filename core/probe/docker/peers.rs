@@ -3,9 +3,11 @@
 //! An engine of another user is controlled by that user, and an engine on another machine describes that machine. Paths, ports and
 //! interfaces that such an engine reports are removed: they would be read on this host with the rights of opsctl.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+
+use futures_util::future::join_all;
 
 use super::inspect::UNIT_LABEL;
 use super::{Container, Docker, Event, Network, events, network};
@@ -21,6 +23,8 @@ pub struct Placement {
     pub remote: bool,
     /// Names of its containers, by id, that differ from those of the engine: another engine has the name, too.
     pub names: HashMap<String, String>,
+    /// Compose projects of earlier engines: another user's project of this name is another one.
+    pub projects: HashSet<String>,
 }
 
 /// The other engines of a handle.
@@ -112,6 +116,15 @@ impl Docker {
         container.state_paths.clear();
         container.mounts.iter_mut().for_each(|mount| mount.source.clear());
         container.labels.retain(|name, value| !names_file(name, value));
+        if let Some(user) = &placement.user {
+            // a name or an address of its network must not resolve to it for the containers of this host
+            container.networks =
+                std::mem::take(&mut container.networks).into_keys().map(|name| (of_user(&name, user), String::new())).collect();
+            container.aliases =
+                std::mem::take(&mut container.aliases).into_iter().map(|(name, a)| (of_user(&name, user), a)).collect();
+            placement.hide_namespace(&mut container.network_mode);
+            placement.hide_project(&mut container.labels);
+        }
         if placement.remote {
             container.state.pid = 0;
             container.pid_unproven = container.state.running;
@@ -125,6 +138,12 @@ impl Docker {
         if !self.is_local() {
             container.labels.retain(|name, value| !names_file(name, value));
         }
+        if let Some(placement) = self.placement.get().filter(|placement| placement.user.is_some()) {
+            placement.hide_namespace(&mut container.network_mode);
+            if placement.hide_project(&mut container.labels) {
+                (container.project, container.service) = (None, None);
+            }
+        }
     }
 
     /// The networks of this engine alone, sorted by name.
@@ -135,17 +154,25 @@ impl Docker {
                 if !self.is_local() {
                     networks.iter_mut().for_each(without_interface);
                 }
+                if let Some(user) = self.foreign_user() {
+                    for network in &mut networks {
+                        network.name = of_user(&network.name, user);
+                    }
+                }
                 Ok(Arc::new(networks))
             })
             .await
     }
 
-    /// Events of all engines in the order of their times. One without an answer is a gap.
+    /// Events of all engines in the order of their times. One without an answer is a gap. Another user's engine reports events of its
+    /// own containers only: it could otherwise claim that a container of this host was stopped by hand.
     pub(super) async fn all_events(&self, since: jiff::Timestamp) -> Result<Vec<Event>, ProbeError> {
         let mut all: Vec<Event> = events::since(self, since).await?.into_iter().map(|event| self.named(event)).collect();
-        for engine in self.others() {
-            match events::since(engine, since).await {
-                Ok(events) => all.extend(events.into_iter().map(|event| engine.named(event))),
+        let read = self.others().iter().map(|engine| async move { (engine, events::since(engine, since).await) });
+        for (engine, events) in join_all(read).await {
+            let is_own = |event: &Event| engine.is_local() || std::ptr::eq(self.of(&event.container), engine.as_ref());
+            match events {
+                Ok(events) => all.extend(events.into_iter().filter(is_own).map(|event| engine.named(event))),
                 Err(e) => self.api.add_gaps([e.to_string()]),
             }
         }
@@ -165,9 +192,36 @@ impl Docker {
 /// Containers that are inspected to find out whether an engine behind a network address runs here.
 const MAX_PROVEN: usize = 4;
 
+impl Placement {
+    /// Removes the network namespace of a container that this engine does not have.
+    fn hide_namespace(&self, network_mode: &mut String) {
+        if network_mode.strip_prefix("container:").is_some_and(|id| !self.names.contains_key(id)) {
+            network_mode.clear();
+        }
+    }
+
+    /// Removes the labels of compose of a project that an earlier engine has. Returns whether it has it.
+    fn hide_project(&self, labels: &mut BTreeMap<String, String>) -> bool {
+        let is_taken = labels.get(PROJECT_LABEL).is_some_and(|project| self.projects.contains(project));
+        if is_taken {
+            labels.retain(|name, _| !name.starts_with(COMPOSE_LABELS));
+        }
+        is_taken
+    }
+}
+
+/// Labels of compose, and the one with the name of the project.
+const COMPOSE_LABELS: &str = "com.docker.compose.";
+const PROJECT_LABEL: &str = "com.docker.compose.project";
+
+/// The name of a network of another user's engine. Those with a meaning keep it: no name is resolved in them.
+fn of_user(network: &str, user: &str) -> String {
+    if matches!(network, "bridge" | "host" | "none") { network.to_owned() } else { format!("{network} (user {user})") }
+}
+
 /// Whether a label of compose names files.
 fn names_file(label: &str, value: &str) -> bool {
-    label.starts_with("com.docker.compose.") && value.split(',').any(|part| Path::new(part.trim()).is_absolute())
+    label.starts_with(COMPOSE_LABELS) && value.split(',').any(|part| Path::new(part.trim()).is_absolute())
 }
 
 /// Removes the interface, addresses and rules: they are not those of this host.
@@ -204,6 +258,36 @@ mod tests {
         );
         assert_eq!(container.labels.keys().collect::<Vec<_>>(), ["com.docker.compose.project"]);
         assert_eq!(container.configured_ports, [80]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn network_and_project_of_another_user_are_not_those_of_this_host() {
+        let docker = Docker::for_test("unix:///run/peers-network.sock");
+        let projects = HashSet::from(["shop".to_owned()]);
+        docker.place(Placement { user: Some("mallory".into()), projects, ..Placement::default() });
+        let mut container = Container { id: "a".into(), ..Container::default() };
+        container.networks.insert("shop_default".into(), "172.18.0.2".into());
+        container.aliases.insert("shop_default".into(), vec!["db".into()]);
+        container.labels.insert("com.docker.compose.project".into(), "shop".into());
+        container.labels.insert("com.docker.compose.service".into(), "db".into());
+        docker.confine(&mut container);
+        let named = "shop_default (user mallory)".to_owned();
+        assert_eq!(container.networks.into_iter().collect::<Vec<_>>(), [(named.clone(), String::new())]);
+        assert_eq!(container.aliases.into_keys().collect::<Vec<_>>(), [named]);
+        assert!(container.labels.is_empty(), "{:?}", container.labels);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn container_of_another_user_is_not_in_the_namespace_of_a_container_of_this_host() {
+        let docker = Docker::for_test("unix:///run/peers-namespace.sock");
+        let names = HashMap::from([("own".to_owned(), "web (docker, user mallory)".to_owned())]);
+        docker.place(Placement { user: Some("mallory".into()), names, ..Placement::default() });
+        let confined = |mode: &str| {
+            let mut container = Container { network_mode: mode.into(), ..Container::default() };
+            docker.confine(&mut container);
+            container.network_mode
+        };
+        assert_eq!(["container:other", "container:own", "host"].map(confined), ["", "container:own", "host"]);
     }
 
     #[tokio::test(flavor = "current_thread")]

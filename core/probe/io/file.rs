@@ -10,6 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::io::Root;
+use crate::probe::io::accounts::name_of;
 use crate::probe::io::clock::{moment, zone};
 use crate::probe::{Io, ProbeError, blocking};
 
@@ -155,12 +156,7 @@ pub(in crate::probe) fn written(line: &str, zone: &TimeZone) -> Option<Timestamp
 /// The name of a user, or the uid if there is none.
 pub(in crate::probe) fn user_name(io: &Io, uid: u32) -> String {
     let users = io.read_lossy("/etc/passwd").unwrap_or_default();
-    let named = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| uid.to_string())
+    name_of(users.as_bytes(), uid).unwrap_or_else(|| uid.to_string())
 }
 
 #[cfg(test)]

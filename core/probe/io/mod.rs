@@ -15,6 +15,7 @@ mod environ;
 pub(in crate::probe) mod executable;
 pub mod file;
 pub mod http;
+pub(in crate::probe) mod resolv_conf;
 pub(in crate::probe) mod resolve;
 pub(in crate::probe) mod rights;
 mod root;

@@ -15,6 +15,7 @@ use hickory_proto::rr::RecordType;
 use super::Io;
 use super::command::{Argv, run_blocking};
 use super::dns::{Answer, question, random_id};
+use super::resolv_conf::{self, ResolvConf};
 
 /// Timeout of `getent`: libc queries a name server for 5 s (resolv.conf(5), `timeout`).
 const GETENT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -23,13 +24,10 @@ const GETENT_TIMEOUT: Duration = Duration::from_secs(6);
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Exit status of `getent` for a key that it does not find (getent(1)). Other values: it does not support `ahosts`.
-const NOT_FOUND: i32 = 2;
+pub(super) const NOT_FOUND: i32 = 2;
 
-/// Limit of name servers in libc (`MAXNS` of resolv.h).
-const MAX_SERVERS: usize = 3;
-
-/// Limit of domains of a search list.
-const MAX_SEARCH_DOMAINS: usize = 6;
+/// Limit of domains of a search list: that of libc before glibc 2.26 (`MAXDNSRCH` of resolv.h).
+pub(in crate::probe) const MAX_SEARCH_DOMAINS: usize = 6;
 
 /// Limit of addresses of a name.
 const MAX_ADDRESSES: usize = 32;
@@ -62,7 +60,7 @@ pub(super) fn resolve(io: &Io, host: &str, port: u16) -> Result<Vec<SocketAddr>>
         Ok(exited) => exited.status.code() == Some(NOT_FOUND),
         Err(_) => false,
     };
-    let conf = io.read_lossy("/etc/resolv.conf").unwrap_or_default();
+    let conf = ResolvConf::parse(&io.read_lossy(resolv_conf::PATH).unwrap_or_default());
     match (query(io, &conf, host), service) {
         (Ok(found), false) => Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
         (Ok(_), true) => Err(Error::new(
@@ -74,7 +72,7 @@ pub(super) fn resolve(io: &Io, host: &str, port: u16) -> Result<Vec<SocketAddr>>
 }
 
 /// An address, also with the interface of a link-local one: `fe80::1%eth0`.
-fn literal(io: &Io, host: &str, port: u16) -> Option<SocketAddr> {
+pub(super) fn literal(io: &Io, host: &str, port: u16) -> Option<SocketAddr> {
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let Some((address, interface)) = host.split_once('%') else {
         return host.parse().ok().map(|ip| SocketAddr::new(ip, port));
@@ -103,6 +101,14 @@ pub(in crate::probe) fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
     hosts.lines().filter_map(line).take(MAX_ADDRESSES).collect()
 }
 
+/// The `hosts` line of nsswitch.conf(5): sources of host names, in order.
+pub(in crate::probe) fn name_sources(nsswitch: &str) -> Option<String> {
+    nsswitch.lines().find_map(|line| {
+        let (database, sources) = line.split('#').next()?.split_once(':')?;
+        (database.trim() == "hosts").then(|| sources.split_whitespace().collect::<Vec<_>>().join(" "))
+    })
+}
+
 /// The addresses that `getent ahosts` prints: one line for each address and socket type.
 fn ahosts(io: &Io, output: &str, port: u16) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = Vec::new();
@@ -114,35 +120,14 @@ fn ahosts(io: &Io, output: &str, port: u16) -> Vec<SocketAddr> {
     found
 }
 
-/// Name servers and search list of resolv.conf(5). Without a server, the one of this host.
-fn servers_and_domains(io: &Io, conf: &str) -> (Vec<SocketAddr>, Vec<String>) {
-    let (mut servers, mut domains) = (Vec::new(), Vec::new());
-    for line in conf.lines() {
-        let mut words = line.split_whitespace();
-        match words.next() {
-            Some("nameserver") => servers.extend(words.next().and_then(|w| literal(io, w, 53))),
-            // the last line applies
-            Some("search" | "domain") => {
-                domains = words.filter(|d| *d != ".").map(str::to_owned).take(MAX_SEARCH_DOMAINS).collect();
-            }
-            _ => {}
-        }
-    }
-    servers.truncate(MAX_SERVERS);
-    if servers.is_empty() {
-        servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 53));
-    }
-    (servers, domains)
-}
-
 /// Queries the name servers for the addresses of a name; a name without a dot also in the search list.
-fn query(io: &Io, conf: &str, host: &str) -> Result<Vec<IpAddr>> {
-    let (servers, domains) = servers_and_domains(io, conf);
+fn query(io: &Io, conf: &ResolvConf, host: &str) -> Result<Vec<IpAddr>> {
+    let servers: Vec<SocketAddr> = conf.used().iter().map(|server| server.socket(io)).collect();
     let deadline = Instant::now() + QUERY_TIMEOUT;
     let mut candidates = vec![host.to_owned()];
     if !host.contains('.') {
         // libc queries the search list first (`ndots:1`)
-        candidates.splice(0..0, domains.iter().map(|d| format!("{host}.{d}")));
+        candidates.splice(0..0, conf.search.iter().take(MAX_SEARCH_DOMAINS).map(|d| format!("{host}.{d}")));
     }
     let mut last = Error::new(ErrorKind::NotFound, format!("there is no name {host}"));
     for name in candidates {
@@ -243,6 +228,17 @@ mod tests {
     }
 
     #[test]
+    fn hosts_line_of_nsswitch_has_no_comments() {
+        assert_eq!(name_sources("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
+        assert_eq!(name_sources("# hosts: files\n"), None);
+    }
+
+    #[test]
+    fn corpus_of_nsswitch() {
+        crate::corpus::check("nsswitch.conf", 8, |text| vec![("hosts", name_sources(text).unwrap_or_default())]);
+    }
+
+    #[test]
     fn localhost_needs_no_hosts_file() {
         assert!(is_localhost("localhost") && is_localhost("app.LOCALHOST."));
         assert!(!is_localhost("localhost.example.org"));
@@ -258,22 +254,6 @@ mod tests {
         let output = "2001:db8::7 STREAM db.example\n2001:db8::7 DGRAM \n192.0.2.7 STREAM \n192.0.2.7 RAW \nnonsense\n\n";
         let found = ahosts(&Io::for_test(), output, 5432);
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["[2001:db8::7]:5432", "192.0.2.7:5432"]);
-    }
-
-    #[test]
-    fn resolv_conf_without_a_server_means_this_host() {
-        let (servers, domains) = servers_and_domains(&Io::for_test(), "search a.test .\noptions ndots:5\n");
-        assert_eq!((servers, domains), (vec!["127.0.0.1:53".parse().unwrap()], vec!["a.test".to_owned()]));
-    }
-
-    #[test]
-    fn resolv_conf_has_at_most_three_servers() {
-        let conf = "nameserver 192.0.2.1\nnameserver x\nnameserver 2001:db8::1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
-        let (servers, _) = servers_and_domains(&Io::for_test(), conf);
-        assert_eq!(
-            servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]
-        );
     }
 
     /// A name server on the loopback.

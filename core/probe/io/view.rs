@@ -1,12 +1,16 @@
 //! The files of an object that does not run: of a container through its mounts and the layers of its image, of a unit on this
 //! host. Only metadata are read, and symbolic links resolve within the view.
 
-use std::fs::Metadata;
-use std::io::{Error, ErrorKind, Result};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Io;
 
@@ -46,6 +50,8 @@ pub struct PathInfo {
     pub is_directory: bool,
     /// It is a regular file.
     pub is_file: bool,
+    /// Its device and inode.
+    identity: (u64, u64),
 }
 
 /// The result of a lookup.
@@ -64,6 +70,8 @@ pub enum Presence {
 pub struct PathLookup {
     /// The existing directories above it.
     pub above: Vec<PathInfo>,
+    /// All directories that were searched for it, also those before a symbolic link.
+    pub passed: Vec<PathInfo>,
     /// The path itself.
     pub state: Presence,
 }
@@ -72,7 +80,8 @@ pub struct PathLookup {
 enum Part {
     Found {
         info: PathInfo,
-        is_link: bool,
+        /// The target of a symbolic link.
+        link: Option<PathBuf>,
     },
     /// A directory that exists in the view only because a mountpoint is below it.
     AboveMount,
@@ -91,14 +100,53 @@ impl PathInfo {
             changed: time(meta.ctime(), meta.ctime_nsec()),
             is_directory: meta.is_dir(),
             is_file: meta.is_file(),
+            identity: (meta.dev(), meta.ino()),
         }
+    }
+
+    /// The first `limit` bytes of a regular file; invalid UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// If it cannot be read, or if another file is at the path since the lookup: a container may replace it by a link or a device.
+    pub fn read_lossy(&self, io: &Io, limit: u64) -> Result<String> {
+        let found: File = rustix::fs::open(&self.host, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?.into();
+        let meta = found.metadata()?;
+        if !meta.is_file() || (meta.dev(), meta.ino()) != self.identity {
+            return Err(Error::other("it was replaced"));
+        }
+        let mut bytes = Vec::new();
+        io.open(format!("/proc/self/fd/{}", found.as_raw_fd()))?.take(limit).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
-impl Part {
-    fn of(host: PathBuf, meta: &Metadata) -> Self {
-        Self::Found { info: PathInfo::of(host, meta), is_link: meta.is_symlink() }
-    }
+/// A path of this host with its metadata, and the target of a symbolic link.
+type Seen = (PathBuf, Metadata, Option<PathBuf>);
+
+/// The object at `path` below `base`. No symbolic link is followed below `base`, also not one that replaced a directory since it was
+/// examined. `None` if it does not exist.
+fn below(base: &Path, path: &Path) -> Result<Option<Seen>> {
+    let handle = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::open(base, handle, Mode::empty())
+        .and_then(|base| openat2(&base, path, handle | OFlags::NOFOLLOW, Mode::empty(), resolve));
+    let file: File = match opened.map_err(Error::from) {
+        Ok(found) => found.into(),
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let meta = file.metadata()?;
+    let link = if meta.is_symlink() {
+        let target = rustix::fs::readlinkat(&file, "", Vec::new())?;
+        Some(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    } else {
+        None
+    };
+    Ok(Some((base.join(path), meta, link)))
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 impl FileView {
@@ -114,7 +162,18 @@ impl FileView {
     /// layers: such a file counts as existing.
     #[must_use]
     pub fn look_up(&self, io: &Io, path: &str) -> PathLookup {
-        let unknown = |above| PathLookup { above, state: Presence::Unknown };
+        let mut passed = Vec::<PathInfo>::new();
+        let (above, state) = self.walk(io, path, &mut passed);
+        if matches!(state, Presence::Exists(_)) {
+            // the path itself is not searched
+            passed.pop();
+        }
+        PathLookup { above, passed, state }
+    }
+
+    /// The directories above a path, and its state. All directories on the way are added to `passed`.
+    fn walk(&self, io: &Io, path: &str, passed: &mut Vec<PathInfo>) -> (Vec<PathInfo>, Presence) {
+        let unknown = |above| (above, Presence::Unknown);
         if !path.starts_with('/') {
             return unknown(Vec::new());
         }
@@ -133,11 +192,10 @@ impl FileView {
             let next = at.join(&part);
             match self.part(io, &next) {
                 Err(_) => return unknown(above),
-                Ok(Part::Missing) => return PathLookup { above, state: Presence::Missing },
+                Ok(Part::Missing) => return (above, Presence::Missing),
                 Ok(Part::AboveMount) => at = next,
-                Ok(Part::Found { info, is_link: true }) => {
+                Ok(Part::Found { link: Some(target), .. }) => {
                     links += 1;
-                    let Ok(target) = io.read_link(&info.host) else { return unknown(above) };
                     if links > MAX_LINKS {
                         return unknown(above);
                     }
@@ -147,29 +205,28 @@ impl FileView {
                     }
                     pending.extend(parts(&target));
                 }
-                Ok(Part::Found { info, is_link: false }) => {
+                Ok(Part::Found { info, link: None }) => {
+                    passed.push(info.clone());
                     above.push(info);
                     at = next;
                 }
             }
         }
         match above.pop() {
-            Some(info) => PathLookup { above, state: Presence::Exists(info) },
+            Some(info) => (above, Presence::Exists(info)),
             None => unknown(above),
         }
     }
 
     /// A path with parents that are no symbolic links.
     fn part(&self, io: &Io, path: &Path) -> Result<Part> {
-        let find = |host: PathBuf, is_mountpoint: bool| {
-            // the engine resolves links in the source of a mount
-            let meta = if is_mountpoint { io.metadata(&host) } else { io.symlink_metadata(&host) };
-            match meta {
-                Ok(meta) => Ok(Some((host, meta))),
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-                Err(e) => Err(e),
-            }
+        // the engine resolves links in the source of a mount
+        let source_of_mount = |source: &str| match io.metadata(source) {
+            Ok(meta) => Ok(Some((PathBuf::from(source), meta, None))),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
         };
+        let found = |(host, meta, link): Seen| Part::Found { info: PathInfo::of(host, &meta), link };
         let depth = |directory: &str| Path::new(directory).components().count();
         let hidden = self.hidden.iter().filter(|d| path.starts_with(d)).map(|d| depth(d)).max();
         let mount = self.mounts.iter().filter(|(d, _)| path.starts_with(d)).max_by_key(|(d, _)| depth(d));
@@ -181,17 +238,17 @@ impl FileView {
         if let Some((destination, source)) = mount {
             let rest = path.strip_prefix(destination).unwrap_or(Path::new(""));
             let is_mountpoint = rest.as_os_str().is_empty();
-            let host = if is_mountpoint { PathBuf::from(source) } else { Path::new(source).join(rest) };
-            return Ok(find(host, is_mountpoint)?.map_or(Part::Missing, |(host, meta)| Part::of(host, &meta)));
+            let seen = if is_mountpoint { source_of_mount(source)? } else { below(Path::new(source), rest)? };
+            return Ok(seen.map_or(Part::Missing, found));
         }
         let relative = path.strip_prefix("/").unwrap_or(path);
         for layer in &self.layers {
-            let Some((host, meta)) = find(Path::new(layer).join(relative), false)? else { continue };
+            let Some(seen) = below(Path::new(layer), relative)? else { continue };
             // a character device 0/0 marks a removed file (kernel documentation, overlayfs, "whiteouts and opaque directories")
-            if meta.file_type().is_char_device() && meta.rdev() == 0 {
+            if seen.1.file_type().is_char_device() && seen.1.rdev() == 0 {
                 break;
             }
-            return Ok(Part::of(host, &meta));
+            return Ok(found(seen));
         }
         if self.mounts.iter().map(|(d, _)| d).chain(&self.hidden).any(|d| Path::new(d).starts_with(path)) {
             return Ok(Part::AboveMount);
@@ -273,6 +330,36 @@ mod tests {
         assert_eq!(exists(&view, "/data/link"), Some(false));
         symlink("/etc/old", dir.path().join("volume/own")).unwrap();
         assert_eq!(exists(&view, "/data/own"), Some(true));
+    }
+
+    #[test]
+    fn directory_that_became_a_link_is_not_followed() {
+        let (dir, _view) = container();
+        symlink("/etc", dir.path().join("volume/swapped")).unwrap();
+        let found = below(&dir.path().join("volume"), Path::new("swapped/passwd"));
+        assert!(found.is_err(), "{:?}", found.map(|seen| seen.map(|seen| seen.0)));
+    }
+
+    #[test]
+    fn file_that_was_replaced_is_not_read() {
+        let (dir, view) = container();
+        let io = Io::for_test();
+        let Presence::Exists(info) = view.look_up(&io, "/data/sub/file").state else { panic!("it exists") };
+        assert_eq!(info.read_lossy(&io, 10).unwrap(), "x");
+        // both exist at the same time, so that their inodes differ
+        std::fs::rename(dir.path().join("volume/sub/file"), dir.path().join("volume/sub/old")).unwrap();
+        symlink("/etc/passwd", dir.path().join("volume/sub/file")).unwrap();
+        assert!(info.read_lossy(&io, 10).is_err());
+    }
+
+    #[test]
+    fn directories_before_a_link_are_passed() {
+        let (dir, view) = container();
+        symlink("/etc/old", dir.path().join("volume/sub/link")).unwrap();
+        let found = view.look_up(&Io::for_test(), "/data/sub/link");
+        let passed: Vec<&str> = found.passed.iter().filter_map(|info| info.host.file_name()?.to_str()).collect();
+        assert!(matches!(found.state, Presence::Exists(_)));
+        assert_eq!(passed, ["volume", "sub", "etc"]);
     }
 
     #[test]

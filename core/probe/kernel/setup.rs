@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::Io;
+use crate::probe::io::resolv_conf::ResolvConf;
+use crate::probe::io::resolve::name_sources;
 use crate::probe::proc::owner::{Origin, of_origin};
 use crate::probe::proc::table::ProcessTable;
 
@@ -80,17 +82,12 @@ impl Tree {
             line.split('#').next().unwrap_or_default().split_whitespace().skip(1).map(str::to_lowercase).collect()
         };
         let name = hostname.to_lowercase();
-        let switch = self.text(io, "etc/nsswitch.conf");
-        let hosts_line = |line: &'_ str| -> Option<String> {
-            let (database, sources) = line.split('#').next()?.split_once(':')?;
-            (database.trim() == "hosts").then(|| sources.to_owned())
-        };
-        let sources = switch.lines().find_map(hosts_line).unwrap_or_default();
+        let sources = name_sources(&self.text(io, "etc/nsswitch.conf")).unwrap_or_default();
         OwnName {
             hostname: hostname.to_owned(),
             in_hosts: hosts.lines().any(|l| words(l).contains(&name)),
             by_module: sources.split_whitespace().any(|s| matches!(s, "myhostname" | "resolve")),
-            nameservers: self.text(io, "etc/resolv.conf").lines().filter(|l| l.trim_start().starts_with("nameserver")).count(),
+            nameservers: ResolvConf::parse(&self.text(io, "etc/resolv.conf")).servers.len(),
         }
     }
 

@@ -4,7 +4,6 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
 mod query;
-mod resolv_conf;
 mod resolvers;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,17 +14,14 @@ use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::io::dns::{Answer, question};
-use crate::probe::io::resolve;
+use crate::probe::io::resolve::{self, MAX_SEARCH_DOMAINS};
 use crate::probe::network::netns;
 use crate::probe::proc::files::file_of;
 use crate::probe::{ProbeError, blocking, lag};
 
+pub use crate::probe::io::resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
 pub use query::{QueryLimits, QueryResult, Question, Reply, Transport};
-pub use resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
 pub use resolvers::{Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, hosts_line, query_all, query_each, questions};
-
-/// Limit of domains of a search list: that of libc before glibc 2.26 (`MAXDNSRCH` of resolv.h).
-const MAX_SEARCH_DOMAINS: usize = 6;
 
 /// Timeout of the name servers for all names together. A resolver itself waits five seconds.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);

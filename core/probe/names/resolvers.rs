@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::has_own_network;
 use crate::probe::docker::{Container, Docker};
 use crate::probe::io::Root;
+use crate::probe::io::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
+use crate::probe::io::resolve::name_sources;
 use crate::probe::names::query::{QueryLimits, QueryResult, Question, Transport, query_server};
-use crate::probe::names::resolv_conf;
-use crate::probe::names::resolv_conf::{NameServer, ResolvConf, ResolvFile};
 use crate::probe::network::netns;
 use crate::probe::systemd::Systemd;
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking, docker, lag};
@@ -210,7 +210,7 @@ async fn query_once(
 
 /// `hosts` line of nsswitch.conf(5): sources of host names in libc, in order. Without the file it is `files dns`.
 pub async fn hosts_line() -> Option<String> {
-    hosts_in(&read_text("/etc/nsswitch.conf").await?)
+    name_sources(&read_text("/etc/nsswitch.conf").await?)
 }
 
 /// A small file of this host, or `None` if it does not exist or is not readable.
@@ -225,27 +225,13 @@ pub(super) fn servers_in(daemon_json: &str) -> Vec<String> {
     dns.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
 }
 
-pub(super) fn hosts_in(nsswitch: &str) -> Option<String> {
-    nsswitch.lines().find_map(|l| {
-        let (database, sources) = l.split('#').next()?.split_once(':')?;
-        (database.trim() == "hosts").then(|| sources.split_whitespace().collect::<Vec<_>>().join(" "))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn daemon_json_and_nsswitch_are_parsed() {
+    fn name_servers_in_daemon_json() {
         assert_eq!(servers_in(r#"{"dns": ["10.0.0.2", 5], "mtu": 1400}"#), ["10.0.0.2"]);
         assert!(servers_in("{}").is_empty() && servers_in("[").is_empty());
-        assert_eq!(hosts_in("passwd: files\nhosts:\tfiles  dns # x\n").as_deref(), Some("files dns"));
-        assert_eq!(hosts_in("# hosts: files\n"), None);
-    }
-
-    #[test]
-    fn corpus_of_nsswitch() {
-        crate::corpus::check("nsswitch.conf", 8, |text| vec![("hosts", hosts_in(text).unwrap_or_default())]);
     }
 }

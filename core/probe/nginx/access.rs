@@ -9,8 +9,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::io::accounts::name_of;
 use crate::probe::io::{Io, Rights, Root, ids_of};
-use crate::probe::proc::owner::{inner_id, name_of};
+use crate::probe::proc::owner::inner_id;
 
 /// A unix socket that a worker may not connect to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

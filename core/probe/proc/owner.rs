@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::probe::io::accounts::name_of;
 use crate::probe::io::{Root, ids_of};
 use crate::probe::{Io, blocking};
 
@@ -50,14 +51,6 @@ pub(in crate::probe) fn inner_user(io: &Io, pid: i32) -> Option<String> {
     let uid = map_inside(&map("uid_map")?, id("Uid:")?)?;
     let gid = map_inside(&map("gid_map")?, id("Gid:")?)?;
     Some(format!("{uid}:{gid}"))
-}
-
-pub(in crate::probe) fn name_of(passwd: &[u8], uid: u32) -> Option<String> {
-    String::from_utf8_lossy(passwd).lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
-    })
 }
 
 /// A user as displayed in messages: `user mallory (uid 1001)`.

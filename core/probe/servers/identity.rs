@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::model::Product;
 use crate::probe::docker::Docker;
+use crate::probe::io::accounts::name_of;
 use crate::probe::io::{Ids, Root, ids_of};
 use crate::probe::proc::home::Home;
-use crate::probe::proc::owner::{FIRST_REGULAR_UID, in_other_namespace, inner_id, name_of, user};
+use crate::probe::proc::owner::{FIRST_REGULAR_UID, in_other_namespace, inner_id, user};
 use crate::probe::product::spec;
 use crate::probe::servers::FoundServer;
 use crate::probe::systemd::Systemd;

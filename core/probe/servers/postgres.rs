@@ -19,6 +19,7 @@ use super::postgres_rows::{for_version, is_missing_feature, row};
 use super::tls::{self, Trust};
 use super::{Bounded, CONNECT_TIMEOUT, ConnectAddr, ServerHandle, SessionError, Socket, Stream, connect_addrs, millis, user_of};
 use crate::model::{Object, Product};
+use crate::probe::io::accounts::name_of;
 use crate::probe::proc::files::file_of;
 use crate::probe::{Io, ProbeCx, ProbeError, Redactor, UNEXPECTED_FORMAT, blocking, environment};
 
@@ -373,13 +374,7 @@ fn port(known: &ServerHandle) -> u16 {
 
 /// Name of a user inside the container of the process: the host does not know the users of a container.
 fn owner_name(io: &Io, pid: i32, uid: u32) -> Option<String> {
-    let text = file_of(io, pid, "/etc/passwd")?;
-    let named = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse::<u32>().ok()? == uid).then(|| name.to_owned())
-    };
-    text.lines().find_map(named)
+    name_of(file_of(io, pid, "/etc/passwd")?.as_bytes(), uid)
 }
 
 async fn log_in(

@@ -132,7 +132,7 @@ impl ProbeCx {
 }
 
 /// The series of a vector, or the one value of a scalar. A histogram has no value and is left out.
-pub(in crate::probe) fn parse_series(json: &Value) -> Option<Vec<Series>> {
+fn parse_series(json: &Value) -> Option<Vec<Series>> {
     let result = json.pointer("/data/result")?.as_array()?;
     let number = |v: &Value| v.as_f64().or_else(|| v.as_str()?.parse().ok());
     if json.pointer("/data/resultType").and_then(Value::as_str) == Some("scalar") {

@@ -1,13 +1,12 @@
 //! resolv.conf(5): the name servers and options of the resolver.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::probe::Io;
-use crate::probe::io::Root;
+use super::{Io, Root, resolve};
 
 /// Path of the file.
 pub const PATH: &str = "/etc/resolv.conf";
@@ -36,15 +35,8 @@ impl NameServer {
     }
 
     /// Socket address for queries. Interface indexes are those of this machine: a link-local address in a container has none.
-    pub(super) fn socket(&self, io: &Io) -> SocketAddr {
-        let index = |name: &String| {
-            let name = name.rsplit('/').next()?;
-            io.read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
-        };
-        match (self.address, self.interface.as_ref().and_then(index)) {
-            (IpAddr::V6(address), Some(index)) => SocketAddrV6::new(address, 53, 0, index).into(),
-            (address, _) => SocketAddr::new(address, 53),
-        }
+    pub(in crate::probe) fn socket(&self, io: &Io) -> SocketAddr {
+        resolve::literal(io, &self.to_string(), 53).unwrap_or_else(|| SocketAddr::new(self.address, 53))
     }
 }
 
@@ -202,7 +194,7 @@ pub struct ResolvFile {
 }
 
 /// The file as process `pid` or this process sees it.
-pub(super) fn read(io: &Io, pid: Option<i32>) -> std::io::Result<ResolvFile> {
+pub(in crate::probe) fn read(io: &Io, pid: Option<i32>) -> std::io::Result<ResolvFile> {
     Ok(read_in(&Root::of_or_own(io, pid)?, PATH))
 }
 
@@ -227,7 +219,7 @@ fn read_in(root: &Root, path: &str) -> ResolvFile {
 
 /// Name servers for containers of this host: those of this host's file, or of the file behind the stub of systemd-resolved if it
 /// is the only server (moby `resolvconf.Path`).
-pub(super) fn for_containers(io: &Io, host: &ResolvConf) -> ResolvConf {
+pub(in crate::probe) fn for_containers(io: &Io, host: &ResolvConf) -> ResolvConf {
     let stub = matches!(&host.servers[..], [only] if only.address == IpAddr::from([127, 0, 0, 53]));
     let behind =
         || Some(read_in(&Root::own(io).ok()?, "/run/systemd/resolve/resolv.conf")).filter(|f| f.state == FileState::Read);
