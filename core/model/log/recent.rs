@@ -62,6 +62,9 @@ const RECENT_INTERVALS: usize = 3;
 const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(15);
 
+/// The engine notes the start of a container after its program runs: the first lines can be this much older (judgement).
+const START_DELAY: SignedDuration = SignedDuration::from_secs(5);
+
 /// Errors that occur again and again at random leave a quiet hour by chance. Their rate is usual unless it is this many times
 /// the mean rate before (simulation of random errors, 0.5 to 16 in an hour: a false alarm on 1 % of the days, without this
 /// limit on up to 18 %).
@@ -393,7 +396,9 @@ impl Window {
     fn of(log: RunningLog<'_>) -> Option<Self> {
         let first = log.lines.iter().find_map(|l| l.at)?;
         let is_whole = log.from.zip(log.started).is_some_and(|(from, started)| from <= started);
-        Some(Self { begin: log.from.map_or(first, |from| from.min(first)), is_whole, started: log.started, now: log.now })
+        let is_late = |started: Timestamp| started > first && started.duration_since(first) <= START_DELAY;
+        let started = log.started.map(|started| if is_late(started) { first } else { started });
+        Some(Self { begin: log.from.map_or(first, |from| from.min(first)), is_whole, started, now: log.now })
     }
 
     /// Whether the log shows the begin of a burst: a quiet hour before it in which the object ran, or all errors since the
@@ -486,6 +491,12 @@ mod tests {
 
     const DENIED: &str = "open /run/key: permission denied";
     const REFUSED: &str = "dial tcp 172.18.0.3:5432: connect: connection refused";
+
+    #[test]
+    fn first_error_before_the_noted_start() {
+        let errors: Vec<(i64, &str)> = (0..40).map(|i| (i, "ERROR open /run/secrets/key.pem: permission denied")).collect();
+        assert!(found(&errors, false, 1, 40).is_some());
+    }
 
     #[test]
     fn errors_since_the_start_of_a_young_object() {
