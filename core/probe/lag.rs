@@ -216,11 +216,29 @@ pub fn timeout<T>(limit: Duration, attempt: impl Future<Output = T>) -> impl Fut
     timeout_by(limit, attempt, was_late)
 }
 
+/// As [`timeout`], for the handshake of a connection: the kernels on both sides complete it without any process, and a late opsctl
+/// finds the result when it runs again. A timeout after the second period is therefore evidence.
+pub async fn handshake<T>(limit: Duration, attempt: impl Future<Output = T>) -> Result<T, Elapsed> {
+    in_two_periods(limit, attempt, was_late).await.map_err(|_| Elapsed)
+}
+
 async fn timeout_by<T>(
     limit: Duration,
     attempt: impl Future<Output = T>,
     was_late: impl Fn(Instant) -> Option<Duration>,
 ) -> Result<T, Elapsed> {
+    in_two_periods(limit, attempt, was_late).await.map_err(|late| {
+        late.into_iter().for_each(mark);
+        Elapsed
+    })
+}
+
+/// The error is the delay of opsctl in the first period, if it was late in the second one as well.
+async fn in_two_periods<T>(
+    limit: Duration,
+    attempt: impl Future<Output = T>,
+    was_late: impl Fn(Instant) -> Option<Duration>,
+) -> Result<T, Option<Duration>> {
     let mut attempt = pin!(attempt);
     let first = Instant::now();
     if let Ok(value) = tokio::time::timeout(limit, &mut attempt).await {
@@ -229,33 +247,40 @@ async fn timeout_by<T>(
     if was_late(first).is_some() {
         METER.grant();
     } else if !METER.granted_since(first) {
-        return Err(Elapsed);
+        return Err(None);
     }
     let second = Instant::now();
     if let Ok(value) = tokio::time::timeout(limit, attempt).await {
         return Ok(value);
     }
-    if was_late(second).is_some() {
-        mark(was_late(first).unwrap_or_default());
-    }
-    Err(Elapsed)
+    Err(was_late(second).map(|_| was_late(first).unwrap_or_default()))
 }
 
 /// Makes an attempt that enforces its own time limit, on a thread or in the kernel, and repeats it once if it timed out while
 /// opsctl was late. Otherwise as [`timeout`].
 pub async fn retried<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_out: impl Fn(&T) -> bool) -> T {
+    let (value, late) = twice(attempt, timed_out).await;
+    late.into_iter().for_each(mark);
+    value
+}
+
+/// As [`retried`], for the handshake of a connection: see [`handshake`].
+pub async fn retried_handshake<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_out: impl Fn(&T) -> bool) -> T {
+    twice(attempt, timed_out).await.0
+}
+
+/// The result, and the delay of opsctl in the first attempt if it was late in both.
+async fn twice<T, F: Future<Output = T>>(attempt: impl Fn() -> F, timed_out: impl Fn(&T) -> bool) -> (T, Option<Duration>) {
     let first = Instant::now();
     let value = attempt().await;
     if !timed_out(&value) || was_late(first).is_none() {
-        return value;
+        return (value, None);
     }
     let second = Instant::now();
     METER.grant();
     let value = attempt().await;
-    if timed_out(&value) && was_late(second).is_some() {
-        mark(was_late(first).unwrap_or_default());
-    }
-    value
+    let late = if timed_out(&value) { was_late(second) } else { None };
+    (value, late.map(|_| was_late(first).unwrap_or_default()))
 }
 
 /// The period over which delays are measured before the priority is raised.
@@ -432,6 +457,14 @@ mod tests {
         let part = timeout_by(LIMIT, answer, |_| Some(SECOND));
         let (result, _) = watched(timeout_by(LIMIT * 5 / 4, part, |_| None)).await;
         assert_eq!(result, Ok(Ok(7)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn handshake_without_a_response_is_evidence() {
+        let (result, late) = watched(handshake(LIMIT, std::future::pending::<()>())).await;
+        assert_eq!((result, late), (Err(Elapsed), None));
+        let ((), late) = watched(retried_handshake(|| async { tokio::time::sleep(LIMIT).await }, |()| true)).await;
+        assert_eq!(late, None);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -131,7 +131,7 @@ impl Endpoint {
             Self::Tls(host) => host.open(timeout).await,
             Self::Ssh(host) => host.open(timeout).await,
             Self::Tcp(address) => {
-                let stream = lag::timeout(timeout, TcpStream::connect(address)).await.map_err(|_| http::HttpError::Timeout)?;
+                let stream = lag::handshake(timeout, TcpStream::connect(address)).await.map_err(|_| http::HttpError::Timeout)?;
                 Ok(Box::new(stream.map_err(closed)?))
             }
         }

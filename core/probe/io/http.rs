@@ -168,7 +168,8 @@ where
                 }
             }
         }
-        answer.body = String::from_utf8_lossy(&body).into_owned();
+        // without a copy of a valid body
+        answer.body = String::from_utf8(body).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         Ok(answer)
     };
     tokio::select! {
@@ -187,7 +188,7 @@ pub async fn clock_offset(url: &str, timeout: Duration) -> Result<f64, String> {
     let (name, port) = (host.to_owned(), port.unwrap_or(80));
     let resolved = blocking::run("a host name", host, timeout, move |io| io.look_up(&name, port)).await;
     let addresses = resolved.map_err(|_| "name lookup: no answer in time".to_owned())?.map_err(|e| e.to_string())?;
-    let connected = lag::timeout(timeout, tokio::net::TcpStream::connect(addresses.as_slice())).await;
+    let connected = lag::handshake(timeout, tokio::net::TcpStream::connect(addresses.as_slice())).await;
     let stream = connected.map_err(|_| "no connection in time".to_owned())?.map_err(|e| e.to_string())?;
     let sent_at = crate::probe::io::clock::now();
     let answer = get(stream, authority, path, 0, timeout).await.map_err(|e| match e {

@@ -48,7 +48,7 @@ pub async fn connect_as(
     {
         return connect_inside(i64::from(pid), address, timeout).await;
     }
-    Ok(match lag::timeout(timeout, tokio::net::TcpStream::connect(address)).await {
+    Ok(match lag::handshake(timeout, tokio::net::TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(e)) => Err(classify(&e)),
         Err(_) => Err(ConnectError::Timeout),
@@ -81,7 +81,7 @@ async fn connect_from(
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<Result<tokio::net::TcpStream, ConnectError>, ProbeError> {
-    lag::retried(|| connect_once(pid, address, timeout), |made| matches!(made, Ok(Err(ConnectError::Timeout)))).await
+    lag::retried_handshake(|| connect_once(pid, address, timeout), |made| matches!(made, Ok(Err(ConnectError::Timeout)))).await
 }
 
 async fn connect_once(

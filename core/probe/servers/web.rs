@@ -1,4 +1,4 @@
-//! Servers with an HTTP API (Prometheus, Alertmanager, Loki, Alloy, Grafana). Each path is requested once per run, from the
+//! Servers with an HTTP API (Prometheus, Alertmanager, Loki, Grafana, MinIO and others). Each path is requested once per run, from the
 //! network namespace of the server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +16,7 @@ use crate::probe::io::http;
 use crate::probe::io::http::HttpResponse;
 use crate::probe::proc::files::file_of;
 use crate::probe::proc::process;
+use crate::probe::product::PRODUCTS;
 use crate::probe::servers::metrics;
 use crate::probe::servers::metrics::MetricSample;
 use crate::probe::{Io, Memo, ProbeCx, ProbeError, blocking};
@@ -74,9 +75,14 @@ impl Flags {
     /// Listening address, if set on the command line.
     pub(super) fn listens(&self, product: Product) -> Option<SocketAddr> {
         let listen_address = match product {
-            Product::Prometheus | Product::Alertmanager => self.value("web.listen-address"),
+            Product::Prometheus | Product::Alertmanager | Product::Blackbox => self.value("web.listen-address"),
             Product::Alloy => self.value("server.http.listen-addr"),
-            Product::Loki | Product::Promtail => {
+            Product::Minio => self.value("address"),
+            Product::Cadvisor => {
+                let port = self.value("port")?.parse().ok()?;
+                return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+            }
+            Product::Loki | Product::Promtail | Product::Tempo | Product::Mimir => {
                 let port = self.value("server.http-listen-port")?.parse().ok()?;
                 return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
             }
@@ -132,16 +138,20 @@ fn is_port(addr: &ConnectAddr, port: u16) -> bool {
     matches!(&addr.socket, Socket::Tcp(a) if a.port() == port)
 }
 
-/// The port is set in the configuration file of Loki and Promtail, and in the environment of Grafana.
+/// The port is set in the configuration file of Loki, Promtail, Tempo and Mimir, and in the environment of Grafana and MinIO.
 fn configured_port(io: &Io, pid: i32, product: Product, flags: &Flags) -> Option<u16> {
     match product {
-        Product::Loki | Product::Promtail => {
+        Product::Loki | Product::Promtail | Product::Tempo | Product::Mimir => {
             let text = file_of(io, pid, flags.value("config.file")?)?;
             text.lines().find_map(|l| l.trim().strip_prefix("http_listen_port:")?.trim().parse().ok())
         }
         Product::Grafana => {
             let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
             environ.split('\0').find_map(|e| e.strip_prefix("GF_SERVER_HTTP_PORT=")?.parse().ok())
+        }
+        Product::Minio => {
+            let environ = io.read_lossy(format!("/proc/{pid}/environ")).ok()?;
+            environ.split('\0').find_map(|e| split_port(e.strip_prefix("MINIO_ADDRESS=")?).1)
         }
         _ => None,
     }
@@ -219,11 +229,7 @@ impl ProbeCx {
 
 /// Path of the readiness endpoint.
 fn readiness_path(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Loki | Kind::Promtail => "/ready",
-        Kind::Grafana => "/api/health",
-        _ => "/-/ready",
-    }
+    PRODUCTS.iter().find(|row| row.product.kind() == kind).map_or("/-/ready", |row| row.ready)
 }
 
 /// Path without its query.
@@ -301,6 +307,8 @@ async fn fetch(
         None => http::get(stream, &address, path, MAX_BODY_BYTES, REQUEST_TIMEOUT).await,
     };
     Ok(match response {
+        // only metrics are readable line by line: any other truncated body would occupy memory until the end of the run
+        Ok(answer) if answer.truncated && !path.ends_with("/metrics") => Ok(HttpResponse { body: String::new(), ..answer }),
         Ok(answer) if matches!(answer.status, 401 | 403) => Err(SessionError::Login {
             address,
             message: format!("status {}", answer.status),

@@ -523,7 +523,6 @@ const ROWS: &[&str] = &[
 ];
 
 #[test]
-#[ignore = "servers that hang at the connect are unknown (too busy) instead of crit in a debug build on two processors"]
 fn fault_matrix() {
     if !installed(&["redis-server", "python3", "dnsmasq", "nft", "getent", "nginx"]) {
         return;

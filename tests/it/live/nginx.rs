@@ -288,7 +288,9 @@ fn unix_socket_that_denies_the_workers() {
     );
     host.sh("sed -i 's/^user root/user nobody nogroup/' /etc/nginx/nginx.conf; nginx -s reload");
     eventually(20, "the workers run as nobody", || {
-        (host.sh("pgrep -u nobody -cf 'nginx: worker process$'; true") == "2").then_some(())
+        // workers of the previous configuration, still root, serve requests until they have ended
+        let workers = |user: &str| host.sh(&format!("pgrep {user} -cf '^nginx: worker process'; true"));
+        (workers("-u nobody") == "2" && workers("") == "2").then_some(())
     });
     assert_eq!(host.curl("http://127.0.0.1/"), "ok 200");
     host.run_runbooks(&["nginx"]).must_not(&["nginx."]);
