@@ -156,6 +156,15 @@ impl Finding {
         self
     }
 
+    /// [`Finding::key`] for an optional value.
+    #[must_use]
+    pub fn key_opt(self, kind: KeyKind, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.key(kind, value),
+            None => self,
+        }
+    }
+
     /// Names an object that its object needs: the full id of a container, or the name of a unit.
     #[must_use]
     pub fn needs(mut self, value: impl Into<String>) -> Self {

@@ -219,14 +219,24 @@ pub enum Product {
     Promtail,
     /// Grafana.
     Grafana,
+    /// Grafana Tempo.
+    Tempo,
+    /// Grafana Mimir.
+    Mimir,
+    /// MinIO.
+    Minio,
+    /// Prometheus's blackbox exporter.
+    Blackbox,
+    /// cAdvisor.
+    Cadvisor,
 }
 
 impl Product {
     /// Whether the product is a component of a monitoring system, which is queried over HTTP.
     #[must_use]
     pub fn monitors(self) -> bool {
-        use Product::{Alertmanager, Alloy, Grafana, Loki, Prometheus, Promtail};
-        matches!(self, Prometheus | Alertmanager | Loki | Alloy | Promtail | Grafana)
+        use Product::{Nginx, Pgbouncer, Postgres, Rabbitmq, Redis};
+        !matches!(self, Postgres | Pgbouncer | Redis | Rabbitmq | Nginx)
     }
 
     /// Target kind of this product.
@@ -244,6 +254,11 @@ impl Product {
             Self::Alloy => Kind::Alloy,
             Self::Promtail => Kind::Promtail,
             Self::Grafana => Kind::Grafana,
+            Self::Tempo => Kind::Tempo,
+            Self::Mimir => Kind::Mimir,
+            Self::Minio => Kind::Minio,
+            Self::Blackbox => Kind::Blackbox,
+            Self::Cadvisor => Kind::Cadvisor,
         }
     }
 }

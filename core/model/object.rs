@@ -49,6 +49,16 @@ pub enum Kind {
     Promtail,
     /// A Grafana, named likewise.
     Grafana,
+    /// A Grafana Tempo, named likewise.
+    Tempo,
+    /// A Grafana Mimir, named likewise.
+    Mimir,
+    /// A MinIO, named likewise.
+    Minio,
+    /// A blackbox exporter, named likewise.
+    Blackbox,
+    /// A cAdvisor, named likewise.
+    Cadvisor,
     /// A certificate, by the server name it is served for, or by its path.
     Certificate,
     /// A configured address to probe, by its URL.
@@ -81,6 +91,11 @@ impl fmt::Display for Kind {
             Self::Alloy => "alloy",
             Self::Promtail => "promtail",
             Self::Grafana => "grafana",
+            Self::Tempo => "tempo",
+            Self::Mimir => "mimir",
+            Self::Minio => "minio",
+            Self::Blackbox => "blackbox",
+            Self::Cadvisor => "cadvisor",
             Self::Certificate => "certificate",
             Self::Endpoint => "endpoint",
             Self::Interface => "interface",

@@ -11,7 +11,8 @@ use crate::model::{ContainerRef, EngineState, Inventory, Object, Sample, Systemd
 use crate::probe::kernel::activity::SystemSampler;
 use crate::probe::kernel::filesystem::Filesystems;
 use crate::probe::kernel::kmsg::KernelLog;
-use crate::probe::network::firewall::Firewall;
+use crate::probe::network::firewall::ruleset::Ruleset;
+use crate::probe::network::firewall::{Firewall, Ipv6Rules};
 use crate::probe::proc::table::{ProcessTable, SharedProcessTable};
 
 /// Shared resources of the probes. One instance per run, so that reads are shared.
@@ -143,6 +144,11 @@ impl ProbeCx {
     /// The packet filter of this host.
     pub async fn firewall(&self) -> Result<Arc<Firewall>, super::ProbeError> {
         self.rules.get((), || async { crate::probe::network::firewall::read().await.map(Arc::new) }).await
+    }
+
+    /// The packet filter of this host with the rules of ip6tables, which are read at the first call.
+    pub async fn firewall_ipv6(&self) -> Result<Arc<Ruleset>, super::ProbeError> {
+        self.shared.get::<Ipv6Rules>().get(&*self.firewall().await?).await
     }
 
     /// systemd, or the error for a check that requires it.

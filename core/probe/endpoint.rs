@@ -1,11 +1,13 @@
 //! Configured endpoints: requests to them and their results.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::address::{join, with_brackets};
+use crate::model::quantity;
 use crate::probe::io::http;
 use crate::probe::io::http::{HttpError, HttpResponse};
 use crate::probe::names;
@@ -136,13 +138,21 @@ impl EndpointResult {
 pub struct Endpoints {
     configured: Vec<Endpoint>,
     first: Memo<String, Result<EndpointResult, ProbeError>>,
+    /// End of the probes of this run.
+    until: Option<Instant>,
 }
 
 impl Endpoints {
     /// These endpoints, without results.
     #[must_use]
     pub fn new(configured: Vec<Endpoint>) -> Self {
-        Self { configured, first: Memo::default() }
+        Self { configured, first: Memo::default(), until: None }
+    }
+
+    /// The same with the end of the probes of this run: a slow response is waited for until then.
+    #[must_use]
+    pub fn until(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
     }
 }
 
@@ -151,6 +161,13 @@ impl ProbeCx {
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.shared.get::<Endpoints>().configured
+    }
+
+    /// Time until the end of the probes of this run; `None` if it has no deadline.
+    #[must_use]
+    pub fn time_for_endpoints(&self) -> Option<Duration> {
+        let until = self.shared.get::<Endpoints>().until?;
+        Some(until.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -173,15 +190,17 @@ pub async fn request(
     };
     let started = Instant::now();
     let took = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let address = match names::first_address(pid, endpoint.address.as_ref().unwrap_or(&endpoint.host), endpoint.port).await? {
-        Ok(address) => address,
+    // the name, the connection and the response share one time limit
+    let left = || answer.saturating_sub(started.elapsed()).max(MIN_STEP);
+    let host = endpoint.address.as_ref().unwrap_or(&endpoint.host);
+    let lookup = lag::timeout(answer, Box::pin(names::addresses_of(pid, host, endpoint.port)));
+    let addresses = match lookup.await.unwrap_or_else(|_| Ok(Err(unresolved(host, answer))))? {
+        Ok(addresses) => tried(&addresses),
         Err(why) => return Ok(EndpointResult::Unreachable(why)),
     };
-    let stream = match netns::connect_as(pid, address, connect).await? {
+    let stream = match connect_to(pid, &addresses, connect.min(left())).await? {
         Ok(stream) => stream,
-        Err(ConnectError::Refused) => return Ok(EndpointResult::Refused),
-        Err(ConnectError::Timeout) => return Ok(EndpointResult::Timeout),
-        Err(ConnectError::Other(why)) => return Ok(EndpointResult::Unreachable(why)),
+        Err(failed) => return Ok(failed),
     };
     // headers may contain a token: over plain HTTP they are sent only to a service of this host or of a container, not to a
     // user's program
@@ -201,14 +220,14 @@ pub async fn request(
         // the tls runbook checks the certificate; headers may contain a token, so they require a verified certificate
         let verified = Trust::Verified { authorities: None, name: true };
         let trust = if endpoint.headers.is_empty() { Trust::Encrypted } else { verified };
-        let secured = lag::timeout(answer, crate::probe::servers::over_tls(stream, &endpoint.host, &trust)).await;
+        let secured = lag::timeout(left(), crate::probe::servers::over_tls(stream, &endpoint.host, &trust)).await;
         stream = match secured {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return Ok(EndpointResult::Tls(e.to_string())),
             Err(_) => return Ok(EndpointResult::Timeout),
         };
     }
-    Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, MAX_BODY_BYTES, answer).await {
+    Ok(match http::get_with(stream, &endpoint.authority(), &endpoint.path, &endpoint.headers, MAX_BODY_BYTES, left()).await {
         Ok(got) => {
             let wrong = endpoint.expect.wrong(&got);
             let body = if wrong.is_some() { got.body.chars().take(160).collect() } else { String::new() };
@@ -224,6 +243,52 @@ pub async fn request(
         Err(HttpError::Closed(_)) => EndpointResult::Closed,
         Err(HttpError::NotHttp(_)) => EndpointResult::NotHttp,
     })
+}
+
+/// Smallest time limit of one step of a request.
+const MIN_STEP: Duration = Duration::from_millis(100);
+
+fn unresolved(host: &str, after: Duration) -> String {
+    format!("looking up {host}: no answer in {}", quantity::duration(after.try_into().unwrap_or_default()))
+}
+
+/// Limit of addresses of one name to which a connection is attempted.
+const MAX_TRIED_ADDRESSES: usize = 3;
+
+/// The first address of each family, which clients try first (RFC 8305), and others up to the limit.
+fn tried(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let other = addresses.iter().position(|a| addresses.first().is_some_and(|first| first.is_ipv4() != a.is_ipv4()));
+    let mut sorted: Vec<SocketAddr> = addresses.first().copied().into_iter().chain(other.map(|at| addresses[at])).collect();
+    sorted.extend(addresses.iter().copied().enumerate().filter(|(at, _)| *at > 0 && Some(*at) != other).map(|(_, a)| a));
+    sorted.truncate(MAX_TRIED_ADDRESSES);
+    sorted
+}
+
+/// Connects to the first address that accepts, as clients do: a name may have an IPv6 address without a route. The error is the most
+/// specific result about the service.
+async fn connect_to(
+    pid: Option<i32>,
+    addresses: &[SocketAddr],
+    timeout: Duration,
+) -> Result<Result<tokio::net::TcpStream, EndpointResult>, ProbeError> {
+    let mut failed = EndpointResult::Unreachable("it has no address".to_owned());
+    let rank = |result: &EndpointResult| match result {
+        EndpointResult::Refused => 2,
+        EndpointResult::Timeout => 1,
+        _ => 0,
+    };
+    for address in addresses {
+        let result = match netns::connect_as(pid, *address, timeout).await? {
+            Ok(stream) => return Ok(Ok(stream)),
+            Err(ConnectError::Refused) => EndpointResult::Refused,
+            Err(ConnectError::Timeout) => EndpointResult::Timeout,
+            Err(ConnectError::Other(why)) => EndpointResult::Unreachable(why),
+        };
+        if rank(&result) > rank(&failed) || rank(&failed) == 0 {
+            failed = result;
+        }
+    }
+    Ok(Err(failed))
 }
 
 /// Whether a connection stays open: docker-proxy accepts connections to a port without a listener, and closes them immediately.
@@ -298,6 +363,7 @@ impl Expect {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -307,6 +373,27 @@ mod tests {
         };
         assert_eq!((of("https", "::1", 443), of("https", "::1", 8443)), ("[::1]".into(), "[::1]:8443".into()));
         assert_eq!((of("http", "web", 80), of("http", "web", 81)), ("web".into(), "web:81".into()));
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_tried_first() {
+        let tried = |all: &[&str]| -> Vec<String> {
+            super::tried(&all.iter().filter_map(|a| a.parse().ok()).collect::<Vec<_>>()).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(tried(&["[::1]:80", "[::2]:80", "[::3]:80", "10.0.0.1:80"]), ["[::1]:80", "10.0.0.1:80", "[::2]:80"]);
+        assert_eq!(tried(&["10.0.0.1:80", "10.0.0.2:80"]), ["10.0.0.1:80", "10.0.0.2:80"]);
+        assert!(tried(&[]).is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn address_without_listener_is_followed_by_the_next() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = SocketAddr::new("::1".parse().unwrap(), open.port());
+        let limit = Duration::from_secs(2);
+        assert!(connect_to(None, &[closed, open], limit).await.unwrap().is_ok());
+        drop(listener);
+        assert_eq!(connect_to(None, &[open], limit).await.unwrap().unwrap_err(), EndpointResult::Refused);
     }
 
     fn answer(status: u16, body: &str) -> HttpResponse {

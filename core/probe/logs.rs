@@ -125,7 +125,7 @@ impl ProbeCx {
             let of_run = |l: &&LogLine| until.zip(l.at).is_none_or(|(until, at)| at < until);
             lines.iter().filter(of_run).cloned().collect()
         };
-        let read = |tail| async move { docker.log_lines(&container.id, tail).await };
+        let read = |tail| async move { docker.log_of(container, tail).await };
         let lines = match read(LINES_OF_A_RUN).await {
             Ok(lines) => lines,
             Err(error) => {

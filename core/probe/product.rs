@@ -29,6 +29,8 @@ pub struct ProductSpec {
     pub serves: fn(&str) -> bool,
     /// Whether a restart is left to the operator: it recovers, loses data in memory, or leaves a cluster.
     pub restart_by_hand: bool,
+    /// Path of its readiness endpoint; empty if it has none over HTTP.
+    pub ready: &'static str,
 }
 
 /// All products.
@@ -47,6 +49,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("postgres", false), ("postgresql", false)],
         serves: postgres_serves,
         restart_by_hand: true,
+        ready: "",
     },
     ProductSpec {
         product: Product::Pgbouncer,
@@ -61,6 +64,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("pgbouncer", false)],
         serves: always,
         restart_by_hand: false,
+        ready: "",
     },
     ProductSpec {
         product: Product::Redis,
@@ -75,6 +79,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("redis", false), ("rediss", true), ("valkey", false)],
         serves: redis_serves,
         restart_by_hand: true,
+        ready: "",
     },
     ProductSpec {
         product: Product::Rabbitmq,
@@ -90,6 +95,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("amqp", false), ("amqps", true)],
         serves: rabbitmq_serves,
         restart_by_hand: true,
+        ready: "",
     },
     ProductSpec {
         product: Product::Nginx,
@@ -104,6 +110,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[],
         serves: nginx_serves,
         restart_by_hand: false,
+        ready: "",
     },
     ProductSpec {
         product: Product::Prometheus,
@@ -118,6 +125,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("prometheus", false), ("prometheus+https", true)],
         serves: prometheus_serves,
         restart_by_hand: false,
+        ready: "/-/ready",
     },
     ProductSpec {
         product: Product::Alertmanager,
@@ -133,6 +141,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("alertmanager", false), ("alertmanager+https", true)],
         serves: prometheus_serves,
         restart_by_hand: false,
+        ready: "/-/ready",
     },
     ProductSpec {
         product: Product::Loki,
@@ -147,6 +156,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("loki", false), ("loki+https", true)],
         serves: loki_serves,
         restart_by_hand: false,
+        ready: "/ready",
     },
     ProductSpec {
         product: Product::Alloy,
@@ -161,6 +171,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("alloy", false)],
         serves: alloy_serves,
         restart_by_hand: false,
+        ready: "/-/ready",
     },
     ProductSpec {
         product: Product::Promtail,
@@ -175,6 +186,7 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[],
         serves: loki_serves,
         restart_by_hand: false,
+        ready: "/ready",
     },
     ProductSpec {
         product: Product::Grafana,
@@ -189,6 +201,84 @@ pub static PRODUCTS: &[ProductSpec] = &[
         schemes: &[("grafana", false), ("grafana+https", true)],
         serves: grafana_serves,
         restart_by_hand: false,
+        ready: "/api/health",
+    },
+    ProductSpec {
+        product: Product::Tempo,
+        name: "Tempo",
+        port: 3200,
+        data: &["/var/lib/tempo"],
+        logs: &[],
+        programs: &["tempo"],
+        images: &["tempo"],
+        units: &["tempo"],
+        users: &["tempo"],
+        schemes: &[("tempo", false), ("tempo+https", true)],
+        serves: loki_serves,
+        restart_by_hand: false,
+        ready: "/ready",
+    },
+    ProductSpec {
+        product: Product::Mimir,
+        name: "Mimir",
+        port: 8080,
+        data: &["/var/lib/mimir"],
+        logs: &[],
+        programs: &["mimir"],
+        images: &["mimir"],
+        units: &["mimir"],
+        users: &["mimir", "nonroot"],
+        schemes: &[("mimir", false), ("mimir+https", true)],
+        serves: mimir_serves,
+        restart_by_hand: false,
+        ready: "/ready",
+    },
+    ProductSpec {
+        product: Product::Minio,
+        name: "MinIO",
+        port: 9000,
+        data: &["/var/lib/minio"],
+        logs: &[],
+        programs: &["minio"],
+        images: &["minio"],
+        units: &["minio"],
+        users: &["minio", "minio-user"],
+        schemes: &[("minio", false), ("minio+https", true)],
+        serves: minio_serves,
+        restart_by_hand: true,
+        // `ready` is 200 as soon as the process listens, without its drives; the quorum has a page of its own
+        ready: "/minio/health/live",
+    },
+    ProductSpec {
+        product: Product::Blackbox,
+        name: "Blackbox exporter",
+        port: 9115,
+        data: &[],
+        logs: &[],
+        // the kernel keeps 15 characters of both
+        programs: &["blackbox_export", "blackbox_exporter", "prometheus-blac", "prometheus-blackbox-exporter"],
+        images: &["blackbox-exporter"],
+        units: &["blackbox_exporter", "blackbox-exporter", "prometheus-blackbox-exporter"],
+        users: &["prometheus", "blackbox_exporter", "blackbox-exporter", "nobody"],
+        schemes: &[("blackbox", false), ("blackbox+https", true)],
+        serves: prometheus_serves,
+        restart_by_hand: false,
+        ready: "/-/healthy",
+    },
+    ProductSpec {
+        product: Product::Cadvisor,
+        name: "cAdvisor",
+        port: 8080,
+        data: &[],
+        logs: &[],
+        programs: &["cadvisor"],
+        images: &["cadvisor"],
+        units: &["cadvisor"],
+        users: &["cadvisor"],
+        schemes: &[("cadvisor", false)],
+        serves: cadvisor_serves,
+        restart_by_hand: false,
+        ready: "/healthz",
     },
 ];
 
@@ -245,6 +335,21 @@ fn loki_serves(arguments: &str) -> bool {
     arguments.contains("-config.") && !has(arguments, "-version") && !has(arguments, "--version")
 }
 
+fn mimir_serves(arguments: &str) -> bool {
+    // it starts without a configuration file too
+    !["-version", "--version", "-help", "-help-all", "-modules", "-config.check-syntax"]
+        .into_iter()
+        .any(|word| has(arguments, word))
+}
+
+fn minio_serves(arguments: &str) -> bool {
+    has(arguments, "server") || has(arguments, "gateway")
+}
+
+fn cadvisor_serves(arguments: &str) -> bool {
+    !["-version", "--version", "-h", "-help", "--help"].into_iter().any(|word| has(arguments, word))
+}
+
 fn grafana_serves(arguments: &str) -> bool {
     !has(arguments, "cli") && !has(arguments, "-v")
 }
@@ -290,7 +395,6 @@ const OTHER_DATABASES: &[&str] = &[
     "kafka",
     "mariadb",
     "mariadb-galera",
-    "minio",
     "mongo",
     "mongodb",
     "mongodb-community-server",

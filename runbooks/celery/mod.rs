@@ -1,5 +1,6 @@
 //! The celery runbook: queues, workers and beat, checked through the broker and the processes, without the application's code.
 
+mod beats;
 mod broker;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -56,6 +57,7 @@ const LINKS: &[Link] = &[
         KeyKind::Server,
         "the broker closed the worker's channel, and the worker disconnected",
     ),
+    Link::likely("redis.refused-clients", "celery.no-consumer", KeyKind::Server, "the broker rejects the worker's login"),
     Link::likely("celery.beat", "celery.backlog", KeyKind::Server, "two beats send every task twice"),
     Link::likely(
         "redis.restarted",

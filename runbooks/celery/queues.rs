@@ -540,6 +540,7 @@ mod tests {
             home,
             connections: vec![connection],
             broker: None,
+            scheduler: None,
             versions: None,
             schedule_age_s: None,
         }

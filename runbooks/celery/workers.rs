@@ -17,8 +17,8 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::beats::{Keyspace, Sharing, keyspaces, sharing};
 use crate::shared::dependencies::running;
-use crate::shared::nginx_context::called;
 use crate::shared::processes::{Names, at_home};
 
 const BEAT: Code = Code {
@@ -76,8 +76,10 @@ pub(super) struct Evidence {
     lost: Vec<(String, String)>,
     /// Why the kernel log could not be read.
     kernel_log_gap: Option<String>,
-    /// Ids of the brokers of this host, by their URL in the environments of beats.
+    /// Ids of the brokers of this host, by their URL in the environments of beats. Recordings of earlier versions have only these.
     brokers: BTreeMap<String, String>,
+    /// The brokers of the beats, by pid.
+    keyspaces: BTreeMap<i32, Keyspace>,
 }
 
 impl Check for Workers {
@@ -108,11 +110,7 @@ impl Check for Workers {
             processes,
             ..Evidence::default()
         };
-        for broker in e.processes.iter().filter(|p| p.role.beats()).filter_map(|p| p.broker.as_deref()) {
-            let container = host_of(broker).and_then(|host| called(&cx.inventory, host));
-            let server = container.and_then(|c| cx.inventory.servers.iter().find(|s| s.container.as_ref() == Some(&c.id)));
-            e.brokers.extend(server.map(|s| (broker.to_owned(), s.id.clone())));
-        }
+        e.keyspaces = keyspaces(cx, &e.processes).await;
         if let Some(docker) = &cx.docker {
             for c in stopped {
                 if let Ok(container) = docker.inspect(&c.id).await {
@@ -196,20 +194,21 @@ fn stopped_beats(e: &Evidence, now: Timestamp) -> Vec<Finding> {
     e.stopped_beats.iter().filter(missed).map(finding).collect()
 }
 
-/// Two beats with the same application and the same broker send every task twice.
+/// Two beats with the same application and the same queues send every task twice.
 fn doubled(e: &Evidence) -> Vec<Finding> {
     let beats: Vec<&Process> = e.processes.iter().filter(|p| p.role.beats()).collect();
     let mut findings = Vec::new();
     for (i, beat) in beats.iter().enumerate() {
-        let same = |other: &&&Process| other.app == beat.app && other.app.is_some() && share_a_broker(beat, other);
-        let others: Vec<&&Process> = beats[..i].iter().filter(|o| same(o)).collect();
-        if let Some(other) = others.first() {
+        let mut others = beats[..i].iter().map(|other| (sharing(other, beat, &e.keyspaces), *other));
+        if let Some((sharing, other)) = others.find(|(sharing, _)| *sharing != Sharing::No) {
             let name = |p: &Process| e.containers.process("beat", p.pid, &p.home);
             let app = beat.app.as_deref().unwrap_or_default();
             let message = format!("two beats of {app} run: {} and {}; every task is sent twice", name(other), name(beat));
             // both run: nothing of their containers and units is a cause
             let finding = Finding::new(&BEAT, Severity::Warn, e.subject(beat), message);
-            findings.push(match beat.broker.as_ref().and_then(|b| e.brokers.get(b)) {
+            let finding = if sharing == Sharing::Likely { finding.likely() } else { finding };
+            let server = e.keyspaces.get(&beat.pid).and_then(|k| k.server.as_ref());
+            findings.push(match server.or_else(|| e.brokers.get(beat.broker.as_ref()?)) {
                 Some(server) => finding.key(KeyKind::Server, server),
                 None => finding,
             });
@@ -222,11 +221,6 @@ fn doubled(e: &Evidence) -> Vec<Finding> {
 pub(super) fn host_of(broker: &str) -> Option<&str> {
     let address = Address::parse(broker);
     Some(address.host()).filter(|host| address.scheme.is_some() && !host.is_empty())
-}
-
-fn share_a_broker(a: &Process, b: &Process) -> bool {
-    let named = a.broker.is_some() && a.broker == b.broker;
-    named || a.connections.iter().any(|c| b.connections.iter().any(|d| c.remote == d.remote))
 }
 
 fn killed(e: &Evidence, now: Timestamp) -> Vec<Finding> {

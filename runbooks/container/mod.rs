@@ -5,6 +5,7 @@ mod decode;
 mod engine;
 mod errors;
 mod expected;
+mod health;
 mod image;
 mod logs;
 mod network;
@@ -103,6 +104,25 @@ const LINKS: &[Link] = &[
     Link::confirmed("container.architecture", "container.restart-loop", KeyKind::Container, OTHER_ARCHITECTURE),
     Link::confirmed("container.architecture", "container.down", KeyKind::Container, OTHER_ARCHITECTURE),
     Link::confirmed("container.architecture", "container.start-failed", KeyKind::Container, OTHER_ARCHITECTURE),
+    // a quadlet, or a unit of `podman generate systemd`: the unit starts and stops its container
+    Link::confirmed("systemd.unit-failed", "container.down", KeyKind::Unit, "the unit that runs it failed"),
+    Link::confirmed("systemd.restart-loop", "container.down", KeyKind::Unit, "the unit that runs it restarts repeatedly"),
+    Link::confirmed("systemd.restart-loop", "container.restart-loop", KeyKind::Unit, "the unit that runs it restarts repeatedly"),
+    Link::confirmed("systemd.enabled-inactive", "container.down", KeyKind::Unit, "the unit that runs it is not started"),
+    Link::confirmed(
+        "container.oom-killed",
+        "systemd.unit-failed",
+        KeyKind::Unit,
+        "the kernel killed its container at the memory limit",
+    ),
+    Link::confirmed(
+        "container.oom-killed",
+        "systemd.restart-loop",
+        KeyKind::Unit,
+        "the kernel kills its container at the memory limit",
+    ),
+    Link::confirmed("container.start-failed", "systemd.unit-failed", KeyKind::Unit, "its container could not be started"),
+    Link::confirmed("container.start-failed", "systemd.restart-loop", KeyKind::Unit, "its container could not be started"),
 ];
 
 /// Because of `container.architecture`.

@@ -125,6 +125,7 @@ pub(super) fn judge(e: &Evidence, now: Timestamp) -> Option<Finding> {
     let mut finding = Finding::new(&OOM_KILLED, severity, e.container.subject_of_all_runs(), message)
         .since(kill.at)
         .key(KeyKind::Container, &e.container.id)
+        .key_opt(KeyKind::Unit, e.container.system_unit())
         .cite_opt("kernel log", last.map(|k| format!("{:.0} out of memory: killed process {} ({})", k.at, k.pid, k.task)))
         .cite_opt("RSS when killed", last.and_then(|k| k.anon_rss_kib).map(|k| quantity::bytes(k.saturating_mul(1024))))
         .cite("exit", if e.container.is_up() { String::new() } else { super::decode::exit_code(e.container.state.exit_code) });

@@ -6,6 +6,7 @@ use opsctl_core::probe::docker::{Container, Event};
 
 use super::Settings;
 use super::decode::exit_code;
+use super::health;
 use super::oom;
 use super::state::{Evidence, RESTART_LOOP, STOP_LOOP, reason_of};
 use crate::shared::log_reason::with_reason;
@@ -128,10 +129,13 @@ pub(super) fn judge(e: &Evidence, settings: &Settings, now: Timestamp) -> Option
     };
     let mut finding = Finding::new(&RESTART_LOOP, severity, c.subject_of_all_runs(), message)
         .key(KeyKind::Container, &c.id)
+        .key_opt(KeyKind::Unit, c.system_unit())
         .cite("last run", last_run(e))
         .cite("restart policy", &c.restart_policy.name);
-    if !by_engine && !c.state.restarting {
-        finding = finding.key(KeyKind::Restarter, &c.id).hint(
+    if let Some(unit) = c.system_unit() {
+        finding = finding.hint(format!("the reason is in the log of the previous run; `systemctl stop {unit}` ends the loop"));
+    } else if !by_engine && !c.state.restarting {
+        finding = finding.key(KeyKind::Restarter, &c.id).cite_opt("health test", health::cited(e, now)).hint(
             "find the source of the restarts (an autoheal container, a cron job, an operator) and its reason; another restart does not help",
         );
     } else if severity != Severity::Info {

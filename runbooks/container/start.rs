@@ -98,6 +98,7 @@ pub(super) fn judge(e: &Evidence) -> Option<Finding> {
     let mut finding = Finding::new(&START_FAILED, Severity::Crit, c.subject(), format!("{} could not be started: {why}", c.name))
         .since(c.state.finished_at.or(c.created))
         .key(KeyKind::Container, &c.id)
+        .key_opt(KeyKind::Unit, c.system_unit())
         .cite("engine", &c.state.error)
         .cite("exit code", c.state.exit_code.to_string())
         .cite_opt("port used by", e.port_owner.clone())
@@ -144,10 +145,16 @@ pub(super) fn plan(fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Eviden
             if !e.image_present {
                 return Err(Refusal::Precondition(format!("its image {} is not on this host", c.image)));
             }
-            let undo = vec![Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) }];
+            // systemd starts the container of a unit, and considers one that was started otherwise as not its own
+            let (start, undo) = if let Some(unit) = c.system_unit() {
+                (Action::StartUnit { unit: unit.to_owned() }, Action::StopUnit { unit: unit.to_owned() })
+            } else {
+                let stop = Action::StopContainer { id: id.clone(), timeout_s: c.stop_timeout.unwrap_or(10) };
+                (Action::StartContainer { id }, stop)
+            };
             // judgement: running for 15 s, so that a container that exits at once does not count as started
-            Ok(plan(&START, vec![Action::StartContainer { id }])
-                .undo(undo)
+            Ok(plan(&START, vec![start])
+                .undo(vec![undo])
                 .affects(dependants())
                 .downtime("none: the container is down already")
                 .verified(within, Duration::from_secs(15)))

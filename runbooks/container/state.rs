@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::obstacle;
 use super::unstarted::{self, Dependency};
-use super::{Settings, decode, oom, restart, start};
+use super::{Settings, decode, health, oom, restart, start};
 use crate::shared::dependencies::{NEEDED, NEEDED_TO_START, NO_ROOM};
 use crate::shared::log_reason::{with_log, with_reason};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
@@ -125,6 +125,9 @@ pub(super) struct Evidence {
     /// Its restarts by the engine, as counted by a run within the last hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) restarts_before: Option<Sample>,
+    /// A failed health test that a run within the last hour saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health_before: Option<Sample>,
     /// A second sample; only if the first was suspicious.
     pub(super) later: Option<Later>,
     /// Last log lines of the run that ended, in recordings of 0.1.0.
@@ -198,6 +201,9 @@ impl Check for State {
         if container.restart_count > 0 {
             e.restarts_before = cx.history.oldest(&container.id, restart::METRIC, restart::MAX_SAMPLE_AGE_S);
         }
+        if container.health_test.is_some() {
+            e.health_before = health::before(cx, &container.id);
+        }
         if suspicious(&container) {
             tokio::time::sleep(RESAMPLE_DELAY).await;
             let again = docker.inspect_now(&target.id).await?;
@@ -260,7 +266,8 @@ impl Check for State {
         }
         let pending = pending(e, &findings);
         let stopped = (e.container.state.status == "exited").then(|| stop::sample(&e.container, &e.events, now)).flatten();
-        let samples = stopped.into_iter().chain(restart::sample(&e.container, now)).collect();
+        let samples =
+            stopped.into_iter().chain(restart::sample(&e.container, now)).chain(health::sample(&e.container, now)).collect();
         Judgement { findings, gaps, pending, samples, ..Judgement::default() }
     }
 

@@ -62,6 +62,9 @@ pub(super) struct Evidence {
     /// Containers that ended long ago: `(id, name)`.
     #[serde(default)]
     old: Vec<(String, String)>,
+    /// Not the first engine of this host: images and build cache of this one are removed by its own client only.
+    #[serde(default)]
+    further: bool,
 }
 
 impl Check for DockerReclaimable {
@@ -72,20 +75,33 @@ impl Check for DockerReclaimable {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Object> {
-        inventory.engine_targets()
+        inventory.engines().map(|e| Object::new(Kind::Engine, e.name.clone(), e.endpoint.clone())).collect()
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let docker = cx.docker()?;
+        let first = cx.docker()?;
+        let further = cx.inventory.engine.as_ref().is_some_and(|e| e.endpoint != target.id);
+        let engine = first.engines().find(|engine| engine.endpoint().to_string() == target.id);
+        let Some(docker) = engine.or((!further).then_some(first)) else {
+            return Err(ProbeError::Skip("the engine does not respond".to_owned()));
+        };
         let root = docker.data_root().await?;
         let filesystem = cx.filesystems.of(Path::new(&root)).await?;
-        let mut e =
-            Evidence { engine: target.name.clone(), endpoint: target.id.clone(), root, filesystem, usage: None, old: Vec::new() };
+        let mut e = Evidence {
+            engine: target.name.clone(),
+            endpoint: target.id.clone(),
+            root,
+            filesystem,
+            usage: None,
+            old: Vec::new(),
+            further,
+        };
         if e.filesystem.percent < USAGE_QUERY_PERCENT && !cx.options.usage {
             return Ok(e);
         }
         e.usage = Some((*docker.disk_usage().await?).clone());
-        let ended = cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead"));
+        let own = |id: &str| std::ptr::eq(first.of(id), docker);
+        let ended = cx.inventory.containers.iter().filter(|c| matches!(c.state.as_str(), "exited" | "dead") && own(&c.id));
         for c in cx.inspected(ended).await {
             let kept = c.labels.contains_key("keep") || c.labels.contains_key("opsctl.keep");
             let old = c.state.finished_at.is_some_and(|t| clock::now().duration_since(t) > MIN_CONTAINER_AGE);
@@ -117,10 +133,10 @@ impl Check for DockerReclaimable {
                 finding = finding.cite(kind, quantity::bytes(bytes));
             }
         }
-        if usage.build_cache_reclaimable > 0 {
+        if usage.build_cache_reclaimable > 0 && !e.further {
             finding = finding.fix(BUILD_CACHE.id);
         }
-        if usage.dangling_images() > 0 {
+        if usage.dangling_images() > 0 && !e.further {
             finding = finding.fix(DANGLING.id);
         }
         if !e.old.is_empty() {

@@ -9,17 +9,21 @@ use opsctl_core::probe::docker::Container;
 /// Owners of directories and files: path -> `/tmp in the writable layer of web`.
 pub(super) type Holders = BTreeMap<String, String>;
 
-/// Queries the engine for the owners of those paths that are below its data root.
+/// Queries the engines for the owners of those paths that are below their data roots.
 pub(super) async fn find(cx: &ProbeCx, paths: &[&str]) -> Holders {
     let Some(docker) = cx.docker.as_ref() else { return Holders::new() };
-    let Ok(root) = docker.data_root().await else { return Holders::new() };
-    let own: Vec<&str> = paths.iter().copied().filter(|p| Path::new(p).starts_with(&root)).collect();
+    let mut roots = Vec::new();
+    for engine in docker.engines() {
+        roots.extend(engine.data_root().await.ok());
+    }
+    let root_of = |path: &str| roots.iter().filter(|root| Path::new(path).starts_with(root)).max_by_key(|root| root.len());
+    let own: Vec<(&str, &String)> = paths.iter().filter_map(|path| Some((*path, root_of(path)?))).collect();
     if own.is_empty() {
         return Holders::new();
     }
     let containers = cx.inspected(&cx.inventory.containers).await;
     let containers: Vec<&Container> = containers.iter().map(AsRef::as_ref).collect();
-    own.iter().filter_map(|path| Some(((*path).to_owned(), holder(path, &root, &containers)?))).collect()
+    own.iter().filter_map(|(path, root)| Some(((*path).to_owned(), holder(path, root, &containers)?))).collect()
 }
 
 /// The owner of a path below the data root: a writable layer, volume, bind mount or log of a container. A container with the

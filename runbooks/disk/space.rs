@@ -10,7 +10,7 @@ use opsctl_core::model::{
     Check, CheckSpec, Code, FileIdentity, Finding, Impact, Inventory, Judged, Judgement, KeyKind, Measure, MountRef, Object,
     Role, Sample, Severity, Table, Unit, quantity,
 };
-use opsctl_core::probe::docker::DiskUsage;
+use opsctl_core::probe::docker::{DiskUsage, Docker};
 use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::kernel::filesystem::{FileUsage, Space, Usage, Writer};
 use opsctl_core::probe::proc::home::Home;
@@ -78,6 +78,9 @@ pub(super) struct Evidence {
     /// Disk usage of the engine, if its data root is on this filesystem and `usage` was read.
     #[serde(default)]
     engine: Option<DiskUsage>,
+    /// The same of further engines, with their names.
+    #[serde(default)]
+    more_engines: Vec<(String, DiskUsage)>,
     /// Owners of the largest directories and files that belong to the engine.
     #[serde(default)]
     holders: Holders,
@@ -116,6 +119,7 @@ impl Check for SpaceCheck {
             before,
             usage: Vec::new(),
             engine: None,
+            more_engines: Vec::new(),
             holders: Holders::new(),
             writers: BTreeMap::new(),
             asked: usage_requested,
@@ -131,8 +135,8 @@ impl Check for SpaceCheck {
                 Ok::<_, ProbeError>(usage)
             };
             // query the engine while the walk is running
-            let (usage, engine) = tokio::join!(walks, engine_share(cx, mount));
-            (e.usage, e.engine) = (usage?, engine);
+            let (usage, engines) = tokio::join!(walks, engine_shares(cx, mount));
+            (e.usage, (e.engine, e.more_engines)) = (usage?, engines);
             let paths: Vec<&str> = e.usage.iter().flat_map(rows).map(|row| row.path).collect();
             e.holders = holders::find(cx, &paths).await;
             e.writers = writers(cx, &e.usage).await;
@@ -241,14 +245,26 @@ fn roots(cx: &ProbeCx, mount: &MountRef) -> Vec<String> {
     if named.is_empty() { vec![mount.mountpoint.clone()] } else { named }
 }
 
-async fn engine_share(cx: &ProbeCx, mount: &MountRef) -> Option<DiskUsage> {
-    let docker = cx.docker.as_ref()?;
-    let root = docker.data_root().await.ok()?;
+/// Disk usage of the first engine, and of further ones with their names, each if its data root is on this filesystem.
+async fn engine_shares(cx: &ProbeCx, mount: &MountRef) -> (Option<DiskUsage>, Vec<(String, DiskUsage)>) {
+    let Some(first) = cx.docker.as_ref() else { return (None, Vec::new()) };
+    let share = |engine| async move { (engine, engine_share(cx, engine, mount).await) };
+    let mut shares = futures_util::future::join_all(first.engines().map(share)).await.into_iter();
+    let own = shares.next().and_then(|(_, usage)| usage);
+    let name = |engine: &Docker| {
+        let endpoint = engine.endpoint().to_string();
+        cx.inventory.engines().find(|e| e.endpoint == endpoint).map_or(endpoint, |e| e.name.clone())
+    };
+    (own, shares.filter_map(|(engine, usage)| Some((name(engine), usage?))).collect())
+}
+
+async fn engine_share(cx: &ProbeCx, engine: &Docker, mount: &MountRef) -> Option<DiskUsage> {
+    let root = engine.data_root().await.ok()?;
     let on = cx.filesystems.of(Path::new(&root)).await.ok()?;
     if on.dev != mount.dev {
         return None;
     }
-    docker.disk_usage().await.ok().map(|u| (*u).clone())
+    engine.disk_usage().await.ok().map(|u| (*u).clone())
 }
 
 /// For each large file the process that has it open for writing. A scan of the descriptors that takes too long is omitted.
@@ -322,20 +338,22 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
             vec![path, quantity::bytes(row.bytes), share(row.bytes), row.entries.map(quantity::count_of).unwrap_or_default()]
         })
         .collect();
-    if let Some(engine) = &e.engine {
+    let first = e.engine.iter().map(|engine| ("docker", engine));
+    let engines: Vec<_> = first.chain(e.more_engines.iter().map(|(name, engine)| (name.as_str(), engine))).collect();
+    for (name, engine) in &engines {
         let parts = [
-            ("docker: images", engine.layers),
-            ("docker: images without a container", engine.unused_images()),
-            ("docker: build cache", engine.build_cache),
-            ("docker: stopped containers", engine.stopped_containers),
-            ("docker: volumes", engine.volumes),
-            ("docker: volumes without a container", engine.unused_volumes),
+            ("images", engine.layers),
+            ("images without a container", engine.unused_images()),
+            ("build cache", engine.build_cache),
+            ("stopped containers", engine.stopped_containers),
+            ("volumes", engine.volumes),
+            ("volumes without a container", engine.unused_volumes),
         ];
         rows.extend(
             parts
                 .iter()
                 .filter(|(_, b)| *b > 0)
-                .map(|(kind, b)| vec![(*kind).to_owned(), quantity::bytes(*b), share(*b), String::new()]),
+                .map(|(kind, b)| vec![format!("{name}: {kind}"), quantity::bytes(*b), share(*b), String::new()]),
         );
     }
     let mut note = Vec::new();
@@ -348,8 +366,9 @@ fn table(usage: &Usage, e: &Evidence) -> Table {
     if !usage.files.is_empty() {
         note.push("files, without entries, are also included in their directories".to_owned());
     }
-    if e.engine.is_some() {
-        note.push("the docker rows are also included in the directories above".to_owned());
+    if !engines.is_empty() {
+        let names: Vec<&str> = engines.iter().map(|(name, _)| *name).collect();
+        note.push(format!("the {} rows are also included in the directories above", names.join(" and ")));
     }
     Table {
         title: format!("Usage of {}: {}", usage.root, quantity::bytes(usage.bytes)),

@@ -7,12 +7,15 @@ use opsctl_core::model::{
     has_own_network,
 };
 use opsctl_core::probe::docker::NAME_SERVER;
-use opsctl_core::probe::names::{Answers, FileState, NameServer, QueryResult, Question, ResolvFile};
+use opsctl_core::probe::names::{
+    Answers, FileState, HostSources, NSSWITCH, NameServer, QueryResult, Question, ResolvFile, host_sources,
+};
 use opsctl_core::probe::network::listeners;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::egress::{self, Egress};
 use super::leak::{self, LEAK, Leak, Wildcard};
 use super::queries;
 use super::status::{self, ServerStatus, status_of};
@@ -21,10 +24,13 @@ use crate::shared::servers::READ_TIMEOUT;
 const CONTAINER: Code = Code {
     id: "dns.container",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "the engine's embedded name server does not respond in a container, or no external name resolves in it (crit); the first of its name servers does not respond (warn); it uses the name servers of Google because this host lists only loopback addresses (info)",
-    hint: "restart the container, so that it gets the current name servers of this host; docker run --dns, or `dns` in /etc/docker/daemon.json, sets others",
+    when: "the engine's embedded name server does not respond in a container, or no external name resolves in it, with the layer that fails (crit); the first of its name servers does not respond, its default route is missing, or its nsswitch.conf excludes DNS (warn); it uses the name servers of Google because this host lists only loopback addresses (info)",
+    hint: "compare its name servers with those of this host, and follow its packets to them: docker exec CONTAINER cat /etc/resolv.conf; nsenter -t PID -n ip route get SERVER",
     impacts: &[Impact::likely(Role::NamesBroken, KeyKind::Names, "names cannot be resolved")],
-    depends_on: &[&[DependsOn::likely(Role::PacketsDropped, KeyKind::Host, "")]],
+    depends_on: &[&[
+        DependsOn::likely(Role::PacketsDropped, KeyKind::Host, ""),
+        DependsOn::confirmed(Role::Detached, KeyKind::Container, "its"),
+    ]],
 };
 
 static SPEC: CheckSpec = CheckSpec {
@@ -69,6 +75,10 @@ pub(super) struct Evidence {
     host: Option<ThisHost>,
     leaks: Vec<Leak>,
     wildcards: Vec<Wildcard>,
+    /// `hosts` of its nsswitch.conf.
+    sources: HostSources,
+    /// The way to its name servers; only if none of them responds as it should.
+    egress: Egress,
 }
 
 /// Name servers of this host.
@@ -120,7 +130,11 @@ impl Check for Container {
             ..Evidence::default()
         };
         let limits = self.settings.query_limits();
-        if e.same_as.is_some() || e.way_out != Some(true) {
+        if e.same_as.is_none() {
+            e.sources = host_sources(Some(pid)).await.unwrap_or_default();
+        }
+        let cut_off = e.way_out == Some(false) && egress::expects_egress(cx, &container).await;
+        if e.same_as.is_some() || (e.way_out != Some(true) && !cut_off) {
             e.internal = Box::pin(queries::inside(pid, &container, &file.conf, limits)).await?;
             return Ok(e);
         }
@@ -131,19 +145,23 @@ impl Check for Container {
         );
         (e.internal, e.external) = (internal?, external?);
         e.host = host.ok().map(|h| queries::this_host(&h, &container));
-        match e.external.iter().find(|s| status_of(s) == ServerStatus::Good) {
-            Some(good) => {
-                let all = cx.inspected(&cx.inventory.containers).await;
-                let short = queries::short_names(&container, &all, &file.conf);
-                let (search, server) = (&file.conf.search, &good.server);
-                let own = queries::addresses(&all);
-                let (wildcards, leaks) = tokio::join!(
-                    Box::pin(leak::wildcards(Some(pid), server, search, limits)),
-                    Box::pin(leak::leaks(pid, server, short, search, &own, limits)),
-                );
-                (e.wildcards, e.leaks) = (wildcards?, leaks?);
-            }
-            None => e.upstream = Box::pin(queries::upstream(pid, &file.conf, limits)).await?,
+        if let Some(good) = e.external.iter().find(|s| is_good(s)) {
+            let all = cx.inspected(&cx.inventory.containers).await;
+            let short = queries::short_names(&container, &all, &file.conf);
+            let (search, server) = (&file.conf.search, &good.server);
+            let own = queries::addresses(&all);
+            let (wildcards, leaks) = tokio::join!(
+                Box::pin(leak::wildcards(Some(pid), server, search, limits)),
+                Box::pin(leak::leaks(pid, server, short, search, &own, limits)),
+            );
+            (e.wildcards, e.leaks) = (wildcards?, leaks?);
+            return Ok(e);
+        }
+        e.upstream = Box::pin(queries::upstream(pid, &file.conf, limits)).await?;
+        if !e.upstream.iter().any(is_good) {
+            let servers = queried_from_inside(&e);
+            let of = egress::Subject { pid, container: &container, servers: &servers, host: e.host.as_ref(), limits };
+            e.egress = Box::pin(egress::read(cx, &of)).await.unwrap_or_default();
         }
         Ok(e)
     }
@@ -159,6 +177,7 @@ impl Check for Container {
             Some(broken) => vec![broken],
             None => outside(e, subject).or_else(|| fallback(e, subject)).into_iter().collect(),
         };
+        j.findings.extend(no_dns(e, subject));
         j.findings.extend(search_leaks(e, subject));
         j
     }
@@ -241,38 +260,132 @@ fn outside(e: &Evidence, subject: &Object) -> Option<Finding> {
         let how = format!("no external name resolves in {}{others}", subject.name);
         (Severity::Crit, format!("{how}: {} ({})", first.server, status::words(first)))
     };
-    let mut finding = found(e, subject, severity, format!("{failure}; {}", why(e, &host, &reached, host_is_good)));
+    let reason = why(e, &host, &reached, host_is_good);
+    let layer = e.egress.layer(&subject.name).filter(|_| other.is_none());
+    if e.way_out == Some(false) && layer.is_none() {
+        return None;
+    }
+    // a route that the container itself lacks may be intended
+    let severity = if e.way_out == Some(false) { severity.min(Severity::Warn) } else { severity };
+    let words = match &layer {
+        Some(layer) if e.chosen.is_some() => format!("{}; {}", reason.words, layer.words),
+        Some(layer) => layer.words.clone(),
+        None => reason.words.clone(),
+    };
+    let mut finding = found(e, subject, severity, format!("{failure}; {words}"));
     for server in e.external.iter().chain(&e.upstream) {
         finding = finding.cite(server.server.to_string(), status::all(server));
     }
-    if host_is_good && reached == host.given && other.is_none() {
-        finding = finding.hint("this host reaches the same name servers: check whether its firewall forwards DNS queries of containers (iptables -S FORWARD)");
+    finding = finding.cite("route", e.egress.route());
+    for server in e.egress.queried_from_host() {
+        finding = finding.cite(format!("{} from this host", server.server), status::all(server));
     }
+    for server in e.egress.reference() {
+        finding = finding.cite(format!("{} from the container", server.server), status::all(server));
+    }
+    finding = match (&layer, other) {
+        (Some(layer), _) => {
+            let finding = finding.cite("name servers of this host", reason.words).hint(layer.hint.clone());
+            layer.key.into_iter().fold(finding, |f, (kind, value)| f.key(kind, value))
+        }
+        (None, None) if is_lost(e, host_is_good) => {
+            let bridge = e.egress.bridge().unwrap_or("BRIDGE");
+            let hint = format!(
+                "its packets or their replies are lost on the way: tcpdump -ni {bridge} port 53, then on the egress interface; a restart of the container does not help"
+            );
+            finding.key(KeyKind::Host, "host").likely().hint(hint)
+        }
+        (None, _) => match reason.hint {
+            Some(hint) => finding.hint(hint),
+            None => finding,
+        },
+    };
     Some(if shared { finding.key(KeyKind::Host, "host") } else { finding })
 }
 
+/// None of its servers responds to it although they respond to this host, and no other egress is proven.
+fn is_lost(e: &Evidence, host_is_good: bool) -> bool {
+    let silent = |s: &Answers| status_of(s) == ServerStatus::Silent;
+    let behind: Vec<&Answers> = if e.upstream.is_empty() {
+        e.external.iter().filter(|s| !is_embedded(&s.server)).collect()
+    } else {
+        e.upstream.iter().collect()
+    };
+    host_is_good && e.egress.is_known() && e.egress.works().is_none() && !behind.is_empty() && behind.into_iter().all(silent)
+        // a server that does not respond to this host either is itself the reason
+        && !e.egress.queried_from_host().iter().any(silent)
+}
+
+/// The name servers that its queries reach by its own network; those of this host if the engine does not list them.
+fn queried_from_inside(e: &Evidence) -> Vec<NameServer> {
+    let by_engine = e.file.conf.used().iter().any(is_embedded);
+    match &e.file.conf.ext_servers {
+        Some(ext) if by_engine => ext.iter().filter(|x| !x.from_host).map(|x| x.server.clone()).collect(),
+        None if by_engine => {
+            let given = e.host.as_ref().map(|h| h.given.clone()).unwrap_or_default();
+            given.into_iter().filter(|s| !s.is_loopback()).collect()
+        }
+        _ => e.file.conf.used().into_iter().filter(|s| !is_embedded(s)).collect(),
+    }
+}
+
+/// The nsswitch.conf of the container excludes DNS.
+fn no_dns(e: &Evidence, subject: &Object) -> Option<Finding> {
+    let end = e.sources.dead_end().filter(|_| !e.file.conf.servers.is_empty())?;
+    let line = e.sources.line.as_deref().unwrap_or_default();
+    let message = format!("{NSSWITCH} in {} has `hosts: {line}`: {}", subject.name, end.words());
+    Some(
+        found(e, subject, Severity::Warn, message)
+            .likely()
+            .hint("programs of its image that use glibc or Go resolve no name by DNS: `hosts: files dns` in the image; a restart does not help"),
+    )
+}
+
+/// A reason with the remedy that helps.
+struct Reason {
+    words: String,
+    hint: Option<String>,
+}
+
 /// The difference between its name servers and those of the host.
-fn why(e: &Evidence, host: &ThisHost, reached: &[NameServer], host_is_good: bool) -> String {
+fn why(e: &Evidence, host: &ThisHost, reached: &[NameServer], host_is_good: bool) -> Reason {
     let now = names_of(&host.given);
+    let reason = |words: String, hint: &str| Reason { words, hint: Some(hint.to_owned()) };
+    let open = |words: &str| Reason { words: words.to_owned(), hint: None };
+    let of_container =
+        "correct the name servers of the container and recreate it: docker run --dns, or `dns` in /etc/docker/daemon.json";
     if let Some(chosen) = &e.chosen {
-        return format!("its name servers are configured ({chosen})");
+        return reason(format!("its name servers are configured ({chosen})"), of_container);
     }
     if e.host.is_none() {
-        return "the state of this host's own name servers is unknown".to_owned();
+        return open("the state of this host's own name servers is unknown");
     }
     if !host_is_good {
-        return "this host's own name servers do not respond either".to_owned();
+        return reason(
+            "this host's own name servers do not respond either".to_owned(),
+            "restore the name servers of this host first (opsctl dns); a restart of the container does not help",
+        );
     }
     if is_fallback(reached) && only_loopback(host) {
-        return format!("it uses {}, because this host lists only loopback addresses ({now})", names_of(reached));
+        return reason(
+            format!("it uses {}, because this host lists only loopback addresses ({now})", names_of(reached)),
+            "set `dns` in /etc/docker/daemon.json to servers that the containers reach, and recreate them; or allow DNS queries to the fallback servers",
+        );
     }
+    let restart = "restart the container, so that it gets the current name servers of this host; docker run --dns, or `dns` in /etc/docker/daemon.json, sets others";
     if !reached.is_empty() && reached != host.given {
-        return format!("it still uses {}, the servers at its start, and this host now lists {now}", names_of(reached));
+        return reason(
+            format!("it still uses {}, the servers at its start, and this host now lists {now}", names_of(reached)),
+            restart,
+        );
     }
     if reached.is_empty() && host.changed_since {
-        return format!("this host's resolv.conf was modified after its start, and now lists {now}");
+        return reason(format!("this host's resolv.conf was modified after its start, and now lists {now}"), restart);
     }
-    "this host's own name servers respond".to_owned()
+    reason(
+        "this host's own name servers respond".to_owned(),
+        "this host reaches the same name servers: check whether its firewall forwards DNS queries of containers (iptables -S FORWARD)",
+    )
 }
 
 fn is_fallback(servers: &[NameServer]) -> bool {

@@ -1,7 +1,9 @@
 //! The dns runbook: availability, latency and consistency of the name servers of this host and its containers.
 
 mod container;
+mod egress;
 mod leak;
+mod nsswitch;
 mod queries;
 mod resolvers;
 mod search;
@@ -61,6 +63,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![
             Box::new(resolvers::Resolvers { settings: settings.clone() }),
             Box::new(stub::Stub { settings: settings.clone() }),
+            Box::new(nsswitch::Nsswitch { settings: settings.clone() }),
             Box::new(search::Search { settings: settings.clone() }),
             Box::new(container::Container { settings }),
         ],

@@ -5,11 +5,12 @@ use std::time::Duration;
 use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Severity};
 use opsctl_core::probe::io::command;
 use opsctl_core::probe::io::command::Argv;
-use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, hosts_line};
+use opsctl_core::probe::names::{Answers, HostAnswers, QueryResult, Question, dead_end, hosts_line, multicast_only};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::nsswitch::is_local;
 use super::status::{self, SUCCESS_CODES, ServerStatus, status_of};
 use crate::shared::processes::of_host;
 
@@ -248,6 +249,10 @@ fn no_tcp(servers: &[Answers]) -> Option<Finding> {
 
 fn libc_differs(libc: &Libc) -> Option<Finding> {
     let hosts = libc.hosts.as_deref().unwrap_or("files dns");
+    // reported by dns.nsswitch
+    if dead_end(hosts).is_some() || (is_local(&libc.name) && multicast_only(hosts).is_some()) {
+        return None;
+    }
     (libc.found == Some(false)).then(|| {
         let message = format!(
             "the name servers know {} but this machine's libc does not resolve it: nsswitch.conf has `hosts: {hosts}`",

@@ -1,22 +1,24 @@
 //! Responses of the configured endpoints, compared with their expectations: an error page with status 200 is a failure, and a
 //! failing frontend does not prove a broken backend.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use opsctl_core::model::address::{Address, join};
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, EndpointRef, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Product, Role,
-    Severity,
+    Severity, quantity,
 };
 use opsctl_core::probe::endpoint;
 use opsctl_core::probe::endpoint::{Endpoint, EndpointResult};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout_at;
 
 use super::Settings;
 use super::http::HTTP;
 use super::tcp::TCP;
+use super::walk::{Behind, Walk, walk};
 use crate::shared::dependencies::{NEEDED_SERVERS, STARVED};
 use crate::shared::needed_servers::{needs_of, tied_to_needs};
 use crate::shared::nginx_context::upstreams_of;
@@ -35,7 +37,7 @@ const CONTENT: Code = Code {
 const SLOW: Code = Code {
     id: "healthcheck.slow",
     severities: &[Severity::Warn],
-    when: "a configured endpoint takes longer than its `latency_ms`, three times",
+    when: "a configured endpoint responds as expected, and takes longer than its `latency_ms`, by default {http_timeout_ms}, in every try",
     hint: "check CPU, memory and database of the service",
     depends_on: &[
         STARVED,
@@ -52,16 +54,22 @@ static SPEC: CheckSpec = CheckSpec {
     title: "configured endpoints respond as expected",
     codes: &[HTTP, CONTENT, SLOW, TCP],
     fixes: &[],
-    // three tries of an endpoint that times out
-    timeout: Duration::from_secs(9),
+    // `Endpoints::time_limit` ends it before the deadline of the run
+    timeout: Duration::from_secs(600),
 };
 
 /// Number of tries, the first included.
 const TRIES: usize = 3;
 /// Delay between two tries.
 const RETRY_DELAY: Duration = Duration::from_millis(150);
-/// Time limit of one response, so that three tries end before the run.
-const MAX_RESPONSE_TIME: Duration = Duration::from_millis(2500);
+/// Smallest time limit of one more try.
+const MIN_TRY: Duration = Duration::from_millis(300);
+/// Time without a response after which the other tries are sent at the same time, unless `latency_ms` is larger.
+const OVERLAP: Duration = Duration::from_secs(2);
+/// Time for all tries of a run without a deadline.
+const DEFAULT_TIME: Duration = Duration::from_secs(8);
+/// Time that is reserved for the steps of a failing request.
+const WALK_TIME: Duration = Duration::from_millis(2500);
 
 pub(super) struct Endpoints {
     pub(super) settings: Settings,
@@ -84,6 +92,11 @@ pub(super) struct Evidence {
     units: Vec<String>,
     /// `from` is a container that does not run.
     nowhere: Option<String>,
+    /// Time waited for the responses in milliseconds, if one did not arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_ms: Option<u64>,
+    /// The steps of the failing request.
+    walk: Walk,
 }
 
 impl Check for Endpoints {
@@ -116,21 +129,31 @@ impl Check for Endpoints {
             e.nowhere = Some(name.clone());
             return Ok(e);
         }
-        for n in 0..TRIES {
-            if n > 0 {
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-            let outcome = if n == 0 { self.first(cx, known).await? } else { self.request(cx, known).await? };
-            let done = outcome.is_right() && !is_slow(&outcome, known.latency_ms) && n == 0;
-            e.tries.push(outcome);
-            if done {
-                return Ok(e);
-            }
+        let started = Instant::now();
+        let left = cx.time_for_endpoints().filter(|left| !left.is_zero()).unwrap_or(DEFAULT_TIME);
+        e.tries = self.tries(cx, known, self.time_limit(left, known.latency_ms)).await?;
+        let limit = self.limit_ms(known.latency_ms);
+        let fails = e.tries.iter().any(|t| !t.is_right()) || e.tries.iter().all(|t| is_slow(t, limit));
+        if !fails {
+            return Ok(e);
         }
-        e.others = self.others(cx, known).await;
-        (e.servers, e.container) = behind(cx, known).await;
+        if e.tries.contains(&EndpointResult::Timeout) {
+            e.waited_ms = u64::try_from(started.elapsed().as_millis()).ok();
+        }
+        // data that is missing by the end of the run is left out: the failure itself is known
+        let end = started + left.mul_f32(0.96);
+        if let Ok(others) = timeout_at(end.into(), self.others(cx, known)).await {
+            e.others = others;
+        }
+        if let Ok(found) = timeout_at(end.into(), Box::pin(behind(cx, known))).await {
+            (e.servers, e.container) = found;
+        }
         if e.container.is_none() && e.from.is_none() {
-            e.units = cx.units_of(&known.host, known.port).await;
+            e.units = timeout_at(end.into(), cx.units_of(&known.host, known.port)).await.unwrap_or_default();
+        }
+        if let Some(last) = e.tries.iter().rev().find(|t| !t.is_right()).or(e.tries.last()) {
+            let behind = Behind { servers: &e.servers, container: e.container.as_deref(), units: &e.units };
+            e.walk = timeout_at(end.into(), Box::pin(walk(cx, known, last, &behind))).await.unwrap_or_default();
         }
         Ok(e)
     }
@@ -157,18 +180,28 @@ impl Check for Endpoints {
             if let Some(id) = &e.container {
                 f = f.key(KeyKind::Container, id);
             }
+            if e.walk.is_unresolved() {
+                f = f.key(KeyKind::Names, "host");
+            }
             f = e.units.iter().fold(f, |f, unit| f.key(KeyKind::Unit, unit));
             f.cite("requested from", e.from.as_deref().unwrap_or(""))
         };
         let Some(last) = wrong.last() else {
-            let slow: Vec<u64> = e.tries.iter().filter(|t| is_slow(t, e.latency_ms)).filter_map(took).collect();
-            let (Some(limit), Some(fastest)) = (e.latency_ms, slow.iter().min()) else { return Judgement::default() };
-            if slow.len() < e.tries.len() {
-                return Judgement::default();
-            }
+            let limit = self.limit_ms(e.latency_ms);
+            let slow: Vec<u64> = e.tries.iter().filter(|t| is_slow(t, limit)).filter_map(took).collect();
+            let Some(fastest) = slow.iter().min().filter(|_| slow.len() == e.tries.len()) else { return Judgement::default() };
             let message = format!("{url} takes {fastest} ms to respond, limit {limit} ms");
-            return vec![of_host(finding(&SLOW, Severity::Warn, message))].into();
+            let slow = e.walk.describe(finding(&SLOW, Severity::Warn, message), None, false);
+            return vec![of_host(slow)].into();
         };
+        if let (Some(waited), Some(limit)) = (e.waited_ms, e.latency_ms)
+            && waited < limit
+            && wrong.iter().all(|t| **t == EndpointResult::Timeout)
+        {
+            let gap =
+                format!("{url} did not respond in {waited} ms, and its latency_ms is {limit}: run with a longer --deadline");
+            return Judgement { gaps: vec![gap], ..Judgement::default() };
+        }
         let client_error = |t: &&EndpointResult| matches!(t, EndpointResult::Answered { status: 400..=499, .. });
         let severity = match wrong.len() {
             _ if e.tries.iter().all(|t| client_error(&t)) => Severity::Warn,
@@ -183,8 +216,9 @@ impl Check for Endpoints {
         };
         let scope = proves.as_ref().map_or_else(String::new, |p| format!(" ({p})"));
         let message =
-            format!("{url}{scope} does not respond as expected: {} in {} of {} tries", words(last), wrong.len(), e.tries.len());
-        let mut f = finding(code, severity, message);
+            format!("{url}{scope} does not respond as expected: {} in {} of {} tries", e.words(last), wrong.len(), e.tries.len());
+        let failed = e.walk.failed(last);
+        let mut f = e.walk.describe(finding(code, severity, message), failed.as_ref(), !content);
         match last {
             EndpointResult::Answered { body, location, .. } => {
                 f = f.cite("body", body.trim()).cite_opt("redirects to", location.as_ref());
@@ -203,28 +237,81 @@ impl Check for Endpoints {
     }
 }
 
+impl Evidence {
+    fn words(&self, outcome: &EndpointResult) -> String {
+        match (outcome, self.waited_ms) {
+            (EndpointResult::Timeout, Some(ms)) => format!("no answer in {}", quantity::seconds(ms as f64 / 1000.0)),
+            _ => words(outcome),
+        }
+    }
+}
+
 impl Endpoints {
-    async fn request(&self, cx: &ProbeCx, e: &Endpoint) -> Result<EndpointResult, ProbeError> {
-        let (connect, response) = self.timeouts();
-        Box::pin(endpoint::request(cx, e, connect, response)).await
+    /// Limit from which a correct response is slow, in milliseconds.
+    fn limit_ms(&self, latency_ms: Option<u64>) -> u64 {
+        latency_ms.unwrap_or(self.settings.http_timeout_ms)
+    }
+
+    /// Time for all tries: a slow response is waited for as long as the run permits, up to twice the limit of a response, or a little
+    /// longer than `latency_ms`.
+    fn time_limit(&self, left: Duration, latency_ms: Option<u64>) -> Duration {
+        let wanted = (self.settings.http_timeout_ms * 2).max(latency_ms.unwrap_or(0).saturating_mul(5) / 4);
+        Duration::from_millis(wanted).min(left.saturating_sub(WALK_TIME.min(left / 4))).max(MIN_TRY)
+    }
+
+    /// Requests the endpoint once if it responds as expected and in time, otherwise three times.
+    async fn tries(&self, cx: &ProbeCx, e: &Endpoint, limit: Duration) -> Result<Vec<EndpointResult>, ProbeError> {
+        let until = Instant::now() + limit;
+        let left = || until.saturating_duration_since(Instant::now());
+        let overlap = e.latency_ms.map_or(OVERLAP, |ms| OVERLAP.max(Duration::from_millis(ms))).min(limit / 2);
+        let mut first = Box::pin(self.first(cx, e, limit));
+        if let Ok(result) = tokio::time::timeout(overlap, &mut first).await {
+            let result = result?;
+            let done = result.is_right() && !is_slow(&result, self.limit_ms(e.latency_ms));
+            let mut tries = vec![result];
+            while !done && tries.len() < TRIES {
+                tokio::time::sleep(RETRY_DELAY).await;
+                if left() < MIN_TRY {
+                    break;
+                }
+                tries.push(self.request(cx, e, left()).await?);
+            }
+            return Ok(tries);
+        }
+        let again = |n: u32| async move {
+            tokio::time::sleep(RETRY_DELAY * n).await;
+            self.request(cx, e, left()).await
+        };
+        let (first, second, third) = tokio::join!(first, Box::pin(again(0)), Box::pin(again(1)));
+        let first = first?;
+        // a later try had less time: its timeout is no evidence if the first one has a response
+        let counts = |t: &EndpointResult| *t != EndpointResult::Timeout || first == EndpointResult::Timeout;
+        let others = [second?, third?].into_iter().filter(counts).collect::<Vec<_>>();
+        Ok(std::iter::once(first).chain(others).collect())
+    }
+
+    async fn request(&self, cx: &ProbeCx, e: &Endpoint, limit: Duration) -> Result<EndpointResult, ProbeError> {
+        Box::pin(endpoint::request(cx, e, self.connect_limit(e, limit), limit)).await
     }
 
     /// The first response of this run, shared with the comparison of the other endpoints.
-    async fn first(&self, cx: &ProbeCx, e: &Endpoint) -> Result<EndpointResult, ProbeError> {
-        let (connect, response) = self.timeouts();
-        Box::pin(endpoint::first(cx, e, connect, response)).await
+    async fn first(&self, cx: &ProbeCx, e: &Endpoint, limit: Duration) -> Result<EndpointResult, ProbeError> {
+        Box::pin(endpoint::first(cx, e, self.connect_limit(e, limit), limit)).await
     }
 
-    fn timeouts(&self) -> (Duration, Duration) {
-        let response = Duration::from_millis(self.settings.http_timeout_ms).min(MAX_RESPONSE_TIME);
-        (Duration::from_millis(self.settings.connect_timeout_ms), response)
+    /// A connection takes longer than usual if the queue of the service is full.
+    fn connect_limit(&self, e: &Endpoint, limit: Duration) -> Duration {
+        Duration::from_millis(self.settings.connect_timeout_ms.max(e.latency_ms.unwrap_or(0))).min(limit)
     }
 
     /// Results of the other endpoints by `proves`.
     async fn others(&self, cx: &ProbeCx, this: &Endpoint) -> Vec<(String, usize, usize)> {
         let others = cx.endpoints().iter().filter(|e| e.id != this.id && e.proves.is_some() && e.is_queried());
+        let left = cx.time_for_endpoints().filter(|left| !left.is_zero()).unwrap_or(DEFAULT_TIME);
+        let limit = |e: &Endpoint| self.time_limit(left, e.latency_ms);
         let results =
-            join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e).await) })).await;
+            join_all(others.map(|e| async move { (e.proves.clone().unwrap_or_default(), self.first(cx, e, limit(e)).await) }))
+                .await;
         let mut groups: Vec<(String, usize, usize)> = Vec::new();
         for (proves, result) in results {
             let right = usize::from(result.is_ok_and(|a| a.is_right()));
@@ -282,8 +369,8 @@ fn took(outcome: &EndpointResult) -> Option<u64> {
     }
 }
 
-fn is_slow(outcome: &EndpointResult, limit: Option<u64>) -> bool {
-    matches!((took(outcome), limit), (Some(took), Some(limit)) if took > limit)
+fn is_slow(outcome: &EndpointResult, limit_ms: u64) -> bool {
+    took(outcome).is_some_and(|took| took > limit_ms)
 }
 
 fn words(outcome: &EndpointResult) -> String {

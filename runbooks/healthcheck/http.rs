@@ -40,6 +40,7 @@ pub(super) const HTTP: Code = Code {
         UNRESPONSIVE,
         &[
             DependsOn::likely(Role::NoDescriptors, KeyKind::Container, "its"),
+            DependsOn::likely(Role::NamesBroken, KeyKind::Names, ""),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Server, "its"),
             DependsOn::confirmed(Role::Unresponsive, KeyKind::Certificate, "the"),
         ],

@@ -10,6 +10,7 @@ mod propose;
 mod proxy;
 mod state;
 mod tcp;
+mod walk;
 
 use jiff::SignedDuration;
 use opsctl_core::model::{KeyKind, Link, Runbook};

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use opsctl_core::model::{Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Object, Severity, quantity::duration};
+use opsctl_core::model::{
+    Check, CheckSpec, Code, Finding, Judged, Judgement, KeyKind, Object, Severity,
+    quantity::{ago, duration},
+};
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::cloud_init::{CloudInit, Files, Progress, UNITS};
 use opsctl_core::probe::kernel::host;
+use opsctl_core::probe::kernel::user_data::{Form, is_invalid_yaml, is_unhandled, position};
 use opsctl_core::probe::{ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -20,10 +24,18 @@ const CLOUD_INIT: Code = Code {
     ..Code::BASE
 };
 
+const USER_DATA: Code = Code {
+    id: "host.user-data",
+    severities: &[Severity::Info, Severity::Warn],
+    when: "nothing of the user data was applied: cloud-init does not recognise its form, or its YAML is not valid (warn; info for text that another program may read); it was changed after the first boot of the instance, and modules that run once did not run again (info)",
+    hint: "the first line must be `#cloud-config` or `#!`; check it with `cloud-init schema --system`, then `cloud-init clean --logs --reboot` on a machine that may be provisioned again",
+    ..Code::BASE
+};
+
 static SPEC: CheckSpec = CheckSpec {
     id: "host.cloud-init",
     title: "cloud-init finished without errors",
-    codes: &[CLOUD_INIT],
+    codes: &[CLOUD_INIT, USER_DATA],
     fixes: &[],
     timeout: Duration::from_secs(2),
 };
@@ -58,7 +70,8 @@ impl Check for CloudInitCheck {
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
         let c = &e.cloud_init;
-        let mut j = Judgement { findings: self.finding(judged, e).into_iter().collect(), ..Judgement::default() };
+        let findings = self.finding(judged, e).into_iter().chain(user_data(judged, c)).collect();
+        let mut j = Judgement { findings, ..Judgement::default() };
         // started from user data, opsctl would wait for itself
         if matches!(c.progress, Progress::Running | Progress::NotStarted) && !e.within && c.errors.is_empty() {
             j.pending.push("cloud-init".to_owned());
@@ -87,10 +100,13 @@ impl CloudInitCheck {
         let levels = ["CRITICAL", "ERROR", "WARNING"];
         let worst = levels.iter().filter_map(|l| c.recoverable.get(*l));
         let others = c.recoverable.iter().filter(|(l, _)| !levels.contains(&l.as_str())).map(|(_, errors)| errors);
-        let recoverable: Vec<&String> = worst.chain(others).flatten().collect();
+        // the user data has a finding of its own
+        let is_known = |text: &&String| is_unhandled(text) || is_invalid_yaml(text) || (c.without_source && is_fallback(text));
+        let recoverable: Vec<&String> = worst.chain(others).flatten().filter(|text| !is_known(text)).collect();
         if let Some(first) = recoverable.first() {
             let more = if recoverable.len() > 1 { format!(" and {} more", recoverable.len() - 1) } else { String::new() };
-            let finding = new(Severity::Warn, format!("cloud-init continued after errors: {}{more}", short(first)))?;
+            let reason = if is_fallback(first) { NO_SOURCE.to_owned() } else { short(first) };
+            let finding = new(Severity::Warn, format!("cloud-init continued after errors: {reason}{more}"))?;
             let all: Vec<String> = c.recoverable.iter().map(|(level, errors)| format!("{level} {}", errors.len())).collect();
             return Some(
                 finding.cite("exit code of cloud-init status", "2: the boot itself is fine").cite("by level", all.join(", ")),
@@ -107,6 +123,52 @@ impl CloudInitCheck {
         }
         None
     }
+}
+
+/// The data source for a machine without any (`cloudinit/config/cc_final_message.py`).
+fn is_fallback(text: &str) -> bool {
+    text.contains("Used fallback datasource")
+}
+
+const NO_SOURCE: &str = "no data source was found, so no user data, SSH keys and hostname were applied";
+
+/// User data that was not applied.
+fn user_data(judged: &Judged<'_>, c: &CloudInit) -> Option<Finding> {
+    let new = |severity, message: String| Finding::new(&USER_DATA, severity, Object::host(), message);
+    let nothing = |why: &str| format!("nothing of the user data was applied: {why}");
+    let mut warnings = c.recoverable.values().flatten().chain(&c.warnings);
+    // before its first stage the data is that of an earlier boot
+    if c.progress == Progress::Done {
+        let (severity, why) = match c.user_data.form {
+            Form::Recognised => (Severity::Warn, ""),
+            Form::Yaml => (Severity::Warn, "it is YAML without `#cloud-config` in its first line"),
+            Form::Misspelt => (Severity::Warn, "its first line is not exactly `#cloud-config`"),
+            Form::LaterHeader => (Severity::Warn, "`#cloud-config` is not its first line"),
+            Form::ByteOrderMark => (Severity::Warn, "a byte order mark precedes its first line"),
+            Form::Base64 => (Severity::Warn, "it is encoded in base64 once more than its data source decodes"),
+            Form::Other => (Severity::Info, "it begins with no header that cloud-init recognises; another program may read it"),
+        };
+        if !why.is_empty() {
+            return Some(new(severity, nothing(why)).cite("data source", &c.datasource));
+        }
+        if warnings.clone().any(|text| is_unhandled(text)) {
+            let why = "cloud-init does not recognise its form (a MIME message needs `MIME-Version:`)";
+            return Some(new(Severity::Warn, nothing(why)).cite("data source", &c.datasource));
+        }
+    }
+    if let Some(invalid) = warnings.find(|text| is_invalid_yaml(text)) {
+        let at = c.recoverable.values().flatten().chain(&c.warnings).find_map(|text| position(text));
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let message = nothing(&format!("its YAML is not valid{at}"));
+        return Some(new(Severity::Warn, message).cite("warning", short(invalid.split(". ").next().unwrap_or_default())));
+    }
+    let (path, at) = c.user_data.edited.as_ref()?;
+    let message = format!(
+        "the user data in {path} was changed {}, after the first boot of the instance: modules that run once (users, write_files, runcmd) did not run again",
+        ago(judged.taken_at, *at)
+    );
+    let finding = new(Severity::Info, message).cite_opt("first boot", c.user_data.first_boot.map(|first| format!("{first:.0}")));
+    Some(finding.hint("set a new `instance-id` in its meta-data to apply it as a new instance, or `cloud-init clean` on a machine that may be provisioned again"))
 }
 
 /// Errors can be whole tracebacks.

@@ -158,7 +158,7 @@ impl Check for Alertmanager {
 }
 
 /// Another version may use another format: an unknown format is an error, not an OK.
-fn strange(part: &str, target: &Object) -> ProbeError {
+pub(super) fn strange(part: &str, target: &Object) -> ProbeError {
     ProbeError::failed(part, target.to_string(), "the reply is not in the format of Alertmanager")
 }
 

@@ -1,4 +1,4 @@
-//! Health of Alloy and Promtail. No fix restarts an unhealthy Alloy: a restart can make it worse (documentation of `/-/healthy`).
+//! Health of Alloy. No fix restarts an unhealthy Alloy: a restart can make it worse (documentation of `/-/healthy`).
 
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use opsctl_core::probe::servers::metrics::MetricSample;
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::delivery::{self, Delivery};
 use super::status::ServerState;
 use crate::shared::dependencies::{DESCRIPTORS, ENGINE, NO_ROOM, running};
 use crate::shared::servers::READ_TIMEOUT;
 
 const ALLOY: Code = Code {
     id: "monitoring.alloy",
-    severities: &[Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components are unhealthy, or it has no permission for the mounted Docker socket (warn)",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "it does not run, refuses connections or does not answer, or has not loaded its configuration (crit); components are unhealthy, it has no permission for the mounted Docker socket, or it delivered no logs or dropped entries since the last run (warn); it dropped entries earlier since its start (info)",
     hint: "do not restart it: that may make it worse, and sends logs again if positions are not persisted; check the component in the web UI on port 12345",
     impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[
@@ -58,6 +59,9 @@ pub(super) struct Evidence {
     socket: Option<(String, bool)>,
     /// The engine without collected container logs, from the health report of the components.
     engine: Option<String>,
+    /// Delivery of logs to Loki, if a request has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<Delivery>,
 }
 
 impl Check for Alloy {
@@ -68,28 +72,26 @@ impl Check for Alloy {
     }
 
     fn targets(&self, inventory: &Inventory) -> Vec<Object> {
-        [Product::Alloy, Product::Promtail].into_iter().flat_map(|p| inventory.server_targets(p)).collect()
+        inventory.server_targets(Product::Alloy)
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let alloy = target.kind == Product::Alloy.kind();
-        let mut e = Evidence {
-            standing: ServerState::of(cx, target, if alloy { "/-/ready" } else { "/ready" }).await?,
-            ..Evidence::default()
-        };
+        let mut e = Evidence { standing: ServerState::of(cx, target, "/-/ready").await?, ..Evidence::default() };
         if e.standing.silence.is_silent() {
             return Ok(e);
         }
-        if alloy {
-            if let Ok(answer) = cx.response(target, "/-/healthy").await? {
-                e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
+        if let Ok(answer) = cx.response(target, "/-/healthy").await? {
+            e.health = Some((answer.status, answer.body.trim().chars().take(300).collect()));
+        }
+        let about_docker = e.health.as_ref().is_some_and(|(status, body)| *status >= 500 && body.contains("docker"));
+        e.engine = cx.inventory.engine.as_ref().filter(|_| about_docker).map(|engine| engine.endpoint.clone());
+        match cx.metrics(target, &[COMPONENTS]).await {
+            Ok(components) => {
+                e.components = components;
+                let delivery = Box::pin(delivery::read(cx, target, &e.standing.server, &delivery::ALLOY)).await;
+                e.delivery = delivery.ok().filter(Delivery::is_known);
             }
-            let about_docker = e.health.as_ref().is_some_and(|(status, body)| *status >= 500 && body.contains("docker"));
-            e.engine = cx.inventory.engine.as_ref().filter(|_| about_docker).map(|engine| engine.endpoint.clone());
-            match cx.metrics(target, &[COMPONENTS]).await {
-                Ok(components) => e.components = components,
-                Err(why) => e.gap = Some(why.to_string()),
-            }
+            Err(why) => e.gap = Some(why.to_string()),
         }
         let server = e.standing.server.get();
         if let (Some(id), Some(docker), Some(process)) =
@@ -145,6 +147,10 @@ impl Check for Alloy {
             findings
                 .push(finding(Severity::Warn, text).hint("run it with the group that owns the socket (group_add in compose)"));
         }
-        Judgement { findings, gaps: e.gap.iter().cloned().collect(), ..Judgement::default() }
+        let object = e.standing.server.object(judged.target);
+        let counters = e.delivery.iter().flat_map(Delivery::counters);
+        let samples = counters.flat_map(|c| c.samples(&object, now)).collect();
+        findings.extend(e.delivery.iter().flat_map(|d| d.findings(&delivery::ALLOY, name, now, &finding)));
+        Judgement { findings, gaps: e.gap.iter().cloned().collect(), samples, ..Judgement::default() }
     }
 }

@@ -9,12 +9,15 @@ use opsctl_core::model::{
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::proc::files::file_of;
-use opsctl_core::probe::servers::metrics::sum;
+use opsctl_core::probe::servers::metrics::{MetricSample, sum};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::components::ring_findings;
 use super::counters::Counters;
+use super::losses::Loss;
+use super::rings;
 use super::status::ServerState;
 use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::shared::restart_container::RESTART;
@@ -23,7 +26,7 @@ use crate::shared::servers::{READ_TIMEOUT, filesystem_at};
 const LOKI: Code = Code {
     id: "monitoring.loki",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready {loki_ready_minutes} after its start, rejected lines since the last run, or the disk of its write-ahead log is {loki_wal_percent} full (warn); it rejected lines earlier since its start (info)",
+    when: "it does not run, refuses connections or does not answer, or its disk was full since the last run (crit); it is not ready {loki_ready_minutes} after its start, rejected lines since the last run, a ring has unhealthy members, or the disk of its write-ahead log is {loki_wal_percent} full (warn); it rejected lines earlier since its start (info)",
     hint: "rejected lines are lost: find the sender; do not raise the limits to admit a replay",
     impacts: &[Impact::likely(Role::Unresponsive, KeyKind::Container, "server does not respond as it should")],
     depends_on: &[&running("its"), DESCRIPTORS, NO_ROOM, &[DependsOn::likely(Role::ClockWrong, KeyKind::Host, "")]],
@@ -38,6 +41,7 @@ static SPEC: CheckSpec = CheckSpec {
 };
 
 pub(super) const DISCARDED: &str = "loki_discarded_samples_total";
+const REJECTED: Loss = Loss { metric: DISCARDED, verb: "rejected", data: "lines", meaning, intended: &[] };
 const DISK_FULL: &str = "loki_ingester_wal_disk_full_failures_total";
 const DISK_USED: &str = "loki_ingester_wal_disk_usage_percent";
 
@@ -55,6 +59,8 @@ pub(super) struct Evidence {
     wal_disk: Option<f64>,
     path: Option<String>,
     space: Option<FsUsage>,
+    /// Members of its rings.
+    members: Vec<MetricSample>,
     gap: Option<String>,
 }
 
@@ -93,6 +99,7 @@ impl Check for Loki {
             Ok((counters, _)) => e.counters = counters,
             Err(why) => e.gap = Some(why.to_string()),
         }
+        e.members = cx.metrics(target, &rings::MEMBERS).await.unwrap_or_default();
         if let Ok(numbers) = cx.metrics(target, &[DISK_USED]).await {
             // a share of 1, despite the name of the metric
             e.wal_disk = sum(&numbers, DISK_USED).map(|n| if n <= 1.0 { n * 100.0 } else { n });
@@ -133,20 +140,11 @@ impl Check for Loki {
                     .push(f.hint("check its log and the disk of its data: it may be replaying its write-ahead log"));
             }
         }
-        for (reason, all, grown) in e.counters.of(DISCARDED).filter(|(_, all, _)| *all > 0.0) {
-            let (severity, text) = if grown > 0.0 {
-                let how_long = e.counters.since(now).map_or_else(
-                    || "during this run".to_owned(),
-                    |s| format!("within {}", quantity::duration(SignedDuration::from_secs(s))),
-                );
-                (Severity::Warn, format!("{name} rejected {grown:.0} lines {how_long}: {reason} ({})", meaning(reason)))
-            } else {
-                (Severity::Info, format!("{name} rejected {all:.0} lines since its start, none since the last run: {reason}"))
-            };
-            let finding = finding(severity, text);
-            // a reason about timestamps depends on the clock of this host
-            let of_time = ["age", "behind", "future", "order", "old"].iter().any(|w| reason.contains(w));
-            judgement.findings.push(if of_time { crate::shared::processes::of_host(finding) } else { finding });
+        let rejected = REJECTED.found(&e.counters, name, now);
+        judgement.findings.extend(rejected.into_iter().map(|l| of_clock(l.reason, finding(l.severity, l.text))));
+        // members of a ring join some seconds after their start
+        if !e.standing.is_younger(now, SignedDuration::from_mins(self.settings.loki_ready_minutes)) {
+            judgement.findings.extend(ring_findings(&e.members, name, &finding));
         }
         for (_, all, grown) in e.counters.of(DISK_FULL).filter(|(_, all, _)| *all > 0.0) {
             let (severity, text) = if grown > 0.0 {
@@ -178,6 +176,12 @@ impl Check for Loki {
     fn plan(&self, _fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         e.standing.plan(&SPEC, finding, judged)
     }
+}
+
+/// Ties a rejection because of a timestamp to the clock of this host.
+pub(super) fn of_clock(reason: &str, finding: Finding) -> Finding {
+    let of_time = ["age", "behind", "future", "order", "old"].iter().any(|w| reason.contains(w));
+    if of_time { crate::shared::processes::of_host(finding) } else { finding }
 }
 
 /// Meaning of a reason (Loki `docs/operations/request-validation-rate-limits.md`).

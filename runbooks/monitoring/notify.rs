@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::address::{Address, join};
 use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity, quantity};
 use opsctl_core::probe::names;
-use opsctl_core::probe::needs::{ConnectResult, Consumer, ScrapeResult};
+use opsctl_core::probe::needs::{ConnectResult, Consumer, Neighbours, ScrapeResult};
 use opsctl_core::probe::servers::prometheus::without_secrets;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::shared::servers::Server;
 const NOTIFY: Code = Code {
     id: "monitoring.notify",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "it has alert rules and no Alertmanager, or none of the Alertmanagers it lists as active answers (crit); one of several does not answer, or alerts could not be sent since the last run (warn); alerts could not be sent earlier since its start (info)",
+    when: "it has alert rules and no Alertmanager, or none of the Alertmanagers it lists as active answers (crit, without alert rules info); one of several does not answer, or alerts could not be sent since the last run (warn); alerts could not be sent earlier since its start (info)",
     hint: "it lists a dead Alertmanager as active: check the Alertmanager with `opsctl monitoring`, then the network path to it",
     depends_on: &[&running_container("the Alertmanager\'s"), ENGINE],
     ..Code::BASE
@@ -38,7 +38,7 @@ static SPEC: CheckSpec = CheckSpec {
 const COUNTERS: &[&str] = &["prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"];
 
 /// API path of the list of Alertmanagers.
-const LIST: &str = "/api/v1/alertmanagers";
+pub(super) const LIST: &str = "/api/v1/alertmanagers";
 
 /// Service discovery of Alertmanagers may be incomplete for this time.
 const DISCOVERY_GRACE: SignedDuration = SignedDuration::from_mins(2);
@@ -118,9 +118,9 @@ impl Check for Notify {
         let mut receivers = Vec::new();
         for url in urls {
             let Some((host, port, secured)) = parse_url(&url) else { continue };
-            let consumer = Consumer { container: own.clone(), name: target.name.clone(), pid: process.map_or(0, |p| p.pid) };
-            let resolved = needs.neighbours.resolve(own.as_deref().and_then(|id| needs.neighbours.get(id)), &host);
-            let container = resolved.map(|m| m.container.id.clone());
+            let consumer =
+                Consumer { container: own.clone(), name: target.name.clone(), pid: process.map_or(0, |p| p.pid), unit: None };
+            let (container, server) = server_at(cx, &needs.neighbours, own.as_deref(), &host);
             let (silent, gap) = match process {
                 Some(_) => match check_receiver(cx, &consumer, &url, &host, port, secured).await {
                     Ok(silent) => (silent, None),
@@ -128,14 +128,6 @@ impl Check for Notify {
                 },
                 None => (None, None),
             };
-            let known = cx.inventory.servers.iter().filter(|s| s.product == Product::Alertmanager);
-            let server = known.into_iter().find(|s| match (&container, &s.container) {
-                (Some(a), b) => b.as_ref() == Some(a),
-                // in the network namespace of the host
-                (None, None) => matches!(host.as_str(), "localhost" | "127.0.0.1") && own.is_none(),
-                _ => false,
-            });
-            let server = server.map(|s| s.id.clone());
             receivers.push(Receiver { url, host, port, silent, gap, container, server });
         }
         let (counters, _) = Counters::read(cx, target, &server.object(target), COUNTERS, "alertmanager").await?;
@@ -174,7 +166,12 @@ impl Check for Notify {
             judgement.findings.push(finding(Severity::Crit, text).hint("add it under `alerting:` in its configuration"));
         } else if let Some(first) = silent.first() {
             let all = silent.len() == e.receivers.len();
-            let severity = if all { Severity::Crit } else { Severity::Warn };
+            // the packaged configuration names an Alertmanager and has no rules
+            let severity = match () {
+                () if e.alert_rules == 0 => Severity::Info,
+                () if all => Severity::Crit,
+                () => Severity::Warn,
+            };
             let addresses: Vec<String> = silent.iter().map(|r| join(&r.host, r.port)).collect();
             let why = first.silent.as_deref().unwrap_or_default();
             let text = format!(
@@ -223,8 +220,27 @@ impl Check for Notify {
     }
 }
 
+/// The container and the id of the Alertmanager at `host`, as seen from the container `own`, if on this host.
+pub(super) fn server_at(
+    cx: &ProbeCx,
+    neighbours: &Neighbours,
+    own: Option<&str>,
+    host: &str,
+) -> (Option<String>, Option<String>) {
+    let resolved = neighbours.resolve(own.and_then(|id| neighbours.get(id)), host);
+    let container = resolved.map(|m| m.container.id.clone());
+    let mut known = cx.inventory.servers.iter().filter(|s| s.product == Product::Alertmanager);
+    let server = known.find(|s| match (&container, &s.container) {
+        (Some(a), b) => b.as_ref() == Some(a),
+        // in the network namespace of the host
+        (None, None) => matches!(host, "localhost" | "127.0.0.1") && own.is_none(),
+        _ => false,
+    });
+    (container, server.map(|s| s.id.clone()))
+}
+
 /// The addresses in the list of Alertmanagers, without credentials.
-fn active(list: &serde_json::Value) -> Vec<String> {
+pub(super) fn active(list: &serde_json::Value) -> Vec<String> {
     let active = list.pointer("/data/activeAlertmanagers").and_then(|a| a.as_array()).into_iter().flatten();
     active.filter_map(|a| a.get("url")?.as_str().map(without_secrets)).take(10).collect()
 }
@@ -258,7 +274,7 @@ async fn check_receiver(
 }
 
 /// Host, port, and whether the scheme is HTTPS.
-fn parse_url(url: &str) -> Option<(String, u16, bool)> {
+pub(super) fn parse_url(url: &str) -> Option<(String, u16, bool)> {
     let address = Address::parse(url);
     let secured = address.scheme? == "https";
     Some((address.host().to_owned(), address.port_or_known_default()?, secured))

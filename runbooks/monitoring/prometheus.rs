@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
-    Product, Refusal, Risk, Role, Severity, quantity,
+    Product, Refusal, Risk, Role, ServerProcess, Severity, quantity,
 };
 use opsctl_core::probe::proc::files::{files_of, modified_of};
 use opsctl_core::probe::servers::prometheus::{ConfigCheck, check_config};
@@ -13,7 +13,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::status::ServerState;
-use super::{Settings, some_of};
+use super::{Settings, promtool, some_of};
 use crate::shared::dependencies::{DESCRIPTORS, NO_ROOM, running};
 use crate::shared::restart_container::RESTART;
 use crate::shared::servers::{READ_TIMEOUT, working_directory};
@@ -65,6 +65,10 @@ pub(super) struct Evidence {
     newer: Vec<(String, Timestamp)>,
     /// Result of `promtool check config`; only run on suspicion.
     checked: Option<ConfigCheck>,
+    /// It fails for a file that Prometheus does not read while loading, and the rest of the configuration is valid.
+    loads: bool,
+    /// Why a failed check proves nothing: the version of `promtool` or feature flags.
+    unproven: Option<String>,
     test: Vec<String>,
     /// Whether `POST /-/reload` is enabled.
     lifecycle: bool,
@@ -106,30 +110,47 @@ impl Check for Prometheus {
                 Err(why) => e.gap = Some(why.to_string()),
             }
         }
+        let mut rule_files = Vec::new();
         if let (Some(process), Some(loaded)) = (process, e.loaded_at) {
             let mut patterns = Vec::new();
             if let Ok(rules) = cx.json(target, "/api/v1/rules").await {
                 let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
                 patterns.extend(groups.filter_map(|g| g.get("file")?.as_str().map(str::to_owned)));
             }
+            let directory = working_directory(process.pid).await.unwrap_or_default();
+            let absolute = |f: String| {
+                if f.starts_with('/') { f } else { format!("{}/{f}", directory.trim_end_matches('/')) }
+            };
+            let patterns: Vec<String> = patterns.into_iter().map(absolute).collect();
             let file = e.file.clone();
             let read = move |io: &Io| {
-                let mut files = vec![file];
-                files.extend(patterns.iter().flat_map(|f| files_of(io, process.pid, f)));
-                files.sort();
-                files.dedup();
-                let newer = |f: String| modified_of(io, process.pid, &f).filter(|t| *t > loaded).map(|t| (f, t));
-                files.into_iter().filter_map(newer).collect()
+                let mut rules: Vec<String> = patterns.iter().flat_map(|f| files_of(io, process.pid, f)).collect();
+                rules.sort();
+                rules.dedup();
+                let newer = |f: &String| modified_of(io, process.pid, f).filter(|t| *t > loaded).map(|t| (f.clone(), t));
+                let newer = std::iter::once(&file).chain(&rules).filter_map(newer).collect();
+                (newer, rules)
             };
             match blocking::run("its configuration", &format!("process {}", process.pid), READ_TIMEOUT, read).await {
-                Ok(newer) => e.newer = newer,
+                Ok((newer, rules)) => (e.newer, rule_files) = (newer, rules),
                 Err(why) => e.gap = Some(why.to_string()),
             }
         }
         if e.reload_ok == Some(false) || !e.newer.is_empty() || e.standing.hung_in.is_some() {
             let container = e.standing.server.get().and_then(|s| s.container.clone());
             if let Some(process) = process {
-                e.checked = Some(check_config(cx.docker.as_deref(), container.as_deref(), process, &e.test).await);
+                let (docker, container) = (cx.docker.as_deref(), container.as_deref());
+                let mut checked = check_config(docker, container, process, &e.test).await;
+                if promtool::is_tolerated(&checked) {
+                    match promtool::check_rest(docker, container, process, &e.file, &rule_files).await {
+                        None => e.loads = true,
+                        Some(failed) => checked = failed,
+                    }
+                }
+                if promtool::is_of_version(&checked) {
+                    e.unproven = unproven(cx, target, process, container, flags.value("enable-feature")).await;
+                }
+                e.checked = Some(checked);
             }
         }
         Ok(e)
@@ -163,7 +184,13 @@ impl Check for Prometheus {
 
     fn plan(&self, fix: &str, finding: &Finding, judged: &Judged<'_>, e: &Evidence) -> Result<Plan, Refusal> {
         let command = e.test.join(" ");
-        let wrong = e.checked.as_ref().filter(|c| !c.passes);
+        if e.loads && fix != RESTART.id {
+            let says = e.checked.iter().flat_map(|c| &c.says).cloned().collect::<Vec<_>>().join("; ");
+            return Err(Refusal::ByHand(format!(
+                "`{command}` fails for a file that is not read while loading ({says}): correct it first"
+            )));
+        }
+        let wrong = e.checked.as_ref().filter(|c| !c.passes && !e.loads);
         if let Some(c) = wrong {
             let then = if fix == RESTART.id { "restart" } else { "reload" };
             if let Some(why) = &c.not_run {
@@ -191,6 +218,27 @@ impl Check for Prometheus {
     }
 }
 
+/// Why an error of `promtool` that depends on its version proves nothing, or `None` if it does.
+async fn unproven(
+    cx: &ProbeCx,
+    target: &Object,
+    process: ServerProcess,
+    container: Option<&str>,
+    features: Option<&str>,
+) -> Option<String> {
+    if let Some(features) = features.filter(|f| f.contains("promql")) {
+        return Some(format!("Prometheus runs with --enable-feature={features}"));
+    }
+    let server = cx.json(target, "/api/v1/status/buildinfo").await.ok();
+    let server = server.and_then(|j| Some(promtool::release(j.pointer("/data/version")?.as_str()?).to_owned()));
+    let tool = promtool::release_of_promtool(cx.docker.as_deref(), container, process).await;
+    match (server, tool) {
+        (Some(server), Some(tool)) if server == tool => None,
+        (Some(server), Some(tool)) => Some(format!("promtool is {tool}, Prometheus {server}")),
+        _ => Some("the versions of promtool and Prometheus are not known".to_owned()),
+    }
+}
+
 /// Faults of the loaded configuration.
 fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, String) -> Finding) -> Option<Finding> {
     let (name, now) = (&judged.target.name, judged.taken_at);
@@ -201,10 +249,16 @@ fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, S
         let f = f.cite_opt("the check could not be run", checked.not_run.as_ref());
         if checked.passes { f.cite(&checked.command, "passes") } else { f.cite(&checked.command, checked.says.join("; ")) }
     };
-    let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none());
+    let fails = e.checked.as_ref().is_some_and(|c| !c.passes && c.not_run.is_none()) && !e.loads && e.unproven.is_none();
     if e.reload_ok == Some(false) {
         let right = e.checked.as_ref().is_some_and(|c| c.passes);
-        let next = if right { "the file is now valid but not loaded" } else { "its next start fails" };
+        let next = match () {
+            () if right => "the file is now valid but not loaded",
+            // an existing scrape pool cannot be reloaded with a file that does not exist, a new one is left out
+            () if e.loads => "a file that its configuration names is missing or invalid",
+            () if e.unproven.is_some() => "its log contains the reason",
+            () => "its next start fails",
+        };
         let text =
             format!("{name} could not load its configuration: it still runs with {loaded}, its /-/ready returns 200, and {next}");
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
@@ -222,13 +276,20 @@ fn configuration(judged: &Judged<'_>, e: &Evidence, finding: &dyn Fn(Severity, S
         return Some(cited(finding(Severity::Crit, text)).since(e.newer.iter().map(|(_, t)| *t).max()).fix(RELOAD.id));
     }
     let text = format!("{name} has not loaded the changes of {} yet: it runs with {loaded}", some_of(&changed));
-    Some(cited(finding(Severity::Info, text)).hint("reload to apply them, if intended"))
+    let f = cited(finding(Severity::Info, text)).cite_opt("the check proves nothing", e.unproven.as_ref());
+    Some(f.hint(match () {
+        () if e.loads => {
+            "reload to apply them, if intended: promtool fails for a file that Prometheus does not read while loading"
+        }
+        () if e.unproven.is_some() => "check it with the promtool of the same version before a reload",
+        () => "reload to apply them, if intended",
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use opsctl_core::model::{Kind, ServerProcess, ServerRef};
+    use opsctl_core::model::{Kind, ServerRef};
 
     use super::*;
 
@@ -274,6 +335,29 @@ mod tests {
         assert!(
             matches!(refused, Err(Refusal::ByHand(why)) if why.contains("correct the configuration first, it cannot load it"))
         );
+    }
+
+    /// <https://github.com/prometheus/prometheus/issues/8935>: target files are checked by promtool, and not read while loading.
+    #[test]
+    fn error_in_a_target_file_does_not_prevent_a_start() {
+        let says = vec!["FAILED: checking SD file \"targets/*.json\": invalid character 'b'".into()];
+        let e = Evidence {
+            standing: ServerState { status: 200, ..ServerState::default() },
+            reload_ok: Some(true),
+            newer: vec![("/etc/prometheus/a.rules".into(), Timestamp::UNIX_EPOCH)],
+            checked: Some(ConfigCheck { says, ..ConfigCheck::default() }),
+            loads: true,
+            ..Evidence::default()
+        };
+        let check = Prometheus { settings: Settings::default() };
+        let target = Object::named(Kind::Prometheus, "prometheus");
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let finding = check.judge(&Judged { target: &target, taken_at: now }, &e).findings.remove(0);
+        assert_eq!((finding.severity, finding.fixes.len()), (Severity::Info, 0), "{finding:?}");
+        let other = Evidence { loads: false, unproven: Some("promtool is 2.42.0, Prometheus 3.1.0".into()), ..e.clone() };
+        assert_eq!(check.judge(&Judged { target: &target, taken_at: now }, &other).findings[0].severity, Severity::Info);
+        let fails = Evidence { loads: false, ..e };
+        assert_eq!(check.judge(&Judged { target: &target, taken_at: now }, &fails).findings[0].severity, Severity::Crit);
     }
 
     #[test]

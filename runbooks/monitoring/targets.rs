@@ -8,11 +8,13 @@ use opsctl_core::model::address::join;
 use opsctl_core::model::{
     Check, CheckSpec, Code, DependsOn, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Role, Severity, quantity,
 };
-use opsctl_core::probe::proc::files::files_of;
+use opsctl_core::probe::proc::files::{files_of, modified_of};
+use opsctl_core::probe::servers::metrics::{MetricSample, sum};
 use opsctl_core::probe::servers::prometheus::{Health, ScrapeTarget};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
+use super::discovery::job_key;
 use super::loaded;
 use super::status::{engine_of_names, fresh_since};
 use super::{Settings, some_of};
@@ -57,6 +59,9 @@ static SPEC: CheckSpec = CheckSpec {
     fixes: &[],
     timeout: Duration::from_secs(9),
 };
+
+const DISCOVERED: &str = "prometheus_sd_discovered_targets";
+const POOLS_FAILED: &str = "prometheus_target_scrape_pools_failed_total";
 
 /// Further down targets are counted, but not listed.
 const MAX_TARGETS: usize = 200;
@@ -105,6 +110,8 @@ struct Empty {
     files: Vec<(String, usize)>,
     /// Targets dropped by its relabel rules.
     dropped: usize,
+    /// It has discovered targets and no scrape pool: its client could not be created.
+    no_pool: bool,
 }
 
 impl Check for Targets {
@@ -157,11 +164,15 @@ impl Check for Targets {
             Ok(jobs) => {
                 for job in jobs.into_iter().filter(|j| !e.pools.contains_key(&j.name)) {
                     let read = move |io: &Io| {
-                        let number = |f: &String| process.map_or(0, |p| files_of(io, p.pid, f).len());
+                        // a name without a wildcard is listed also if it does not exist
+                        let exists = |pid: i32, f: &String| modified_of(io, pid, f).is_some();
+                        let number = |f: &String| {
+                            process.map_or(0, |p| files_of(io, p.pid, f).iter().filter(|f| exists(p.pid, f)).count())
+                        };
                         job.files.into_iter().map(|f| (number(&f), f)).map(|(n, f)| (f, n)).collect::<Vec<_>>()
                     };
                     let files = blocking::run("target files", "the files of Prometheus", READ_TIMEOUT, read).await?;
-                    e.empty.push(Empty { files, dropped: 0, job: job.name });
+                    e.empty.push(Empty { files, job: job.name, ..Empty::default() });
                 }
             }
             Err(why) => e.gap = Some(why.to_string()),
@@ -173,6 +184,20 @@ impl Check for Targets {
             for job in dropped.filter_map(|d| d.pointer("/discoveredLabels/job")?.as_str()) {
                 if let Some(empty) = e.empty.iter_mut().find(|x| x.job == job) {
                     empty.dropped += 1;
+                }
+            }
+            // the list can be limited (keep_dropped_targets), the counts of each pool are not
+            let counts = json.pointer("/data/droppedTargetCounts").and_then(|d| d.as_object());
+            for empty in &mut e.empty {
+                let count = counts.and_then(|c| c.get(&empty.job)?.as_u64()).and_then(|n| usize::try_from(n).ok());
+                empty.dropped = empty.dropped.max(count.unwrap_or_default());
+            }
+            // a pool that could not be created leaves its targets in neither list (prometheus/prometheus#19321)
+            let metrics = cx.metrics(target, &[DISCOVERED, POOLS_FAILED]).await.unwrap_or_default();
+            if sum(&metrics, POOLS_FAILED).is_some_and(|n| n > 0.0) {
+                for empty in e.empty.iter_mut().filter(|x| x.dropped == 0) {
+                    let of_job = |n: &&MetricSample| n.label("name") == "scrape" && n.label("config") == empty.job;
+                    empty.no_pool = metrics.iter().filter(of_job).any(|n| n.value > 0.0);
                 }
             }
         }
@@ -232,6 +257,26 @@ fn reason(error: &str) -> (&'static str, &'static str) {
             "a web page is at this path: check metrics_path and the port",
         ),
         (&["sample limit exceeded"], "sample limit exceeded", "find the cause of the growth before raising sample_limit"),
+        (
+            &["target_limit exceeded"],
+            "target_limit exceeded",
+            "the job has more targets than target_limit: all of them fail; find the cause before raising it",
+        ),
+        (
+            &["body size limit exceeded"],
+            "body size limit exceeded",
+            "find the cause of the growth before raising body_size_limit",
+        ),
+        (
+            &["label_limit exceeded", "label_name_length_limit exceeded", "label_value_length_limit exceeded"],
+            "label limit exceeded",
+            "drop the labels of its metrics, or raise the label limits of the job",
+        ),
+        (
+            &["unable to read authorization credentials", "unable to read basic auth password", "no such file or directory"],
+            "credentials file missing",
+            "the file with the credentials of the job is not readable where Prometheus runs",
+        ),
         (&["connection reset", "EOF"], "connection closed", "check its log"),
     ];
     let known = REASONS.iter().find(|(words, ..)| words.iter().any(|w| error.contains(w)));
@@ -288,11 +333,17 @@ fn empty(judged: &Judged<'_>, e: &Evidence, x: &Empty) -> Finding {
     let missing: Vec<String> = x.files.iter().filter(|(_, n)| *n == 0).map(|(f, _)| f.clone()).collect();
     let why = match () {
         () if x.dropped > 0 => format!(": its relabel rules drop all {} discovered targets", x.dropped),
+        () if x.no_pool => {
+            ": its scrape pool could not be created, a TLS or credentials file of the job is missing or invalid".to_owned()
+        }
         () if !missing.is_empty() => format!(": file {} does not exist", some_of(&missing)),
         () => String::new(),
     };
     let message = format!("{}: the job {} has no target{why}; no alert fires when its service fails", judged.target.name, x.job);
-    let f = e.server.finding(&EMPTY, Severity::Warn, judged.target, message);
+    let mut f = e.server.finding(&EMPTY, Severity::Warn, judged.target, message);
+    if let Some(server) = e.server.get() {
+        f = f.key(KeyKind::Server, job_key(&server.id, &x.job));
+    }
     f.cite("files of its targets", x.files.iter().map(|(f, n)| format!("{f} ({n})")).collect::<Vec<_>>().join(", "))
 }
 
@@ -312,6 +363,10 @@ mod tests {
             ("\"INVALID\" is not a valid start token", "response is not metrics"),
             ("x509: certificate signed by unknown authority", "TLS"),
             ("sample limit exceeded", "sample limit exceeded"),
+            ("target_limit exceeded (number of targets: 3, limit: 2)", "target_limit exceeded"),
+            ("body size limit exceeded", "body size limit exceeded"),
+            ("label_value_length_limit exceeded (metric: a, label: b)", "label limit exceeded"),
+            ("unable to read authorization credentials file /t: open /t: no such file or directory", "credentials file missing"),
             ("strange", "other error"),
         ] {
             assert_eq!(reason(error).0, why, "{error}");

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use opsctl_core::model::Object;
 use opsctl_core::model::address::join;
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::{ConnectResult, DependencySource, Health, Listening, ScrapeResult};
 use serde::{Deserialize, Serialize};
+
+use super::providers::Providers;
 
 /// Number of steps. Packet sizes are checked by the mtu runbook.
 pub(super) const STEPS: u8 = 8;
@@ -41,6 +44,24 @@ pub(super) struct Ladder {
     pub(super) inside_own: Option<ConnectResult>,
     /// Step 8.
     pub(super) answered: Option<ScrapeResult>,
+    /// The unit or process of this host that needs it; `None` for a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) consumer: Option<Object>,
+    /// The variable may be unused, or its port is a guess.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) uncertain: bool,
+    /// The address is from `/etc/hosts`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) hosts_file: bool,
+    /// Containers with the name as alias in networks that the client is not in, each with the network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) aliases: Vec<(String, String)>,
+    /// Running servers of the same product: `container db (port 5432)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) instead: Vec<String>,
+    /// Objects of this host that would serve the port.
+    #[serde(skip_serializing_if = "Providers::is_empty")]
+    pub(super) providers: Providers,
 }
 
 /// The target.
@@ -113,10 +134,13 @@ impl Ladder {
             Lookup::NoAnswer(why) => return at(1, format!("no DNS server returns the address of {}: {why}", self.host)),
         }
         let address = self.address?;
+        let from = if self.hosts_file { " (from its /etc/hosts)" } else { "" };
         match self.owner.as_ref()? {
             Owner::Meant => {}
-            Owner::Other(other) => return at(2, format!("{address} now belongs to {other}, not to {name}")),
-            Owner::Nobody => return at(2, format!("{address} belongs to no container on this host, not to {name} either")),
+            Owner::Other(other) => return at(2, format!("{address}{from} now belongs to {other}, not to {name}")),
+            Owner::Nobody => {
+                return at(2, format!("{address}{from} belongs to no container on this host, not to {name} either"));
+            }
         }
         let reached = self.reached.as_ref()?;
         if *reached != ConnectResult::Connected {
@@ -128,7 +152,10 @@ impl Ladder {
             }
             if let Some(on) = self.on_port() {
                 if on.is_empty() {
-                    return at(5, format!("{name} has no listener on port {}", self.port));
+                    return at(
+                        5,
+                        format!("{}has no listener on port {}{}", self.listener_of(address), self.port, self.elsewhere_open()),
+                    );
                 }
                 if on.iter().all(|l| l.address.is_loopback()) {
                     return at(5, format!("it listens on {} only", listeners(&on)));
@@ -163,6 +190,24 @@ impl Ladder {
             ScrapeResult::Closed => at(8, "it accepts the connection and closes it without a response".to_owned()),
             ScrapeResult::NotHttp => at(8, "its response is not HTTP".to_owned()),
         }
+    }
+
+    /// The container or host of an address, which is the client itself for a loopback address in a container.
+    fn listener_of(&self, address: IpAddr) -> String {
+        let is_container = self.target.as_ref().is_some_and(|t| !t.id.is_empty());
+        if address.is_loopback() && is_container && !self.on_host {
+            format!("{} is the container itself, which ", self.host)
+        } else {
+            format!("{} ", self.name())
+        }
+    }
+
+    /// `; the same product listens in container db (port 5432)`.
+    fn elsewhere_open(&self) -> String {
+        if self.instead.is_empty() {
+            return String::new();
+        }
+        format!("; a server of the same product runs: {}", self.instead.join(", "))
     }
 
     /// Whether client and target have no common network.

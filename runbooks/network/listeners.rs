@@ -107,7 +107,7 @@ impl Check for Listeners {
         let container = cx.running(target).await?;
         let known = cx.needs().await?;
         let dependencies: Vec<&needs::Dependency> =
-            known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str())).collect();
+            known.list.iter().filter(|n| n.target.as_deref() == Some(container.id.as_str()) && !n.is_assumed()).collect();
         if dependencies.is_empty() && container.ports.is_empty() && container.exposed.is_empty() {
             return Err(ProbeError::Skip("it has no known client".to_owned()));
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use opsctl_core::model::{
     Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Kind, Object, Product, Severity,
 };
-use opsctl_core::probe::docker::{Container, PortMap};
+use opsctl_core::probe::docker::{Container, PortMap, main_process};
 use opsctl_core::probe::needs;
 use opsctl_core::probe::product::spec;
 use opsctl_core::probe::proxies::{Proxy, docker_proxies};
@@ -110,7 +110,7 @@ impl Check for Published {
     async fn probe(&self, cx: &ProbeCx, _target: &Object) -> Result<Evidence, ProbeError> {
         let docker = cx.docker()?;
         let containers = cx.inspected(cx.inventory.running()).await;
-        let mut e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
+        let mut e = Evidence { proxies: proxies(cx).await?, containers: publishers(cx, containers).await };
         if e.proxies.iter().any(|p| e.owner(p).is_none()) {
             // between two samples a container may have started or stopped
             tokio::time::sleep(SAMPLE_INTERVAL).await;
@@ -128,7 +128,7 @@ impl Check for Published {
             }
             let running: Vec<_> = now.into_iter().filter(|c| c.state == "running").collect();
             let containers = join_all(running.iter().map(|c| docker.inspect_now(&c.id))).await.into_iter().flatten().collect();
-            e = Evidence { proxies: docker_proxies().await?, containers: publishers(cx, containers).await };
+            e = Evidence { proxies: proxies(cx).await?, containers: publishers(cx, containers).await };
         }
         Ok(e)
     }
@@ -157,6 +157,20 @@ impl Check for Published {
         judgement.findings.extend(e.containers.iter().filter_map(|c| self.exposed(c)));
         judgement
     }
+}
+
+/// The proxies of the engines of this run. One that another `dockerd` has started belongs to containers that are not known here.
+async fn proxies(cx: &ProbeCx) -> Result<Vec<Proxy>, ProbeError> {
+    let mut found = docker_proxies().await?;
+    if found.iter().any(|p| p.engine.is_some()) {
+        let engines = cx.docker()?.engines().filter(|engine| engine.is_local() && !engine.is_podman());
+        let pids = join_all(engines.map(|engine| main_process(engine, cx.systemd.as_deref()))).await;
+        // with an unknown process of an engine, every proxy may be one of that engine
+        if let Some(own) = pids.into_iter().collect::<Option<Vec<i32>>>().filter(|own| !own.is_empty()) {
+            found.retain(|p| p.engine.is_none_or(|engine| own.contains(&engine)));
+        }
+    }
+    Ok(found)
 }
 
 async fn publishers(cx: &ProbeCx, containers: Vec<Arc<Container>>) -> Vec<Publisher> {
@@ -266,9 +280,9 @@ impl Published {
 fn kind_of(product: Option<Product>, port: u16) -> Option<String> {
     match product {
         // intended for external clients; it has its own authentication
-        Some(Product::Nginx | Product::Grafana) => None,
-        // they accept logs and traces of other hosts on purpose
-        Some(Product::Alloy | Product::Promtail) | None => {
+        Some(Product::Nginx | Product::Grafana | Product::Minio) => None,
+        // they accept logs and traces of other hosts, or are scraped by them, on purpose
+        Some(Product::Alloy | Product::Promtail | Product::Tempo | Product::Blackbox | Product::Cadvisor) | None => {
             PRIVATE.iter().find(|(p, _)| *p == port).map(|(_, service)| (*service).to_owned())
         }
         Some(product) => Some(spec(product).name.to_owned()),

@@ -11,7 +11,8 @@ use opsctl_core::model::{
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Backend, Count, GUARDS, Guard, PREPARED_XACTS, PreparedXact, SESSIONS, UNSEEN, is_ddl, is_dump};
+use super::advisory::{all_advisory, is_election};
+use super::backend::{Backend, Count, GUARDS, Guard, PREPARED_XACTS, PreparedXact, SESSIONS, UNSEEN, is_ddl, is_dump, processes};
 use super::lock_tree::{Tree, session_of, tree_text};
 use super::session::{rows, session, without_literals};
 use super::{IDLE_IN_TX, Settings};
@@ -19,8 +20,8 @@ use crate::shared::servers::Server;
 
 const BLOCKED: Code = Code {
     id: "postgres.blocked",
-    severities: &[Severity::Warn, Severity::Crit],
-    when: "a query waits for a lock for {blocked_warn_s} (warn) or {blocked_crit_s} (crit); or {pile_up_warn} (warn) or {pile_up_crit} (crit) sessions wait for one transaction for {pile_up_s}",
+    severities: &[Severity::Info, Severity::Warn, Severity::Crit],
+    when: "a query waits for a lock for {blocked_warn_s} (warn) or {blocked_crit_s} (crit); or {pile_up_warn} (warn) or {pile_up_crit} (crit) sessions wait for one transaction for {pile_up_s}; standbys of one application that wait for the advisory lock of its leader are info, {pile_up_crit} of them warn",
     hint: "check the root of the tree: sessions queued behind a blocked ALTER TABLE wait for the transaction that blocks the ALTER TABLE",
     impacts: &[Impact::likely(Role::Exhausted, KeyKind::Server, "database is blocked")],
     ..Code::BASE
@@ -96,6 +97,13 @@ impl Check for Activity {
         let session = session(cx, target).await?;
         let mut gaps = Vec::new();
         let mut sessions: Vec<Backend> = rows(&session, "sessions", SESSIONS, &mut gaps).await;
+        // a holder outside of a transaction
+        let tree = Tree::of(&sessions);
+        let unnamed: Vec<i32> =
+            tree.roots().into_iter().filter(|pid| *pid > 0 && session_of(&sessions, *pid).is_none()).collect();
+        if !unnamed.is_empty() {
+            sessions.extend(rows::<Backend>(&session, "sessions", &processes(&unnamed), &mut gaps).await);
+        }
         for s in &mut sessions {
             s.query = without_literals(&s.query);
         }
@@ -189,6 +197,10 @@ impl Check for Activity {
     }
 }
 
+const STANDBYS_HINT: &str = "normal for the standbys of a leader election; if the holder no longer works, end its client: a migration that ended without its unlock, or a pool in transaction mode that kept the connection";
+const ADVISORY_HINT: &str =
+    "check the client of the holder: an advisory lock is released by pg_advisory_unlock, or when its session or transaction ends";
+
 /// Facts that findings of this check follow from.
 const SESSIONS_READ: &str = "sessions";
 const ROLES_READ: &str = "roles";
@@ -261,7 +273,8 @@ impl Activity {
             let longest_wait_s = e.longest_wait(tree, backend.pid);
             let idle = |severity, limit_s| Some(Idle { backend, severity, limit_s, waiters, longest_wait_s });
             // reported at any age if it blocks others (judgement)
-            if waiters > 0 && self.queue_severity(waiters, longest_wait_s).is_some() {
+            let is_leader = is_election(&e.sessions, tree, backend.pid);
+            if waiters > 0 && !is_leader && self.queue_severity(waiters, longest_wait_s).is_some() {
                 return idle(Severity::Crit, None);
             }
             let (severity, limit) = self.settings.idle().exceeded(backend.state_s)?;
@@ -273,7 +286,10 @@ impl Activity {
         let finding = |root: i32| {
             let waiters = tree.waiters(root);
             let longest = e.longest_wait(tree, root);
-            let severity = self.queue_severity(waiters.len(), longest)?;
+            let limited = self.queue_severity(waiters.len(), longest)?;
+            let (is_advisory, standbys) = (all_advisory(&e.sessions, &waiters), is_election(&e.sessions, tree, root));
+            let of_standbys = if waiters.len() < self.settings.pile_up_crit { Severity::Info } else { Severity::Warn };
+            let severity = if standbys { of_standbys } else { limited };
             let backend = e.session(root);
             let behind = match (backend, root) {
                 (Some(b), _) => b.label(),
@@ -282,7 +298,8 @@ impl Activity {
                 (None, 0) => "a prepared transaction".to_owned(),
                 (None, pid) => format!("pid {pid}"),
             };
-            let message = format!("{} for {behind}, the longest for {}", waits(waiters.len()), seconds(longest));
+            let lock = if is_advisory { "the advisory lock of " } else { "" };
+            let message = format!("{} for {lock}{behind}, the longest for {}", waits(waiters.len()), seconds(longest));
             let ddl = waiters.iter().filter_map(|w| e.session(*w)).find(|w| is_ddl(&w.query));
             let mut finding = e
                 .server
@@ -290,6 +307,11 @@ impl Activity {
                 .cite("tree", tree_text(&e.sessions, tree, root))
                 .cite_opt("blocked DDL that the others queue behind", ddl.map(|d| d.query.clone()))
                 .fact(SESSIONS_READ);
+            if standbys {
+                finding = finding.hint(STANDBYS_HINT);
+            } else if is_advisory {
+                finding = finding.hint(ADVISORY_HINT);
+            }
             if root == 0 {
                 finding = finding.key(KeyKind::Backend, prepared_at(judged));
             }

@@ -2,16 +2,35 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Sessions in a transaction, the oldest first. `pg_blocking_pids` is called only for sessions that
-/// wait for a lock, because it takes a
-/// lock of its own. A session is identified by its pid and its start in microseconds.
-pub(super) const SESSIONS: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
-    application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
-    extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
-    extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, wait_event, left(query, 300) AS query, \
-    CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by, \
-    (SELECT rolsuper FROM pg_roles WHERE rolname = usename) AS superuser \
-    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 500";
+/// Columns of a session. `pg_blocking_pids` is called only for sessions that wait for a lock, because it takes a lock of its own. A
+/// session is identified by its pid and its start in microseconds.
+macro_rules! sessions {
+    ($condition:literal) => {
+        concat!(
+            "SELECT pid, (extract(epoch FROM backend_start) * 1000000)::bigint AS started_us, usename AS role, datname AS db, \
+             application_name AS app, coalesce(client_addr::text, 'local') AS client, state, \
+             extract(epoch FROM clock_timestamp() - xact_start)::float8 AS xact_s, extract(epoch FROM clock_timestamp() - state_change)::float8 AS state_s, \
+             extract(epoch FROM clock_timestamp() - query_start)::float8 AS query_s, wait_event_type AS waits_for, wait_event, left(query, 300) AS query, \
+             CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) END AS blocked_by, \
+             (SELECT rolsuper FROM pg_roles WHERE rolname = usename) AS superuser FROM pg_stat_activity WHERE ",
+            $condition
+        )
+    };
+}
+
+/// Sessions in a transaction, the oldest first.
+pub(super) const SESSIONS: &str = sessions!(
+    "backend_type = 'client backend' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 500"
+);
+
+/// Any process of the server: a session outside of a transaction keeps the advisory locks that it took with `pg_advisory_lock`.
+const ANY_PROCESS: &str = sessions!("pid = ANY ");
+
+/// The processes with these pids.
+pub(super) fn processes(pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    format!("{ANY_PROCESS}('{{{}}}'::int[])", pids.join(","))
+}
 
 pub(super) const PREPARED_XACTS: &str = "SELECT gid, owner, database AS db, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age_s FROM pg_prepared_xacts ORDER BY prepared LIMIT 20";
 
@@ -79,6 +98,11 @@ impl Backend {
         self.wait_event.as_deref() == Some("SyncRep")
     }
 
+    /// It waits for an advisory lock, whose meaning the application defines.
+    pub(super) fn waits_for_advisory_lock(&self) -> bool {
+        self.waits_for.as_deref() == Some("Lock") && self.wait_event.as_deref() == Some("advisory")
+    }
+
     pub(super) fn is_idle_in_tx(&self) -> bool {
         self.state.as_deref().is_some_and(|s| s.starts_with("idle in transaction"))
     }
@@ -86,6 +110,9 @@ impl Backend {
     /// `app (web, pid 812) from 10.0.0.3`.
     pub(super) fn label(&self) -> String {
         let app = self.app.as_deref().filter(|a| !a.is_empty()).map_or(String::new(), |a| format!("{a}, "));
+        if self.role.is_none() && self.query.starts_with("autovacuum:") {
+            return format!("autovacuum (pid {})", self.pid);
+        }
         format!("{} ({app}pid {}) from {}", self.role.as_deref().unwrap_or("?"), self.pid, self.client)
     }
 }

@@ -10,6 +10,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::sequences::{self, SEQUENCES, Sequence};
 use super::session::{row, rows, session};
 use crate::shared::servers::Server;
 
@@ -23,7 +24,7 @@ const CHECKSUM: Code = Code {
 const SEQUENCE: Code = Code {
     id: "postgres.sequence",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a sequence is at {sequence_warn_percent} (warn) or {sequence_crit_percent} (crit) of its maximum or of its column type's maximum: inserts fail once it is reached",
+    when: "a sequence is at {sequence_warn_percent} (warn) or {sequence_crit_percent} (crit) of its maximum or of the maximum of the type of a column that it fills, in any database: inserts fail once it is reached",
     hint: "change the column to bigint before that; this rewrites the table",
     ..Code::BASE
 };
@@ -60,15 +61,6 @@ static SPEC: CheckSpec = CheckSpec {
 const COUNTERS: &str = "SELECT coalesce(sum(checksum_failures), 0)::bigint AS checksum_failures, sum(deadlocks)::bigint AS deadlocks, \
     string_agg(datname, ', ') FILTER (WHERE checksum_failures > 0) AS broken FROM pg_stat_database";
 
-/// The maximum of a sequence is its own or that of its column's type, whichever is smaller.
-const SEQUENCES: &str = "SELECT s.schemaname || '.' || s.sequencename AS name, s.last_value AS last, a.attrelid::regclass::text || '.' || a.attname AS filled, \
-    least(s.max_value, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE s.max_value END) AS max \
-    FROM pg_sequences s JOIN pg_namespace n ON n.nspname = s.schemaname JOIN pg_class c ON c.relname = s.sequencename AND c.relnamespace = n.oid \
-    LEFT JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
-    LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
-    WHERE s.last_value IS NOT NULL AND NOT s.cycle AND s.increment_by > 0 \
-    ORDER BY s.last_value::float8 / least(s.max_value, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE s.max_value END) DESC LIMIT 5";
-
 const INVALID: &str = "SELECT i.indexrelid::regclass::text AS name FROM pg_index i WHERE NOT i.indisvalid \
     AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) LIMIT 5";
 
@@ -86,15 +78,6 @@ pub(super) struct Counters {
     checksum_failures: u64,
     deadlocks: u64,
     broken: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Sequence {
-    name: String,
-    last: i64,
-    filled: Option<String>,
-    max: i64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -134,6 +117,9 @@ impl Check for Integrity {
         let mut e = Evidence { server, before, database: session.database.clone(), ..Evidence::default() };
         e.counters = row(&session, "statistics of databases", COUNTERS, &mut e.gaps).await;
         e.sequences = rows(&session, "sequences", SEQUENCES, &mut e.gaps).await;
+        let others = sequences::of_other_databases(cx, target, &session, &mut e.gaps).await?;
+        // of other databases only sequences with a finding are stored
+        e.sequences.extend(others.into_iter().filter(|s| self.settings.sequence().exceeded(s.percent()).is_some()));
         let names = |found: Vec<Named>| found.into_iter().map(|n| n.name).collect();
         e.invalid = names(rows(&session, "indexes", INVALID, &mut e.gaps).await);
         if session.major() >= 15 {
@@ -192,12 +178,12 @@ impl Integrity {
     }
 
     fn sequence(&self, judged: &Judged<'_>, e: &Evidence, s: &Sequence) -> Option<Finding> {
-        let share = s.last as f64 * 100.0 / s.max.max(1) as f64;
+        let share = s.percent();
         let (severity, limit) = self.settings.sequence().exceeded(share)?;
         let message = format!(
             "the sequence {} of {} in {} is at {} of its maximum, limit {}",
             s.name,
-            e.database,
+            s.database.as_ref().unwrap_or(&e.database),
             judged.target.name,
             percent(share),
             percent(limit)

@@ -2,6 +2,7 @@
 //! PostgreSQL, and `PgBouncer` in front of it.
 
 mod activity;
+mod advisory;
 mod backend;
 mod connections;
 mod disk;
@@ -10,9 +11,12 @@ pub(crate) mod fuzz;
 mod integrity;
 mod lock_tree;
 mod pgbouncer;
+mod refused;
 mod replication;
 mod restarts;
+mod sequences;
 mod session;
+mod slot_reader;
 mod up;
 mod vacuum;
 mod wal;
@@ -114,7 +118,7 @@ const LINKS: &[Link] = &[
         "the host was out of memory and the kernel chose one of its processes",
     ),
     Link::confirmed("disk.space", "postgres.disk", KeyKind::Filesystem, "it is the same filesystem"),
-    Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "an inactive slot retains it"),
+    Link::confirmed("postgres.slots", "postgres.wal-size", KeyKind::Server, "a slot retains it"),
     Link::confirmed("postgres.archiver", "postgres.wal-size", KeyKind::Server, "WAL that is not archived is not removed"),
     Link::confirmed("postgres.wal-size", "disk.space", KeyKind::Filesystem, "the WAL fills it"),
     Link::confirmed("postgres.idle-in-tx", "postgres.blocked", KeyKind::Backend, "the blocking session is idle"),
@@ -134,7 +138,7 @@ const LINKS: &[Link] = &[
     Link::likely("postgres.blocked", "postgres.connections", KeyKind::Server, "blocked sessions keep their connections"),
     Link::confirmed("postgres.idle-in-tx", "postgres.connections", KeyKind::Server, "idle transactions hold the connections"),
     Link::likely("postgres.idle-in-tx", "postgres.wraparound", KeyKind::Server, "an open transaction retains dead rows"),
-    Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "an inactive slot retains dead rows"),
+    Link::likely("postgres.slots", "postgres.wraparound", KeyKind::Server, "a slot retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.wraparound", KeyKind::Server, "a prepared transaction retains dead rows"),
     Link::likely("postgres.prepared-xacts", "postgres.blocked", KeyKind::Backend, "a prepared transaction keeps its locks"),
 ];
@@ -169,6 +173,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
         checks: vec![
             Box::new(up::Up),
             Box::new(connections::Connections { settings: settings.clone() }),
+            Box::new(refused::RefusedClients),
             Box::new(activity::Activity { settings: settings.clone() }),
             Box::new(wal::Wal { settings: settings.clone() }),
             Box::new(vacuum::Vacuum { settings: settings.clone() }),

@@ -16,7 +16,7 @@ use crate::shared::servers::Server;
 const REPLICATION: Code = Code {
     id: "postgres.replication",
     severities: &[Severity::Warn, Severity::Crit],
-    when: "a standby receives nothing from its primary (crit) or has a replay lag of {replay_warn_s} (warn) or {replay_crit_s} (crit); a replica of this primary is not streaming (warn)",
+    when: "a standby receives nothing from its primary (crit) or has a replay lag of {replay_warn_s} (warn) or {replay_crit_s} (crit) beyond its recovery_min_apply_delay, at most warn while its replay is paused; a replica of this primary is not streaming (warn)",
     hint: "check the network between them, the replica's log, and long queries on the standby that delay replay",
     ..Code::BASE
 };
@@ -49,10 +49,15 @@ const STATE: &str = "SELECT pg_is_in_recovery() AS standby, \
     (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only') AS source, \
     CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn() \
     THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END AS replay_s, \
-    (SELECT status FROM pg_stat_wal_receiver) AS receiver, current_setting('primary_conninfo') <> '' AS has_primary";
+    (SELECT status FROM pg_stat_wal_receiver) AS receiver, current_setting('primary_conninfo') <> '' AS has_primary, \
+    (SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'recovery_min_apply_delay') AS delay_s, \
+    CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END AS paused, \
+    (SELECT min(wait_event) FROM pg_stat_activity WHERE backend_type = 'startup') AS replay_wait";
 
 const REPLICAS: &str = "SELECT coalesce(application_name, '?') AS name, coalesce(client_addr::text, 'local') AS client, coalesce(state, 'unknown') AS state, \
     coalesce(sync_state, 'unknown') AS sync_state, extract(epoch FROM clock_timestamp() - backend_start)::float8 AS age_s FROM pg_stat_replication";
+
+const PAUSED_HINT: &str = "SELECT pg_wal_replay_resume(), unless a backup or an administrator paused it; its log names settings that are lower than those of the primary";
 
 /// The required standbys, and whether commits wait for them by default.
 const SYNCHRONOUS: &str =
@@ -75,6 +80,12 @@ pub(super) struct State {
     replay_s: Option<f64>,
     receiver: Option<String>,
     has_primary: Option<bool>,
+    /// `recovery_min_apply_delay`; a line of recovery.conf before version 12.
+    delay_s: Option<f64>,
+    /// `pg_wal_replay_pause()`, a reached recovery target, or settings that are too low for replay.
+    paused: Option<bool>,
+    /// The wait of the startup process, `RecoveryApplyDelay` until the delay of a transaction has passed.
+    replay_wait: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -167,15 +178,7 @@ impl Check for Replication {
                     format!("{name} is a standby and receives nothing from its primary"),
                 ));
             }
-            if let Some(lag) = s.replay_s
-                && let Some((severity, limit)) = self.settings.replay().exceeded(lag)
-            {
-                findings.push(finding(
-                    &REPLICATION,
-                    severity,
-                    format!("{name} has a replay lag of {}, limit {}", seconds(lag), seconds(limit)),
-                ));
-            }
+            findings.extend(self.lag(judged, e, s));
         }
         findings.extend(self.synchronous(judged, e));
         // a new replica catches up first, and a base backup is not a replica
@@ -191,6 +194,26 @@ impl Check for Replication {
 }
 
 impl Replication {
+    /// A standby that replays later than it should. The time of its last transaction is older than its delay if the primary was
+    /// idle before: while replay waits for the delay, it is as late as intended.
+    fn lag(&self, judged: &Judged<'_>, e: &Evidence, s: &State) -> Option<Finding> {
+        let delay = s.delay_s.filter(|d| *d > 0.0).unwrap_or(0.0);
+        if s.replay_wait.as_deref() == Some("RecoveryApplyDelay") {
+            return None;
+        }
+        let lag = s.replay_s?;
+        let (severity, limit) = self.settings.replay().exceeded(lag - delay)?;
+        let name = &judged.target.name;
+        let beyond =
+            if delay > 0.0 { format!(" beyond its recovery_min_apply_delay of {}", seconds(delay)) } else { String::new() };
+        let message = format!("{name} has a replay lag of {}{beyond}, limit {}", seconds(lag - delay), seconds(limit));
+        if s.paused != Some(true) {
+            return Some(e.server.finding(&REPLICATION, severity, judged.target, message));
+        }
+        let message = format!("replay is paused: {message}");
+        Some(e.server.finding(&REPLICATION, severity.min(Severity::Warn), judged.target, message).hint(PAUSED_HINT))
+    }
+
     /// Commits that wait for synchronous standbys.
     fn synchronous(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let synchronous = e.synchronous.as_ref().filter(|_| e.state.as_ref().is_none_or(|s| !s.standby))?;
@@ -294,6 +317,39 @@ mod tests {
         assert_eq!(parse("ANY 1 (*)"), Some((1, "*".to_owned())));
         assert_eq!(parse("2(s1,s2)"), Some((2, "s1 s2".to_owned())));
         assert_eq!((parse(" "), parse("()")), (None, Some((1, "()".to_owned()))));
+    }
+
+    /// Severity and message of the lag of a standby.
+    fn lag(state: State) -> Option<(Severity, String)> {
+        let e =
+            Evidence { state: Some(State { standby: true, receiver: Some("streaming".into()), ..state }), ..Evidence::default() };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Replication { settings: Settings::default() }.judge(&judged, &e).findings;
+        findings.first().map(|f| (f.severity, f.message.clone()))
+    }
+
+    #[test]
+    fn replay_lag_within_the_intended_delay() {
+        let delayed = |replay_s, wait: Option<&str>| State {
+            replay_s: Some(replay_s),
+            delay_s: Some(14_400.0),
+            replay_wait: wait.map(str::to_owned),
+            ..State::default()
+        };
+        assert_eq!(lag(delayed(14_390.0, None)), None);
+        // the primary was idle before the transaction that replay now waits for
+        assert_eq!(lag(delayed(90_000.0, Some("RecoveryApplyDelay"))), None);
+        let (severity, message) = lag(delayed(20_000.0, Some("RecoveryConflictLock"))).unwrap();
+        assert!(severity == Severity::Crit && message.contains("beyond its recovery_min_apply_delay of"), "{message}");
+        assert_eq!(lag(State { replay_s: Some(4000.0), ..State::default() }).unwrap().0, Severity::Crit);
+    }
+
+    #[test]
+    fn paused_replay_is_a_warning() {
+        let (severity, message) = lag(State { replay_s: Some(9000.0), paused: Some(true), ..State::default() }).unwrap();
+        assert!(severity == Severity::Warn && message.starts_with("replay is paused: db has a replay lag"), "{message}");
+        assert_eq!(lag(State { replay_s: Some(20.0), paused: Some(true), ..State::default() }), None);
     }
 
     fn replica(name: &str, sync_state: &str) -> Replica {

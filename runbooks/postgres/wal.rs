@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, Finding, FixSpec, Inventory, Judged, Judgement, KeyKind, Object, Plan, Product, Refusal,
-    Risk, Sample, Severity, grown, quantity::bytes,
+    Risk, Sample, Severity, grown,
+    quantity::{bytes, seconds},
 };
 use opsctl_core::probe::kernel::filesystem::FsUsage;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::session::{row, rows, session};
+use super::slot_reader::{MIN_STILL_S, Reader, position, position_metric, still_s};
 use super::{Settings, disk};
 use crate::shared::servers::Server;
 
 const SLOTS: Code = Code {
     id: "postgres.slots",
     severities: &[Severity::Info, Severity::Warn, Severity::Crit],
-    when: "an inactive replication slot retains {slot_warn_bytes} of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info)",
+    when: "an inactive replication slot retains {slot_warn_bytes} of WAL (warn), or a quarter of the available space, or is about to be lost (crit); a slot is lost (warn); a slot is inactive (info); the reader of an active slot has not replied for a minute, or not advanced for 10 min, and the slot retains that much (warn or crit), or the WAL that exceeds its limit (warn)",
     hint: "restart its consumer, or drop the slot: until then no WAL is removed",
     ..Code::BASE
 };
@@ -46,10 +48,14 @@ static SPEC: CheckSpec = CheckSpec {
     timeout: Duration::from_secs(9),
 };
 
+/// The reader of an active slot is a walsender, or the session that calls `pg_logical_slot_get_changes`.
 const SLOT_ROWS: &str = "SELECT slot_name AS name, slot_type AS kind, active, temporary, wal_status AS status, safe_wal_size AS safe, \
+    a.usename AS role, a.application_name AS app, coalesce(a.client_addr::text, 'local') AS client, s.active_pid AS pid, r.state, \
+    extract(epoch FROM clock_timestamp() - r.reply_time)::float8 AS reply_s, \
     restart_lsn::text AS restart_lsn, \
     pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END, restart_lsn)::bigint AS retained, \
-    age(xmin) AS xmin_age, age(catalog_xmin) AS catalog_xmin_age FROM pg_replication_slots";
+    age(s.xmin) AS xmin_age, age(s.catalog_xmin) AS catalog_xmin_age FROM pg_replication_slots AS s \
+    LEFT JOIN pg_stat_activity AS a ON a.pid = s.active_pid LEFT JOIN pg_stat_replication AS r ON r.pid = s.active_pid";
 
 const WAL_DIR: &str = "SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes, \
     (SELECT setting::bigint * 1024 * 1024 FROM pg_settings WHERE name = 'max_wal_size') AS max_bytes, \
@@ -75,10 +81,15 @@ pub(super) struct Slot {
     temporary: bool,
     status: Option<String>,
     safe: Option<i64>,
-    restart_lsn: Option<String>,
+    pub(super) restart_lsn: Option<String>,
     retained: Option<i64>,
     xmin_age: Option<i64>,
     catalog_xmin_age: Option<i64>,
+    /// The reader of an active slot.
+    #[serde(flatten)]
+    reader: Reader,
+    /// The position of the oldest run within an hour.
+    pub(super) before: Option<Sample>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -139,6 +150,10 @@ impl Check for Wal {
         let server = Server::of(cx, target)?;
         let mut e = Evidence { before: cx.history.oldest(&server.object(target), "archive_failed", 3600), ..Evidence::default() };
         e.slots = rows(&session, "replication slots", SLOT_ROWS, &mut e.gaps).await;
+        let object = server.object(target);
+        for slot in e.slots.iter_mut().filter(|s| s.active) {
+            slot.before = cx.history.oldest(&object, &position_metric(&slot.name), 3600);
+        }
         e.wal = row(&session, "the size of the WAL", WAL_DIR, &mut e.gaps).await;
         e.archive = row(&session, "the archiver", ARCHIVE, &mut e.gaps).await;
         if e.archive.as_ref().is_some_and(|a| a.mode != "off") {
@@ -157,6 +172,12 @@ impl Check for Wal {
             Some(space) => f.key(KeyKind::Filesystem, &space.dev),
             None => f,
         });
+        let object = e.server.object(judged.target);
+        let position = |s: &Slot| {
+            let value = position(s.restart_lsn.as_deref()?)?;
+            Some(Sample { object: object.clone(), metric: position_metric(&s.name), at: judged.taken_at, value })
+        };
+        let positions = e.slots.iter().filter(|s| s.active && !s.temporary).take(MAX_SAMPLED_SLOTS).filter_map(position);
         let failed = e
             .archive
             .as_ref()
@@ -165,7 +186,7 @@ impl Check for Wal {
             findings: findings.collect(),
             gaps: e.gaps.clone(),
             facts: (!e.gaps.iter().any(|gap| gap.contains(SLOTS_READ))).then(|| SLOTS_READ.to_owned()).into_iter().collect(),
-            samples: failed.into_iter().collect(),
+            samples: failed.into_iter().chain(positions).collect(),
             ..Judgement::default()
         }
     }
@@ -198,6 +219,9 @@ impl Check for Wal {
     }
 }
 
+/// Active slots whose position is remembered (judgement).
+const MAX_SAMPLED_SLOTS: usize = 32;
+
 /// Size of a WAL file, in bytes (default of `initdb --wal-segsize`).
 const SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -229,8 +253,40 @@ impl Slot {
 }
 
 impl Wal {
+    /// A slot with a reader that does not advance. A reader that replies is not judged by its lag alone: it may catch up after a
+    /// bulk load.
+    fn active_slot(&self, judged: &Judged<'_>, e: &Evidence, s: &Slot) -> Option<Finding> {
+        let (name, held) = (&s.name, s.retained());
+        let state = s.reader.silence().or_else(|| {
+            let still = still_s(s, judged.taken_at).filter(|still| *still >= MIN_STILL_S)?;
+            Some(format!("has not advanced the slot for {}", seconds(still)))
+        });
+        let capacity = e.space.as_ref().map(|f| held.saturating_add(f.avail));
+        let much = capacity.is_some_and(|capacity| held >= capacity / 4 && held >= MIN_RETAINED_BYTES);
+        let exceeds = wal_size(judged, e).is_some() && e.wal.as_ref().is_some_and(|w| held.saturating_mul(2) >= w.bytes);
+        let severity = match (&state, s.status.as_deref()) {
+            (_, Some("unreserved")) => Severity::Crit,
+            (Some(_), _) if much => Severity::Crit,
+            (Some(_), _) if held >= self.settings.slot_warn_bytes => Severity::Warn,
+            _ if exceeds && held >= MIN_RETAINED_BYTES => Severity::Warn,
+            (Some(_), _) if held >= MIN_RETAINED_BYTES => Severity::Info,
+            _ => return None,
+        };
+        let state = state.unwrap_or_else(|| "replies and is behind".to_owned());
+        let reader = s.reader.label();
+        let message = format!("the active slot {name} retains {} of WAL: its reader {reader} {state}", bytes(held));
+        let finding = e.server.finding(&SLOTS, severity, judged.target, message).weight(held).part("slot", name).fact(SLOTS_READ);
+        let finding = finding.cite("slot", name).cite("kind", &s.kind).cite_opt("state of its walsender", s.reader.state.clone());
+        Some(finding.cite_opt("free space for WAL", e.space.as_ref().map(|f| bytes(f.avail))).hint(
+            "check its reader: stopped, blocked, or it confirms only changes of its own tables (Debezium: heartbeat.interval.ms); the slot cannot be dropped while it is in use",
+        ))
+    }
+
     fn slot(&self, judged: &Judged<'_>, e: &Evidence, s: &Slot) -> Option<Finding> {
-        if s.active || s.temporary {
+        if s.active {
+            return self.active_slot(judged, e, s);
+        }
+        if s.temporary {
             return None;
         }
         let (name, held) = (&s.name, s.retained());
@@ -348,6 +404,42 @@ mod tests {
         let archive = Archive { failing: true, mode: "on".into(), ..Archive::default() };
         let e = Evidence { archive: Some(archive), waiting: Some(300), ..with(vec![slot("gone", 4 * GIB)]) };
         assert!(refused(&e).contains("dropping gone would free nothing: the archiver fails"));
+    }
+
+    /// Severity and message of an active slot that retains 118 MiB, with this much free space.
+    fn active(reader: Reader, still_s: Option<i64>, wal: Option<WalDir>) -> Option<(Severity, String)> {
+        let before = still_s.and_then(|s| {
+            let at = jiff::Timestamp::from_second(-s).ok()?;
+            Some(Sample { object: "db".into(), metric: position_metric("cdc"), at, value: position("0/16B3748")? })
+        });
+        let slot = Slot { active: true, reader, before, ..slot("cdc", 118 << 20) };
+        let e = Evidence { wal, ..with(vec![slot]) };
+        let target = Object::named(Kind::Postgres, "db");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let findings = Wal { settings: Settings::default() }.judge(&judged, &e).findings;
+        findings.into_iter().find(|f| f.code == SLOTS.id).map(|f| (f.severity, f.message))
+    }
+
+    #[test]
+    fn reader_of_an_active_slot_that_does_not_reply() {
+        let large = || Some(WalDir { files: 10, bytes: 160 << 20, max_bytes: 64 << 20, keep_bytes: 0 });
+        let reader = |reply_s| Reader {
+            role: Some("repl".into()),
+            app: Some("debezium".into()),
+            client: "10.0.0.3".into(),
+            pid: Some(812),
+            reply_s: Some(reply_s),
+            ..Reader::default()
+        };
+        let (severity, message) = active(reader(900.0), None, large()).unwrap();
+        assert_eq!(severity, Severity::Warn);
+        assert!(message.contains("its reader repl (debezium, pid 812) from 10.0.0.3 has not replied for"), "{message}");
+        assert_eq!(active(reader(900.0), None, None).unwrap().0, Severity::Info);
+        // DBZ-892: replies, and confirms only changes of its own tables
+        assert!(active(reader(2.0), Some(1800), large()).unwrap().1.contains("has not advanced the slot for"));
+        assert!(active(reader(2.0), None, large()).unwrap().1.contains("replies and is behind"));
+        assert_eq!(active(reader(2.0), None, None), None, "it catches up");
+        assert_eq!(active(Reader::default(), None, None), None);
     }
 
     #[test]

@@ -55,20 +55,7 @@ impl Check for Log {
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
         let server = Server::of(cx, target)?;
-        let Some(process) = server.get().and_then(|s| s.process) else {
-            return Err(ProbeError::Skip("its log is not on this machine".to_owned()));
-        };
-        let container = server.get().and_then(|s| s.container.clone());
-        let lines = if let (Some(id), Some(docker)) = (container, &cx.docker) {
-            docker.log_tail(&id, 500).await?
-        } else {
-            // found among the open files of the process
-            let pid = process.pid;
-            let read = move |io: &Io| -> Vec<String> {
-                open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, LOG_TAIL_BYTES)).collect()
-            };
-            blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await?
-        };
+        let lines = lines_of(cx, &server).await?;
         let lines =
             lines.into_iter().filter(|l| l.contains("delivery acknowledgement on channel") && l.contains("timed out")).collect();
         Ok(Evidence { server, lines })
@@ -84,6 +71,21 @@ impl Check for Log {
         let finding = e.server.finding(&CONSUMER_TIMEOUT, Severity::Crit, judged.target, message);
         vec![finding.since(at).cite("log", last.as_str()).cite("occurrences in the last day", recent.len().to_string())].into()
     }
+}
+
+/// The end of the broker's log: of its container, or its log files, found among the open files of the process.
+pub(super) async fn lines_of(cx: &ProbeCx, server: &Server) -> Result<Vec<String>, ProbeError> {
+    let Some(process) = server.get().and_then(|s| s.process) else {
+        return Err(ProbeError::Skip("its log is not on this machine".to_owned()));
+    };
+    if let (Some(id), Some(docker)) = (server.get().and_then(|s| s.container.as_ref()), &cx.docker) {
+        return docker.log_tail(id, 500).await;
+    }
+    let pid = process.pid;
+    let read = move |io: &Io| -> Vec<String> {
+        open_files(io, pid, ".log").iter().flat_map(|path| file_tail(io, pid, path, LOG_TAIL_BYTES)).collect()
+    };
+    blocking::run("its log", &format!("process {pid}"), READ_TIMEOUT, read).await
 }
 
 /// `2026-11-21 11:00:35.123456+00:00 [error] <0.812.0> …`

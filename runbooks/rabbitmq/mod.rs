@@ -1,10 +1,12 @@
 //! The rabbitmq runbook: availability, alarms and blocked publishers, queues, and acknowledgement timeouts.
 
+mod data;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod log;
 mod node;
 mod queues;
+mod refused;
 mod up;
 
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(node::NodeCheck { settings: settings.clone() }),
             Box::new(queues::Queues { settings }),
             Box::new(log::Log),
+            Box::new(refused::RefusedClients),
+            Box::new(data::Data),
         ],
         links: &[LINKS],
         doc: include_str!("RUNBOOK.md"),

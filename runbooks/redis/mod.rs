@@ -7,6 +7,7 @@ mod latency;
 mod memory;
 mod persistence;
 mod persistence_off;
+mod refused;
 mod replication;
 mod up;
 
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 
 use opsctl_core::model::{KeyKind, Link, Runbook};
 
+pub(crate) use self::replication::is_public;
 use crate::shared::settings::settings;
 
 settings! {
@@ -69,6 +71,9 @@ const LINKS: &[Link] = &[
         "the commit limit is reached, and a fork commits the whole memory again",
     ),
     Link::likely("redis.exposed", "redis.persistence", KeyKind::Altered, "any client can change where it saves"),
+    Link::likely("redis.exposed", "redis.foreign-master", KeyKind::Altered, "any client can make it a replica"),
+    Link::confirmed("redis.foreign-master", "redis.replication", KeyKind::Server, "its master is a foreign one"),
+    Link::likely("redis.foreign-master", "redis.persistence", KeyKind::Altered, "a client changed its settings"),
     Link::confirmed("redis.broker-policy", "redis.evictions", KeyKind::Server, "its policy evicts keys"),
 ];
 
@@ -85,6 +90,7 @@ pub fn runbook(settings: &Settings) -> Runbook {
             Box::new(persistence_off::PersistenceOff),
             Box::new(memory::Memory { settings: settings.clone() }),
             Box::new(clients::Clients { settings: settings.clone() }),
+            Box::new(refused::Refused),
             Box::new(replication::Replication { settings: settings.clone() }),
             Box::new(latency::Latency { settings: settings.clone() }),
             Box::new(exposure::Exposure { settings }),

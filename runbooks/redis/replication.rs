@@ -1,12 +1,15 @@
 //! The link of a replica to its master, and the replicas of a master.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use opsctl_core::model::address::with_brackets;
 use opsctl_core::model::{
-    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, Object, Product, Severity, quantity::duration,
+    Check, CheckSpec, Code, Finding, Inventory, Judged, Judgement, KeyKind, Object, Product, Severity, quantity::duration,
 };
+use opsctl_core::probe::network::View;
+use opsctl_core::probe::servers::redis_master::{ConfiguredMaster, configured_master};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +25,18 @@ const REPLICATION: Code = Code {
     ..Code::BASE
 };
 
+const FOREIGN_MASTER: Code = Code {
+    id: "redis.foreign-master",
+    severities: &[Severity::Warn, Severity::Crit],
+    when: "the server replicates from a public address that neither its configuration file nor its start arguments nor its environment names (crit; warn if these are not known): a client set it with REPLICAOF, as attacks on open servers do; a Sentinel or a cluster may choose any master",
+    hint: "treat the host as compromised: `redis-cli REPLICAOF NO ONE`, require authentication, look for loaded modules (`MODULE LIST`) and changed files; its data is that of the foreign master",
+    ..Code::BASE
+};
+
 static SPEC: CheckSpec = CheckSpec {
     id: "redis.replication",
     title: "Redis replication is up to date",
-    codes: &[REPLICATION],
+    codes: &[REPLICATION, FOREIGN_MASTER],
     fixes: &[],
     timeout: Duration::from_secs(8),
 };
@@ -47,6 +58,8 @@ pub(super) struct Evidence {
     info: Info,
     /// `min-replicas-to-write`.
     wanted: Option<u64>,
+    /// Where its configuration names its master; `None` unless the master has a public address.
+    configured: Option<ConfiguredMaster>,
 }
 
 impl Check for Replication {
@@ -64,7 +77,7 @@ impl Check for Replication {
         let session = session(cx, target).await?;
         let numbered: Vec<String> = (1..MAX_MASTERS).flat_map(|n| LINK.iter().map(move |f| format!("master_{n}_{f}"))).collect();
         let first: Vec<String> = LINK.iter().map(|f| format!("master_{f}")).collect();
-        let all = ["role", "connected_slaves", "min_slaves_good_slaves"].into_iter();
+        let all = ["role", "connected_slaves", "min_slaves_good_slaves", "config_file", "cluster_enabled"].into_iter();
         let keys: Vec<&str> = all.chain(first.iter().chain(&numbered).map(String::as_str)).collect();
         let info = Info::of(&session, &keys).await?;
         let required = if info.is("role", "master") {
@@ -72,7 +85,20 @@ impl Check for Replication {
         } else {
             None
         };
-        Ok(Evidence { server: Server::of(cx, target)?, info, wanted: required })
+        let server = Server::of(cx, target)?;
+        let mut e = Evidence { server, info, wanted: required, configured: None };
+        if let (Some(host), Some(server)) = (e.public_master(), e.server.get()) {
+            // a Sentinel sets any master, and is a client of its replicas: `name=sentinel-5c0e-cmd`
+            let clients = session.text(&["CLIENT", "LIST"]).await.unwrap_or_default();
+            let by_sentinel =
+                clients.lines().map(super::client).any(|c| c.get("name").is_some_and(|n| n.starts_with("sentinel-")));
+            let is_own = opsctl_core::probe::network::view(None, Vec::new()).await.is_ok_and(|view| is_local(&view, host));
+            if !by_sentinel && !is_own {
+                let file = e.info.text("config_file").unwrap_or_default();
+                e.configured = Some(configured_master(cx, server, file, &host.to_string()).await?);
+            }
+        }
+        Ok(e)
     }
 
     fn judge(&self, judged: &Judged<'_>, e: &Evidence) -> Judgement {
@@ -111,7 +137,40 @@ impl Check for Replication {
                 })
             }),
         };
-        found.into_iter().collect::<Vec<_>>().into()
+        e.foreign_master(judged).into_iter().chain(found).collect::<Vec<_>>().into()
+    }
+}
+
+/// Whether an address is one of this host, or in a network of it.
+fn is_local(view: &View, ip: IpAddr) -> bool {
+    view.has(ip) || view.interfaces.iter().flat_map(|i| &i.addresses).any(|(own, prefix)| in_network(ip, *own, *prefix))
+}
+
+/// Whether both addresses are in one network of this prefix length.
+fn in_network(ip: IpAddr, own: IpAddr, prefix: u8) -> bool {
+    let same = |a: u128, b: u128, bits: u32| {
+        let host_bits = bits.saturating_sub(u32::from(prefix));
+        host_bits < 128 && (a >> host_bits) == (b >> host_bits)
+    };
+    match (ip, own) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(u128::from(u32::from(a)), u128::from(u32::from(b)), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(u128::from(a), u128::from(b), 128),
+        _ => false,
+    }
+}
+
+/// Whether an address belongs to the public internet (IANA, "Special-Purpose Address Registry").
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(a) => {
+            let [first, second, ..] = a.octets();
+            let shared = first == 100 && (64..128).contains(&second);
+            !(a.is_private() || a.is_loopback() || a.is_link_local() || a.is_unspecified() || a.is_broadcast() || shared)
+                && first != 0
+                && first < 224
+        }
+        // 2000::/3 is the global unicast range
+        IpAddr::V6(a) => a.to_ipv4_mapped().map_or(a.segments()[0] & 0xe000 == 0x2000, |mapped| is_public(IpAddr::V4(mapped))),
     }
 }
 
@@ -127,6 +186,38 @@ struct Link {
 }
 
 impl Evidence {
+    /// The public address of its master, unless a cluster chooses it.
+    fn public_master(&self) -> Option<IpAddr> {
+        if !matches!(self.info.text("role"), Some("slave" | "replica")) || self.info.is("cluster_enabled", "1") {
+            return None;
+        }
+        self.info.text("master_host")?.parse().ok().filter(|ip| is_public(*ip))
+    }
+
+    fn foreign_master(&self, judged: &Judged<'_>) -> Option<Finding> {
+        let configured = self.configured.as_ref().filter(|c| c.source.is_none())?;
+        let link = self.links().into_iter().next()?;
+        let name = &judged.target.name;
+        let (severity, by) = if configured.is_complete {
+            (Severity::Crit, "neither its configuration nor its start arguments name")
+        } else {
+            (Severity::Warn, "its configuration, as far as it is readable, does not name")
+        };
+        let message = format!("{name} replicates from {}, a public address that {by}", link.master);
+        let finding = self.server.finding(&FOREIGN_MASTER, severity, judged.target, message);
+        let finding = match self.server.get() {
+            Some(server) => finding.key(KeyKind::Altered, &server.id),
+            None => finding,
+        };
+        let state = if link.is_down { "down" } else { "up" };
+        Some(
+            finding
+                .cite("configuration file", self.info.text("config_file").unwrap_or("none"))
+                .cite("link to the master", state)
+                .likely(),
+        )
+    }
+
     fn links(&self) -> Vec<Link> {
         let prefixes = (0..MAX_MASTERS).map(|n| if n == 0 { "master".to_owned() } else { format!("master_{n}") });
         let link = |prefix: String| {
@@ -158,6 +249,56 @@ mod tests {
         let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
         let judgement = Replication { settings: Settings::default() }.judge(&judged, &e);
         judgement.findings.into_iter().map(|f| f.message).collect()
+    }
+
+    /// Severities by code for a replica of this address, and what its configuration names.
+    fn replica_of(master: &str, configured: &serde_json::Value) -> Vec<(String, Severity)> {
+        let info = json!({"role": "slave", "master_host": master, "master_port": "8886", "master_link_status": "down",
+            "master_link_down_since_seconds": "-1", "config_file": "/etc/redis/redis.conf"});
+        let e: Evidence = serde_json::from_value(json!({ "info": info, "configured": configured })).unwrap();
+        let target = Object::named(Kind::Redis, "cache");
+        let judged = Judged { target: &target, taken_at: jiff::Timestamp::UNIX_EPOCH };
+        let judgement = Replication { settings: Settings::default() }.judge(&judged, &e);
+        judgement.findings.into_iter().map(|f| (f.code, f.severity)).collect()
+    }
+
+    /// redis/docker-library-redis#259: "REPLICAOF 194.40.243.61:8886 enabled (user request from …)".
+    #[test]
+    fn master_that_no_configuration_names() {
+        let found = |configured: serde_json::Value| {
+            let all = replica_of("194.40.243.61", &configured);
+            all.into_iter().find(|(code, _)| code == FOREIGN_MASTER.id).map(|(_, severity)| severity)
+        };
+        assert_eq!(found(json!({"source": null, "is_complete": true})), Some(Severity::Crit));
+        assert_eq!(found(json!({"source": null, "is_complete": false})), Some(Severity::Warn));
+        assert_eq!(found(json!({"source": "/etc/redis/redis.conf", "is_complete": true})), None);
+        assert_eq!(found(json!(null)), None, "not read: a cluster, a Sentinel, or a private address");
+    }
+
+    #[test]
+    fn public_addresses_outside_of_the_own_networks() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for public in ["194.40.243.61", "8.8.8.8", "2a01:4f8::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(ip(public)), "{public}");
+        }
+        for other in [
+            "10.0.0.2",
+            "172.18.0.2",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "fd00::1",
+            "::1",
+            "fe80::1",
+        ] {
+            assert!(!is_public(ip(other)), "{other}");
+        }
+        assert!(
+            in_network(ip("194.40.243.61"), ip("194.40.243.2"), 24) && !in_network(ip("194.40.244.61"), ip("194.40.243.2"), 24)
+        );
+        assert!(in_network(ip("2a01:4f8::5"), ip("2a01:4f8::1"), 64) && !in_network(ip("8.8.8.8"), ip("::1"), 0));
     }
 
     #[test]

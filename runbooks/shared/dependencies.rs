@@ -47,6 +47,9 @@ pub(crate) const ATTACHED: &[DependsOn] = &[DependsOn::likely(Role::Detached, Ke
 /// The bind mounts of its container that its log names.
 pub(crate) const BIND_MOUNTS: &[DependsOn] = &[DependsOn::confirmed(Role::OldFile, KeyKind::BindMount, "its")];
 
+/// The database, cache or broker at the port it connects to.
+pub(crate) const SERVES: &[DependsOn] = &[DependsOn::likely(Role::Down, KeyKind::Server, "its")];
+
 /// The databases, caches and brokers without which an application does not start.
 pub(crate) const NEEDED_TO_START: &[DependsOn] = &[DependsOn::likely(Role::Down, KeyKind::Server, "its")];
 

@@ -9,7 +9,6 @@ use opsctl_core::model::log::{LogEntry, Reason, ReasonKind};
 use opsctl_core::model::{Refusal, quantity};
 use opsctl_core::probe::ProbeCx;
 use opsctl_core::probe::docker::Container;
-use opsctl_core::probe::kernel::filesystem;
 use opsctl_core::probe::logs::LogEvidence;
 use opsctl_core::probe::names::Lookup;
 use opsctl_core::probe::needs::ConnectResult;
@@ -17,6 +16,7 @@ use opsctl_core::probe::systemd::Unit;
 use serde::{Deserialize, Serialize};
 
 use super::obstacle_files;
+use super::unwritable::{self, Unwritable};
 
 /// Space below which a filesystem that a log reports as full still is, in bytes (judgement: 1 MiB).
 pub(crate) const SPACE_TO_WRITE: u64 = 1 << 20;
@@ -142,23 +142,22 @@ async fn of_filesystems(cx: &ProbeCx, failed: Failed<'_>, log: &LogEvidence, rea
         return None;
     }
     let mounts = cx.filesystems.mounts().await.ok()?;
+    // a path of a container is not one of this host
+    let path = reason.object.as_deref().filter(|_| matches!(failed, Failed::Unit(u) if !u.context.own_root));
     let mut usable = Vec::new();
     for device in &log.filesystems {
-        // the last mount at a mountpoint is the visible one
-        let mount = mounts.iter().rfind(|m| m.dev == *device)?;
-        let usage = cx.filesystems.of(Path::new(&mount.mountpoint)).await.ok()?;
-        let is_read_only = || mount.super_options.iter().any(|option| option == "ro");
-        if reason.kind == ReasonKind::ReadOnly && is_read_only() {
-            return Some(Obstacle::Present(format!("{} is read-only", mount.mountpoint)));
-        }
-        if reason.kind == ReasonKind::NoSpace && usage.avail < SPACE_TO_WRITE {
-            return Some(Obstacle::Present(format!("{} has {} left", mount.mountpoint, quantity::bytes(usage.avail))));
-        }
-        let space = filesystem::space(&mount.mountpoint).await.ok()?;
-        if reason.kind == ReasonKind::NoSpace && space.inodes > 0 && space.inodes_avail == 0 {
-            return Some(Obstacle::Present(format!("{} has no inodes left", mount.mountpoint)));
-        }
-        usable.push(mount.mountpoint.clone());
+        let place = unwritable::place(&mounts, device, path)?;
+        let (usage, unwritable) = unwritable::of_path(cx, &mounts, place, SPACE_TO_WRITE).await?;
+        let at = usage.mountpoint;
+        let Some(unwritable) = unwritable else {
+            usable.push(at);
+            continue;
+        };
+        return Some(Obstacle::Present(match unwritable {
+            Unwritable::ReadOnly => format!("{at} is read-only"),
+            Unwritable::NoSpace(avail) => format!("{at} has {} left", quantity::bytes(avail)),
+            Unwritable::NoInodes => format!("{at} has no inodes left"),
+        }));
     }
     (!usable.is_empty()).then(|| Obstacle::Gone(format!("{} can be written again", usable.join(", "))))
 }

@@ -18,6 +18,7 @@ use super::decode;
 use super::fault::{DATA, Fault, PathState};
 use crate::shared::obstacle::SPACE_TO_WRITE;
 use crate::shared::servers::READ_TIMEOUT;
+use crate::shared::unwritable::{self, Unwritable};
 
 /// Space that a database needs to start, in bytes: a WAL segment of PostgreSQL.
 const SPACE_TO_START: u64 = 16 << 20;
@@ -164,28 +165,24 @@ async fn account_exists(accounts: Accounts, name: &str) -> Option<bool> {
 
 /// Filesystems of the data, and those that the log reports, that take no data now.
 async fn filesystem_faults(cx: &ProbeCx, data: Option<&Data>, log: &LogEvidence, mounts: &[MountRef]) -> Vec<Fault> {
-    let mut places: Vec<(String, &str, u64)> = Vec::new();
-    places.extend(data.map(|d| (d.path.clone(), "its data directory", SPACE_TO_START)));
-    // the last mount at a mountpoint is the visible one
-    let of_log = log.filesystems.iter().filter_map(|dev| mounts.iter().rfind(|m| m.dev == *dev));
-    places.extend(of_log.map(|m| (m.mountpoint.clone(), "a path in its log", SPACE_TO_WRITE)));
+    let reason = log.reason();
+    let named = reason.as_ref().and_then(|reason| reason.object.as_deref());
+    let mut places: Vec<(&str, &str, u64)> = Vec::new();
+    places.extend(data.map(|d| (d.path.as_str(), "its data directory", SPACE_TO_START)));
+    let of_log = log.filesystems.iter().filter_map(|dev| unwritable::place(mounts, dev, named));
+    places.extend(of_log.map(|path| (path, "a path in its log", SPACE_TO_WRITE)));
     let mut faults: Vec<Fault> = Vec::new();
     for (path, holds, needed) in places {
-        let Ok(usage) = cx.filesystems.of(Path::new(&path)).await else { continue };
+        let Some((usage, unwritable)) = unwritable::of_path(cx, mounts, path, needed).await else { continue };
         if faults.iter().any(|f| f.path() == Some(usage.mountpoint.as_str())) {
             continue;
         }
-        let (mountpoint, dev, holds) = (usage.mountpoint.clone(), usage.dev.clone(), holds.to_owned());
-        let is_read_only = |m: &MountRef| m.mount_options.iter().chain(&m.super_options).any(|o| o == "ro");
-        let no_inodes =
-            || async { filesystem::space(&usage.mountpoint).await.is_ok_and(|s| s.inodes > 0 && s.inodes_avail == 0) };
-        if mounts.iter().any(|m| m.dev == dev && m.mountpoint == mountpoint && is_read_only(m)) {
-            faults.push(Fault::ReadOnly { holds, mountpoint, dev });
-        } else if usage.avail < needed {
-            faults.push(Fault::NoSpace { holds, mountpoint, dev, avail: Some(usage.avail) });
-        } else if no_inodes().await {
-            faults.push(Fault::NoSpace { holds, mountpoint, dev, avail: None });
-        }
+        let (mountpoint, dev, holds) = (usage.mountpoint, usage.dev, holds.to_owned());
+        faults.extend(unwritable.map(|unwritable| match unwritable {
+            Unwritable::ReadOnly => Fault::ReadOnly { holds, mountpoint, dev },
+            Unwritable::NoSpace(avail) => Fault::NoSpace { holds, mountpoint, dev, avail: Some(avail) },
+            Unwritable::NoInodes => Fault::NoSpace { holds, mountpoint, dev, avail: None },
+        }));
     }
     faults
 }

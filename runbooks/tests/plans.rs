@@ -48,6 +48,15 @@ fn container_that_went_down_is_started() {
 }
 
 #[test]
+fn container_of_a_unit_is_started_by_its_unit() {
+    let of_unit = |e: &mut Value| e["container"]["labels"] = json!({"PODMAN_SYSTEMD_UNIT": "web.service"});
+    let plan = permitted("container/state-always-down", "container.start", of_unit);
+    assert_eq!(plan.actions, [opsctl_core::model::Action::StartUnit { unit: "web.service".to_owned() }]);
+    assert_eq!(plan.undo, [opsctl_core::model::Action::StopUnit { unit: "web.service".to_owned() }]);
+    assert!(plans("container/state-unit-crash-loop", "container.stop-loop", unchanged).is_empty());
+}
+
+#[test]
 fn container_that_would_fail_again_is_not_started() {
     let start = |fixture: &str, change: &dyn Fn(&mut Value)| refused(fixture, "container.start", change);
     assert!(start("container/state-port-taken", &|_| {}).contains("is in use by container other"));

@@ -5,13 +5,15 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use opsctl_core::model::{
     Action, Check, CheckSpec, Code, DependsOn, Finding, FixSpec, Impact, Inventory, Judged, Judgement, KeyKind, Object, Plan,
-    Refusal, Risk, Role, Sample, Severity, quantity::duration,
+    Refusal, Risk, Role, Sample, Severity,
+    quantity::{ago, duration},
 };
 use opsctl_core::probe::io::clock;
 use opsctl_core::probe::kernel::kernel_clock;
 use opsctl_core::probe::kernel::kernel_clock::KernelClock;
 use opsctl_core::probe::kernel::setup::{Tree, clock_daemons};
 use opsctl_core::probe::kernel::{boot, host, tasks};
+use opsctl_core::probe::systemd::{ClockStep, clock_steps};
 use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +40,8 @@ pub(super) const OFFSET: Code = Code {
 const JUMPED: Code = Code {
     id: "time.jumped",
     severities: &[Severity::Warn],
-    when: "the clock was set by over {jump_warn_s} since a run of opsctl in the last 24 h of this boot",
-    hint: "timers, logs and leases of that time are affected; find the program that set the clock (journalctl -u chrony -u systemd-timesyncd)",
+    when: "the clock was set by over {jump_warn_s} in the last 24 h of this boot, by the log of a time service or of systemd, or since a run of opsctl; not in the first 17 min of a boot, and not by a resume from suspend",
+    hint: "timers, logs and leases of that time are affected; find the program that set the clock (journalctl -u chrony -u systemd-timesyncd); a virtual machine that was paused or restored resumes with its old time",
     ..Code::BASE
 };
 const RTC_LOCAL: Code = Code {
@@ -68,7 +70,7 @@ static SPEC: CheckSpec = CheckSpec {
     title: "the system clock is synchronised",
     codes: &[UNSYNCED, OFFSET, JUMPED, RTC_LOCAL, TWO_DAEMONS],
     fixes: &[ENABLE_SYNC],
-    timeout: Duration::from_secs(3),
+    timeout: Duration::from_secs(6),
 };
 
 const TIMESYNCD: &str = "systemd-timesyncd.service";
@@ -104,6 +106,8 @@ pub(super) struct Evidence {
     booted_s: f64,
     /// The same at the oldest run of opsctl in this boot and the last 24 h.
     before: Option<Sample>,
+    /// Steps of the last day by the journal, oldest first.
+    steps: Vec<ClockStep>,
     /// Unit of another time service that has failed.
     failed: Option<String>,
     /// State of the unit file of systemd-timesyncd; `None` if it is not installed or systemd is not running.
@@ -140,6 +144,11 @@ impl Check for Clock {
             booted_s: clock::boot_time().as_duration().as_secs_f64(),
             before: cx.history.oldest(&object(&boot_id), "booted_s", JUMP_PERIOD_S),
             boot_id,
+            // without a journal only runs of opsctl show a step
+            steps: match cx.systemd() {
+                Ok(_) if !in_container => clock_steps().await.unwrap_or_default(),
+                _ => Vec::new(),
+            },
             failed: failed_service(&cx.inventory),
             timesyncd: None,
         };
@@ -165,7 +174,7 @@ impl Check for Clock {
         if !e.kernel.synchronised && self.is_starting(e) && !e.daemons.is_empty() {
             j.pending.push("the clock to be synchronised".to_owned());
         }
-        let findings = [self.unsynced(e), self.offset(e), self.jumped(judged, e)];
+        let findings = [self.unsynced(e), self.offset(e), self.stepped(judged, e).or_else(|| self.jumped(judged, e))];
         j.findings = findings.into_iter().flatten().map(of_host).chain(rtc_local(e)).chain(two_daemons(e)).collect();
         j
     }
@@ -252,6 +261,31 @@ impl Clock {
         })
     }
 
+    /// The largest step that the journal reports. A time service steps the clock after boot, and a resume changes it by the length
+    /// of the suspend.
+    fn stepped(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
+        let is_late = |s: &&ClockStep| s.since_boot_s >= AFTER_BOOT.as_secs_f64() && !s.resumed;
+        let is_recent = |s: &&ClockStep| judged.taken_at.duration_since(s.at).as_secs() < JUMP_PERIOD_S;
+        let by = |s: &ClockStep| s.by_s.unwrap_or(0.0);
+        let large: Vec<&ClockStep> =
+            e.steps.iter().filter(is_late).filter(is_recent).filter(|s| by(s).abs() > self.settings.jump_warn_s).collect();
+        let largest = large.iter().copied().max_by(|a, b| by(a).abs().total_cmp(&by(b).abs()))?;
+        let direction = if by(largest) > 0.0 { "forward" } else { "back" };
+        let more = if large.len() > 1 { format!(", the largest of {} steps", large.len()) } else { String::new() };
+        let message = format!(
+            "the clock was set {direction} by {:.1} s {}, limit {:.0} s{more}",
+            by(largest).abs(),
+            ago(judged.taken_at, largest.at),
+            self.settings.jump_warn_s
+        );
+        let lines: Vec<String> = large.iter().rev().take(5).map(|s| format!("{:.0} {}", s.at, s.line)).collect();
+        Some(
+            Finding::new(&JUMPED, Severity::Warn, Object::host(), message)
+                .since(Some(largest.at))
+                .cite("journal", lines.join("\n")),
+        )
+    }
+
     fn jumped(&self, judged: &Judged<'_>, e: &Evidence) -> Option<Finding> {
         let before = e.before.as_ref()?;
         let by = e.booted_s - before.value;
@@ -319,6 +353,34 @@ mod tests {
         let young = check.judge(&judged, &started(5));
         assert!(young.findings.is_empty() && young.pending.len() == 1, "{young:?}");
         assert_eq!(check.judge(&judged, &started(3000)).findings.len(), 1);
+    }
+
+    /// Messages about these steps, as seconds ago, size, and seconds after boot.
+    fn steps(steps: &[(i64, Option<f64>, f64)]) -> Vec<String> {
+        let now = Timestamp::from_second(1_795_262_400).unwrap();
+        let step = |(ago, by_s, since_boot_s): &(i64, Option<f64>, f64)| ClockStep {
+            at: now.checked_sub(SignedDuration::from_secs(*ago)).unwrap(),
+            by_s: *by_s,
+            since_boot_s: *since_boot_s,
+            line: "System clock was stepped".into(),
+            resumed: false,
+        };
+        let kernel = KernelClock { synchronised: true, ..KernelClock::default() };
+        let e = Evidence { kernel, uptime_s: 90_000, steps: steps.iter().map(step).collect(), ..Evidence::default() };
+        let target = Object::host();
+        let judged = Judged { target: &target, taken_at: now };
+        let findings = Clock { settings: Settings::default() }.judge(&judged, &e).findings;
+        findings.into_iter().map(|f| f.message).collect()
+    }
+
+    #[test]
+    fn steps_in_the_journal() {
+        let one = steps(&[(7200, Some(-3600.5), 80_000.0)]);
+        assert_eq!(one, ["the clock was set back by 3600.5 s 2 h ago, limit 1 s"]);
+        let two = steps(&[(7200, Some(12.0), 80_000.0), (3600, Some(40.0), 85_000.0)]);
+        assert_eq!(two, ["the clock was set forward by 40.0 s 60 min ago, limit 1 s, the largest of 2 steps"]);
+        assert!(steps(&[(89_000, Some(3600.0), 30.0)]).is_empty(), "after boot");
+        assert!(steps(&[(60, Some(-0.9), 80_000.0), (50, None, 80_010.0)]).is_empty(), "a leap second, an unknown size");
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Queried {
     /// The other user whose engine it is.
     fn user(&self) -> Option<String> {
         let listener = self.answer.as_ref().map(|a| a.client.listener()).filter(docker::Listener::is_foreign);
-        self.located.user.clone().or_else(|| Some(listener?.uid?.to_string()))
+        self.located.user.clone().or_else(|| Some(listener?.uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string())))
     }
 
     fn is_local(&self) -> bool {
@@ -173,6 +173,13 @@ fn merged(mut queried: Vec<Queried>, gaps: Vec<String>, redactor: &Redactor) -> 
             engines.gaps.push(format!(
                 "the containers of {} are not proven to run on this host: their processes, listeners, disks, log files and networks \
                  are left out; run opsctl on that machine",
+                one.engine.endpoint
+            ));
+        }
+        if user.is_some() && matches!(one.located.endpoint, docker::Endpoint::Tcp(_)) {
+            engines.gaps.push(format!(
+                "the listener of {} is not proven to belong to root: its reports count as those of another user; use the unix socket of \
+                 the engine, or TLS",
                 one.engine.endpoint
             ));
         }

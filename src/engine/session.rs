@@ -356,6 +356,8 @@ impl Session {
         let redactor = Arc::<Redactor>::default();
         // first: its sampling window elapses during the other steps
         let watch = SystemSampler::start().await;
+        let reserve = (self.deadline * RESERVE_PERCENT / 100).clamp(MIN_RESERVE, MAX_RESERVE);
+        let endpoints = Endpoints::new(self.configured.endpoints.clone()).until(Instant::now() + left.saturating_sub(reserve));
         let Discovered { inventory, docker, systemd, servers, table } =
             Box::pin(discover(&self.configured, &redactor, left)).await;
         ProbeCx {
@@ -363,7 +365,7 @@ impl Session {
             inventory: Arc::new(inventory),
             docker,
             systemd,
-            shared: Shared::default().with(Servers::new(servers)).with(Endpoints::new(self.configured.endpoints.clone())),
+            shared: Shared::default().with(Servers::new(servers)).with(endpoints),
             rules: opsctl_core::probe::Memo::default(),
             filesystems: Filesystems::default(),
             watch,

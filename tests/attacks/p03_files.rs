@@ -1,7 +1,7 @@
 //! Promise 3: a file that a process names is read only with the user and groups of that process, below its root, if it is a regular file, and
 //! up to a size limit.
 
-use crate::lab::{MACHINE, Run, installed};
+use crate::lab::{MACHINE, Run, WITHOUT_OPENAT2, installed};
 
 use super::{SHARED, Scene, belongs_to_attacker, quoted, rogue, rows, summary};
 
@@ -67,6 +67,19 @@ fn configuration_link_out_of_container_is_not_followed() {
     scene.sh("mkdir /mnt/conf; ln -s /mnt/secret/redis.conf /mnt/conf/redis.conf");
     scene.hostile("cache", &["-v", "/mnt/conf:/etc/redis"], "redis-server", "redis-server *:6379", "redis", &["--port", "6379"]);
     scene.run_verified(&["redis"]);
+    // as well where the kernel has no openat2
+    if installed(&["strace"]) {
+        let prefix = [WITHOUT_OPENAT2, &["--inject=openat2:error=ENOSYS"]].concat();
+        scene.run_verified_under(&prefix, &["diagnose", "redis"], &[]);
+        for link in [
+            "../../../../../../mnt/secret/redis.conf",
+            "/proc/1/root/mnt/secret/redis.conf",
+            "/proc/self/root/mnt/secret/redis.conf",
+        ] {
+            scene.sh(&format!("ln -sfn {link} /mnt/conf/redis.conf"));
+            scene.run_verified_under(&prefix, &["diagnose", "redis"], &[]);
+        }
+    }
 }
 
 #[test]

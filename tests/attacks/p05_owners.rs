@@ -3,7 +3,7 @@
 
 use crate::lab::{MACHINE, Machine, Rootfs, Run, installed};
 
-use super::{Scene, belongs_to, belongs_to_attacker, examined, rows, summary};
+use super::{Scene, UID, belongs_to, belongs_to_attacker, examined, rows, summary};
 
 /// Disables the grace period after the start of Prometheus.
 const NO_GRACE_PERIOD: &str = "[runbooks.monitoring]\nstarting_s = 0\n";
@@ -398,4 +398,44 @@ fn clock_daemon_of_a_user_is_not_counted() {
     }
     let run = scene.run_verified(&["time"]);
     assert!(!summary(&run).contains("chronyd") && !summary(&run).contains("ntpd"), "{}", summary(&run));
+}
+
+/// Starts an engine on TCP port 2375 that claims the container `web` of root, as this user of the host.
+#[track_caller]
+fn tcp_engine(scene: &Scene, user: u32) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/tcp_engine.py");
+    scene.sh(&format!("install -m 644 {script} /mnt/tcp_engine.py"));
+    let (id, pid) = (scene.inspect("web", "{{.Id}}"), scene.inspect("web", "{{.State.Pid}}"));
+    let user = user.to_string();
+    let program = ["--reuid", &user, "--regid", &user, "--clear-groups", "/usr/bin/python3", "/mnt/tcp_engine.py", "2375"];
+    scene.spawn("setpriv", &[&program[..], &[id.trim(), pid.trim()]].concat());
+    scene.until_listening(2375);
+}
+
+#[test]
+fn engine_of_a_user_on_the_tcp_port_of_docker_gains_nothing() {
+    let Some(scene) = Scene::start() else { return };
+    scene.plant("/mnt/secret/log", "SECRET");
+    scene.tools(&[]);
+    scene.run("web", &[MACHINE, &["machine:1", "sleep", "1000"]].concat());
+    tcp_engine(&scene, UID);
+    let run = scene.run_verified_with(&["diagnose"], &[("DOCKER_HOST", "tcp://localhost:2375")]);
+    assert!(run.stdout.contains("is not proven to belong to root"), "{}", summary(&run));
+    let of_container = |target: &str| target.starts_with("container:");
+    let report = run.report();
+    let targets: Vec<&str> = report.checks.iter().map(|row| row.target.as_str()).filter(|target| of_container(target)).collect();
+    assert!(!targets.is_empty() && targets.iter().all(|target| target.contains("user 4711")), "{targets:?}");
+    assert!(report.fixes.is_empty(), "{:?}", report.fixes);
+}
+
+/// A tunnel or a socket proxy of root.
+#[test]
+fn engine_of_root_on_a_tcp_port_is_not_another_users() {
+    let Some(scene) = Scene::start() else { return };
+    scene.tools(&[]);
+    scene.run("web", &[MACHINE, &["machine:1", "sleep", "1000"]].concat());
+    tcp_engine(&scene, 0);
+    let run = scene.run_verified_with(&["diagnose", "container"], &[("DOCKER_HOST", "tcp://localhost:2375")]);
+    run.verdict("container.state", "container:web", "ok");
+    assert!(!run.stdout.contains("is not proven to belong to root"), "{}", summary(&run));
 }

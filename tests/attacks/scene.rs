@@ -300,9 +300,15 @@ impl Scene {
     /// [`Scene::run_verified`] with another command and environment variables of root.
     #[track_caller]
     pub(crate) fn run_verified_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Run {
+        self.run_verified_under(&[], words, environment)
+    }
+
+    /// [`Scene::run_verified_with`] with a prefix of the command line.
+    #[track_caller]
+    pub(crate) fn run_verified_under(&self, prefix: &[&str], words: &[&str], environment: &[(&str, &str)]) -> Run {
         let recording = self.path("recording.json").display().to_string();
         let words = [words, &["-vv", "--format", "json", "--record", &recording]].concat();
-        let mut command = self.opsctl_command(&[], &words);
+        let mut command = self.opsctl_command(prefix, &words);
         let run = self.read(command.envs(environment.iter().copied()));
         let problems = self.problems(&[&run]);
         assert!(problems.is_empty(), "{}\nthe run: exit {}\n{}", problems.join("\n"), run.code, summary(&run));

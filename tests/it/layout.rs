@@ -23,6 +23,8 @@ const FEATURES: &[&str] = &[
     // reasons from the logs of containers and units
     "log_evidence",
     "packaging",
+    // the predicted fate of packets against real ones
+    "packet_filter",
     // users, namespaces and containers that opsctl runs in
     "privileges",
     // `opsctl bootstrap`

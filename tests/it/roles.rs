@@ -31,7 +31,7 @@ const INDEPENDENT: &[Independent] = &[
     none(&["network.triage"], &[Unresponsive, Exhausted, RejectsWrites, Starved, NoRoom, NoDescriptors, CertificateRejected, ClockWrong, OldFile], "the diagnosis ends with the connection: the state of the service behind it is a finding of its own"),
     none(&["network.triage"], &[NamesBroken], "the resolution of the name is a step of the diagnosis itself"),
     none(&["network.*"], Role::ALL, "read from sockets, rules and settings of the kernel, which do not depend on other services"),
-    none(&["dns.container"], &[Down, Unresponsive, Exhausted, RejectsWrites, Starved, NoRoom, NoDescriptors, Detached, PortClosed, NamesBroken, ClockWrong, CertificateRejected, OldFile], "the name servers of the host are compared first (a link of its own), and only a running container is examined"),
+    none(&["dns.container"], &[Down, Unresponsive, Exhausted, RejectsWrites, Starved, NoRoom, NoDescriptors, PortClosed, NamesBroken, ClockWrong, CertificateRejected, OldFile], "the name servers of the host are compared first (a link of its own), and only a running container is examined"),
     none(&["dns.stub"], Role::ALL, "read from resolv.conf and its listener: only the unit of the resolver stands behind it"),
     none(&["dns.*"], Role::ALL, "the query goes to each name server itself: its failure is the finding"),
     // containers and units
@@ -73,7 +73,7 @@ const INDEPENDENT: &[Independent] = &[
     // health checks
     none(&["healthcheck.http"], &[Starved], "slow responses are `healthcheck.slow`; a timeout on a host that delays opsctl itself is unknown"),
     none(&["healthcheck.http", "healthcheck.tcp"], &[NoRoom], "the server that cannot write is the link"),
-    none(&["healthcheck.http"], &[Detached, NamesBroken, ClockWrong, CertificateRejected, OldFile], "the request resolves no name of a container and does not verify certificates"),
+    none(&["healthcheck.http"], &[Detached, ClockWrong, CertificateRejected, OldFile], "the request is sent to an address or a name of the host, and does not verify certificates"),
     none(&["healthcheck.tcp"], Role::ALL, "only the connection is tested, which the kernel accepts for a busy process"),
     none(&["healthcheck.content"], &[Down, Unresponsive, Starved, NoRoom, NoDescriptors, Detached, PortClosed, NamesBroken, ClockWrong, CertificateRejected, OldFile], "a response arrived with a success status: its server runs and is reachable"),
     none(&["healthcheck.slow"], &[Down, Unresponsive, RejectsWrites, NoRoom, NoDescriptors, Detached, PortClosed, NamesBroken, ClockWrong, CertificateRejected, OldFile], "a correct response arrived: only time is missing"),

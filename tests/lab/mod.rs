@@ -49,6 +49,10 @@ fn missing() -> Option<&'static str> {
     MISSING.get_or_init(check).as_deref()
 }
 
+/// Prefix of a command line that denies `openat2` (with `--inject=openat2:error=…` after it), as a kernel before 5.6.
+pub(crate) const WITHOUT_OPENAT2: &[&str] =
+    &["strace", "--follow-forks", "--seccomp-bpf", "-qq", "-o", "/dev/null", "--trace=openat2"];
+
 /// Tools that a lab host needs.
 const TOOLS: &[&str] = &["dockerd", "docker", "unshare", "nsenter", "setpriv", "mkfs.ext4", "ip", "iptables", "busybox", "tar"];
 

@@ -1,4 +1,5 @@
-//! A monitoring stack on a lab host: real Prometheus, Alertmanager and `node_exporter`, stubs of Loki, Alloy and Grafana.
+//! A monitoring stack on a lab host: real Prometheus, Alertmanager, `node_exporter` and blackbox exporter, stubs of Loki, Alloy,
+//! Grafana and others.
 
 use super::host::Host;
 use super::image::Rootfs;
@@ -17,9 +18,7 @@ impl Host {
             return None;
         }
         let host = Self::with_edge()?;
-        for name in ["loki", "alloy", "grafana"] {
-            host.image(&format!("{name}:1"), Rootfs::Stub(name), &[]);
-        }
+        host.stubs(&["loki", "alloy", "grafana"]);
         Some(host)
     }
 
@@ -39,6 +38,11 @@ impl Host {
                 "--storage.path=/var/lib/alloy/data",
                 "/etc/alloy/config.alloy",
             ],
+            "tempo" => &["tempo", "-config.file=/etc/tempo.yaml"],
+            "mimir" => &["mimir", "-config.file=/etc/mimir/demo.yaml"],
+            "minio" => &["minio", "server", "/data"],
+            "promtail" => &["promtail", "-config.file=/etc/promtail/config.yml"],
+            "cadvisor" => &["cadvisor", "-logtostderr"],
             _ => &["grafana", "server"],
         };
         let (program, rest) = real.split_first().unwrap_or_else(|| panic!("{product}"));
@@ -49,10 +53,23 @@ impl Host {
         let (port, path) = match product {
             "loki" => (3100, "/ready"),
             "alloy" => (12345, "/-/ready"),
+            "tempo" => (3200, "/ready"),
+            "mimir" => (8080, "/ready"),
+            "minio" => (9000, "/minio/health/live"),
+            "promtail" => (9080, "/ready"),
+            "cadvisor" => (8080, "/healthz"),
             _ => (3000, "/api/health"),
         };
         let url = format!("http://{}:{port}{path}", self.address(name));
-        eventually(UP, "the stub responds", || self.curl(&url).ends_with(" 200").then_some(()));
+        // the body may be empty
+        eventually(UP, "the stub responds", || self.curl(&url).ends_with("200").then_some(()));
+    }
+
+    /// Images of the stubs of these products.
+    pub(crate) fn stubs(&self, products: &[&'static str]) {
+        for name in products {
+            self.image(&format!("{name}:1"), Rootfs::Stub(name), &[]);
+        }
     }
 
     /// Sets the response of a stub for a path from this call on.

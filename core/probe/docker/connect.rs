@@ -9,24 +9,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bollard::{BollardRequest, ClientVersion};
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 use super::Docker;
 use super::process::{Listener, is_in_own_namespace};
 use super::secure::TlsHost;
 use super::ssh::SshHost;
+use super::tcp::TcpHost;
 use crate::model::EngineState;
 use crate::model::address::{last_port, split_scheme};
+use crate::probe::io::confined::{Links, open_below};
 use crate::probe::io::http;
-use crate::probe::{Io, Memo, ProbeError, Redactor, blocking, lag};
+use crate::probe::{Io, Memo, ProbeError, Redactor, blocking};
 
 /// Timeout of `GET /_ping`; an engine that takes longer is reported as hung.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,7 +65,7 @@ pub enum Endpoint {
         uid: u32,
     },
     /// `host:port`, plain HTTP.
-    Tcp(String),
+    Tcp(Arc<TcpHost>),
     /// HTTP over TLS.
     Tls(Arc<TlsHost>),
     /// `docker system dial-stdio` on another machine.
@@ -73,7 +76,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) | Self::OfUser { path, .. } => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tcp(host) => write!(f, "tcp://{}", host.address()),
             Self::Tls(host) => write!(f, "https://{}", host.address()),
             Self::Ssh(host) => write!(f, "{host}"),
         }
@@ -97,7 +100,7 @@ impl Endpoint {
             Some("https") if has_port => Ok(Self::Tls(Arc::new(TlsHost::new(address.to_owned(), tls)))),
             Some("tcp" | "http") if has_port => Ok(match tls {
                 Some(_) => Self::Tls(Arc::new(TlsHost::new(address.to_owned(), tls))),
-                None => Self::Tcp(address.to_owned()),
+                None => Self::Tcp(Arc::new(TcpHost::new(address.to_owned()))),
             }),
             Some("ssh") => SshHost::parse(rest).map(|host| Self::Ssh(Arc::new(host))),
             Some(scheme) => Err(format!(
@@ -119,8 +122,12 @@ impl Endpoint {
         matches!(self, Self::Tcp(_) | Self::Tls(_) | Self::Ssh(_))
     }
 
-    /// A new connection to the engine.
-    pub(super) async fn open(&self, timeout: Duration) -> Result<Stream, http::HttpError> {
+    /// A new connection to the engine. Its type is erased: the futures of all checks contain it.
+    pub(super) fn open(&self, timeout: Duration) -> BoxFuture<'_, Result<Stream, http::HttpError>> {
+        Box::pin(self.open_transport(timeout))
+    }
+
+    async fn open_transport(&self, timeout: Duration) -> Result<Stream, http::HttpError> {
         let closed = |e: std::io::Error| http::HttpError::Closed(e.to_string());
         match self {
             Self::Unix(path) | Self::OfUser { path, .. } => match connect_unix(path, self.user(), timeout).await {
@@ -130,10 +137,7 @@ impl Endpoint {
             },
             Self::Tls(host) => host.open(timeout).await,
             Self::Ssh(host) => host.open(timeout).await,
-            Self::Tcp(address) => {
-                let stream = lag::handshake(timeout, TcpStream::connect(address)).await.map_err(|_| http::HttpError::Timeout)?;
-                Ok(Box::new(stream.map_err(closed)?))
-            }
+            Self::Tcp(host) => Ok(Box::new(host.open(timeout).await?)),
         }
     }
 
@@ -149,7 +153,7 @@ impl Endpoint {
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) | Self::OfUser { .. } | Self::Ssh(_) => "docker",
-            Self::Tcp(address) => address,
+            Self::Tcp(host) => host.address(),
             Self::Tls(host) => host.address(),
         }
     }
@@ -164,10 +168,10 @@ impl Endpoint {
     }
 }
 
-/// Sockets to try without a configured endpoint, in this order: Docker, rootless Docker, Podman, rootless Podman.
+/// Sockets to try without a configured endpoint, in this order: Docker (`docker`), rootless Docker, Podman, rootless Podman.
 #[must_use]
-pub fn candidates(runtime_dir: Option<&Path>) -> Vec<PathBuf> {
-    let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
+pub fn candidates(docker: &Path, runtime_dir: Option<&Path>) -> Vec<PathBuf> {
+    let mut paths = vec![docker.to_owned()];
     paths.extend(runtime_dir.map(|d| d.join("docker.sock")));
     paths.push(PathBuf::from("/run/podman/podman.sock"));
     paths.extend(runtime_dir.map(|d| d.join("podman/podman.sock")));
@@ -227,8 +231,9 @@ async fn connect_unix(
 /// A handle of a socket that belongs to this user.
 #[allow(clippy::disallowed_methods, reason = "inside blocking::run")]
 fn open_socket_of(path: &Path, uid: u32) -> std::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let relative = path.strip_prefix("/").map_err(std::io::Error::other)?;
+    let fd = open_below(&root, relative, OFlags::PATH | OFlags::NOFOLLOW, Links::Refused)?;
     let stat = fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Socket || stat.st_uid != uid {
         return Err(std::io::Error::other("it is no socket of this user"));
@@ -237,10 +242,11 @@ fn open_socket_of(path: &Path, uid: u32) -> std::io::Result<OwnedFd> {
 }
 
 fn listener_of(io: &Io, stream: &UnixStream) -> Listener {
-    let Ok(peer) = stream.peer_cred() else { return Listener::default() };
+    let unknown = Listener::default();
+    let Ok(peer) = stream.peer_cred() else { return unknown };
     // 0 if the peer is in a PID namespace that is not below the own one
     let pid = peer.pid().filter(|pid| *pid > 0);
-    Listener { pid, uid: Some(peer.uid()), is_here: pid.is_some_and(|pid| is_in_own_namespace(io, pid)) }
+    Listener { pid, uid: Some(peer.uid()), is_here: pid.is_some_and(|pid| is_in_own_namespace(io, pid)), ..unknown }
 }
 
 fn millis(time: Duration) -> u64 {
@@ -269,7 +275,6 @@ async fn try_connect(
     let spoken = ClientVersion { major_version, minor_version };
     let client = match endpoint {
         Endpoint::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), CLIENT_TIMEOUT_S, &spoken),
-        Endpoint::Tcp(address) => bollard::Docker::connect_with_http(&format!("http://{address}"), CLIENT_TIMEOUT_S, &spoken),
         other => bollard::Docker::connect_with_custom_transport(
             transport(other.clone()),
             Some("http://docker"),
@@ -280,7 +285,7 @@ async fn try_connect(
     let client = client.map_err(|e| EngineState::Garbage { error: e.to_string() })?;
     let mut docker = Docker::new(endpoint.clone(), client, (major_version, minor_version), redactor);
     docker.request_timeout = super::REQUEST_TIMEOUT.min(limit);
-    docker.listener = listener;
+    docker.listener = if let Endpoint::Tcp(host) = endpoint { host.listener() } else { listener };
     docker.is_podman = is_podman(&version, &ping);
     let api = format!("{major_version}.{minor_version}");
     Ok((EngineState::Answers { version: version.version, api, latency_ms }, docker))
@@ -324,9 +329,16 @@ impl Docker {
     }
 }
 
-/// The process that listens on a unix socket.
+/// The process that listens on a unix socket. That of a TCP socket is known after the first connection.
 async fn listener(endpoint: &Endpoint, timeout: Duration) -> Result<Listener, EngineState> {
-    let (Endpoint::Unix(path) | Endpoint::OfUser { path, .. }) = endpoint else { return Ok(Listener::default()) };
+    let (Endpoint::Unix(path) | Endpoint::OfUser { path, .. }) = endpoint else {
+        if let Endpoint::Tcp(host) = endpoint
+            && let Err(error) = host.resolved(timeout).await
+        {
+            return Err(EngineState::Unsupported { error: format!("reading containers from {endpoint}: {error}") });
+        }
+        return Ok(Listener::default());
+    };
     match connect_unix(path, endpoint.user(), timeout).await {
         Ok(Ok((_, listener))) => Ok(listener),
         Ok(Err(e)) => Err(match e.kind() {
@@ -442,11 +454,15 @@ pub(super) fn parse_version(text: &str) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
+    fn tcp(address: &str) -> Endpoint {
+        Endpoint::Tcp(Arc::new(TcpHost::new(address.to_owned())))
+    }
+
     #[test]
     fn endpoints_parse_like_docker_host() {
         assert_eq!(Endpoint::parse("unix:///run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
         assert_eq!(Endpoint::parse("/run/d.sock"), Ok(Endpoint::Unix("/run/d.sock".into())));
-        assert_eq!(Endpoint::parse("tcp://127.0.0.1:2375"), Ok(Endpoint::Tcp("127.0.0.1:2375".into())));
+        assert_eq!(Endpoint::parse("tcp://127.0.0.1:2375"), Ok(tcp("127.0.0.1:2375")));
         for bad in ["ssh://-host", "", "docker", "unix://relative", "tcp://", "https://host", "npipe:////./pipe/docker"] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
@@ -454,7 +470,7 @@ mod tests {
 
     #[test]
     fn tcp_endpoint_has_a_port() {
-        assert_eq!(Endpoint::parse("tcp://[::1]:2375/"), Ok(Endpoint::Tcp("[::1]:2375".into())));
+        assert_eq!(Endpoint::parse("tcp://[::1]:2375/"), Ok(tcp("[::1]:2375")));
         for bad in ["tcp://[::1]", "tcp://host", "tcp://host:docker"] {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }

@@ -50,6 +50,9 @@ pub struct Container {
     pub dns: Vec<String>,
     /// Published TCP ports.
     pub ports: Vec<PortMap>,
+    /// Published UDP ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub udp_ports: Vec<PortMap>,
     /// TCP ports of this host that its configuration publishes; [`Self::ports`] is empty while it does not run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub configured_ports: Vec<u16>,

@@ -1,20 +1,25 @@
 //! The engine's process on this host.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::process::started_at;
-use super::{Docker, daemon_config};
+use super::{Docker, Endpoint, daemon_config};
 use crate::probe::io::{Root, ids_of};
 use crate::probe::kernel::host;
+use crate::probe::network::unix_listeners;
 use crate::probe::proc::process;
 use crate::probe::systemd::Systemd;
 use crate::probe::{Io, blocking};
 
 /// Timeout of finding the process and reading its configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Number of `dockerd` processes among which the engine is searched.
+const MAX_ENGINES: usize = 16;
 
 /// Size limit of the configuration file, in bytes.
 const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
@@ -93,6 +98,14 @@ pub(super) async fn started(docker: &Docker, systemd: Option<&Systemd>) -> Optio
     blocking::run("the container engine's process", "/proc", READ_TIMEOUT, read).await.ok().flatten()
 }
 
+/// PID of the engine's `dockerd` on this host; `None` if no process is proven to be that engine's.
+pub async fn main_process(docker: &Docker, systemd: Option<&Systemd>) -> Option<i32> {
+    if !docker.is_local() {
+        return None;
+    }
+    read(Some(docker), systemd, |_, process| process.map(|p| p.pid)).await.flatten()
+}
+
 /// Its configuration file, as text; empty if it does not exist or is not readable by this user.
 pub(in crate::probe) async fn configuration(docker: Option<&Docker>, systemd: Option<&Systemd>) -> String {
     read(docker, systemd, |io, process| configuration_of(io, process.as_ref())).await.unwrap_or_default()
@@ -111,25 +124,54 @@ async fn read<T: Send + 'static>(
 ) -> Option<T> {
     // another user chooses the name and the arguments of its processes
     let listener = docker.filter(|d| d.is_local()).and_then(|d| d.listener().pid);
+    let socket = docker.and_then(|d| match d.endpoint() {
+        Endpoint::Unix(path) => Some(path.clone()),
+        _ => None,
+    });
     let main = match systemd {
         Some(systemd) => systemd.unit_process("docker.service").await.ok().flatten().and_then(|p| p.main_pid),
         None => None,
     };
     blocking::run("the container engine's process", "/proc", READ_TIMEOUT, move |io| {
-        let process = find(io, listener, main);
+        let process = find(io, listener, main, socket.as_deref());
         read(io, process)
     })
     .await
     .ok()
 }
 
-/// The process that listens on the engine's socket, or the main process of the unit if systemd listens on it. A name alone is no
-/// proof: without either, only a process of root on this host counts, by its program file.
-fn find(io: &Io, listener: Option<i32>, main: Option<i32>) -> Option<Process> {
-    let proven = listener.into_iter().chain(main).find(|pid| is_dockerd(io, *pid));
-    let pid = proven.or_else(|| process::all(io).ok()?.find(|pid| is_dockerd(io, *pid) && is_roots_own(io, *pid)))?;
+/// The process that listens on the engine's socket. If systemd listens on it, the main process of the unit for the socket of that
+/// unit, else the `dockerd` that has inherited the socket. A name alone is no proof: without either, only a process of root on this
+/// host counts, by its program file, and only if there is one.
+fn find(io: &Io, listener: Option<i32>, main: Option<i32>, socket: Option<&Path>) -> Option<Process> {
+    let of_unit = || main.filter(|_| socket.is_none_or(is_of_unit));
+    let pid = listener.filter(|pid| is_dockerd(io, *pid)).or_else(|| of_unit().filter(|pid| is_dockerd(io, *pid)));
+    let pid = pid.or_else(|| {
+        let running: Vec<i32> =
+            process::all(io).ok()?.filter(|pid| is_dockerd(io, *pid) && is_roots_own(io, *pid)).take(MAX_ENGINES).collect();
+        match running[..] {
+            [only] => Some(only),
+            _ => holder(io, &running, socket?),
+        }
+    })?;
     let arguments = process::command_line(io, pid).unwrap_or_default();
     Some(Process { pid, arguments: arguments.split('\0').map(str::to_owned).collect() })
+}
+
+/// Whether `docker.socket` of Docker's packages listens on this path.
+fn is_of_unit(socket: &Path) -> bool {
+    matches!(socket.to_str(), Some("/run/docker.sock" | "/var/run/docker.sock"))
+}
+
+/// The process that has the listening socket of this path.
+fn holder(io: &Io, pids: &[i32], socket: &Path) -> Option<i32> {
+    let resolved =
+        |path: &Path| path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest));
+    let path = resolved(socket);
+    let inodes: Vec<u64> =
+        unix_listeners().ok()?.into_iter().filter(|(_, p)| resolved(p) == path).map(|(inode, _)| inode).collect();
+    let holds = |pid: &i32| process::sockets(io, *pid).is_some_and(|own| inodes.iter().any(|inode| own.contains(inode)));
+    pids.iter().copied().find(holds)
 }
 
 fn is_dockerd(io: &Io, pid: i32) -> bool {
@@ -194,6 +236,18 @@ mod tests {
         assert_eq!(config_file(&words("dockerd --config-file /a/b.json")), "/a/b.json");
         assert_eq!(config_file(&words("dockerd --config-file=/c.json -H x")), "/c.json");
         assert_eq!(config_file(&[]), "/etc/docker/daemon.json");
+    }
+
+    #[test]
+    fn listening_socket_is_attributed_to_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let own = std::process::id().cast_signed();
+        let io = Io::for_test();
+        assert_eq!(holder(&io, &[i32::MAX, own], &path), Some(own));
+        assert_eq!(holder(&io, &[own], &dir.path().join("other.sock")), None);
+        assert!(is_of_unit(Path::new("/var/run/docker.sock")) && !is_of_unit(&path));
     }
 
     #[test]

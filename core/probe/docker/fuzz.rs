@@ -68,7 +68,7 @@ pub(crate) const TARGETS: &[Target] = &[
         const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let (path, own) = text.split_once('\n').unwrap_or((text, ""));
         for is_here in [true, false] {
-            let engine = process::Listener { pid: None, uid: Some(1000), is_here };
+            let engine = process::Listener { uid: Some(1000), is_here, ..process::Listener::default() };
             assert!(!process::names_container(path, ID, engine, own) || path.contains(ID), "{path}");
         }
     }),

@@ -96,7 +96,8 @@ fn facts(root: &Pick<'_>, environment: &[String], arguments: &[String], redactor
         aliases: aliases(&network),
         network_mode: text(&host, "NetworkMode"),
         dns: host.texts("Dns"),
-        ports: ports(&network),
+        ports: ports(&network, tcp_port),
+        udp_ports: ports(&network, udp_port),
         configured_ports: configured_ports(&host),
         exposed,
         memory: limit("Memory").unwrap_or(0),
@@ -276,10 +277,10 @@ fn aliases(network: &Pick<'_>) -> BTreeMap<String, Vec<String>> {
     all.filter(|(_, names)| !names.is_empty()).collect()
 }
 
-fn ports(network: &Pick<'_>) -> Vec<PortMap> {
+fn ports(network: &Pick<'_>, number: impl Fn(&str) -> Option<u16>) -> Vec<PortMap> {
     let mut ports = Vec::new();
     for (port, bindings) in network.entries("Ports") {
-        let Some(container) = tcp_port(port) else { continue };
+        let Some(container) = number(port) else { continue };
         for binding in bindings.items() {
             if let Some(host) = host_port(&binding.get("HostPort")) {
                 ports.push(PortMap { container, host_ip: binding.text("HostIp").unwrap_or_default(), host });
@@ -307,6 +308,11 @@ fn host_port(pick: &Pick<'_>) -> Option<u16> {
         pick.reject("a port");
     }
     port
+}
+
+/// `53/udp`.
+fn udp_port(text: &str) -> Option<u16> {
+    text.strip_suffix("/udp")?.parse().ok()
 }
 
 /// `80/tcp` or `80`.
@@ -348,10 +354,16 @@ fn storage_arguments(args: &[String]) -> Vec<String> {
 fn kept_labels(labels: Vec<(String, String)>) -> BTreeMap<String, String> {
     labels
         .into_iter()
-        .filter(|(name, _)| KEPT_LABELS.iter().chain(CI_LABELS).any(|k| name.starts_with(k)))
+        .filter(|(name, _)| KEPT_LABELS.iter().chain(CI_LABELS).any(|k| name.starts_with(k)) || is_of_traefik(name))
         // compose also stores hashes, which are not used; the paths of its files are needed to detect changes
         .filter(|(name, _)| !name.ends_with("config-hash"))
         .collect()
+}
+
+/// The port of a service and whether Traefik uses the container; its other labels may contain password hashes.
+fn is_of_traefik(label: &str) -> bool {
+    label == "traefik.enable"
+        || (label.starts_with("traefik.") && label.to_ascii_lowercase().ends_with(".loadbalancer.server.port"))
 }
 
 /// An entry of `GET /containers/json`; without an id it is a gap.

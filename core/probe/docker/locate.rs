@@ -32,8 +32,9 @@ pub struct Engines {
     pub is_named: bool,
 }
 
-/// The socket of Docker.
+/// The socket of Docker, and the same without the link `/var/run`, which small images lack.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+const DOCKER_SOCKET_IN_RUN: &str = "/run/docker.sock";
 
 /// Exists while `docker.service` is enabled.
 const DOCKER_ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/docker.service";
@@ -103,8 +104,9 @@ fn well_known(io: &Io, found: &mut Vec<Located>) {
     }
     // an enabled unit with a missing socket is an outage, not a host without Docker
     let enabled = io.symlink_metadata(DOCKER_ENABLED).is_ok();
-    for path in candidates(runtime_dir.as_deref()) {
-        let is_docker = path == Path::new(DOCKER_SOCKET);
+    let docker = docker_socket(|path| io.symlink_metadata(path).is_ok());
+    for path in candidates(docker, runtime_dir.as_deref()) {
+        let is_docker = path == docker;
         // podman-docker links the socket of Docker to that of Podman, which does not exist until podman.socket is enabled
         let dangling = || io.metadata(&path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
         let exists = io.symlink_metadata(&path).is_ok() && !dangling();
@@ -123,10 +125,24 @@ fn well_known(io: &Io, found: &mut Vec<Located>) {
     }
 }
 
+/// The path of Docker's socket.
+fn docker_socket(exists: impl Fn(&str) -> bool) -> &'static Path {
+    let without_link = !exists(DOCKER_SOCKET) && exists(DOCKER_SOCKET_IN_RUN);
+    Path::new(if without_link { DOCKER_SOCKET_IN_RUN } else { DOCKER_SOCKET })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn socket_of_docker_without_the_link_var_run() {
+        assert_eq!(docker_socket(|path| path == DOCKER_SOCKET_IN_RUN), Path::new("/run/docker.sock"));
+        for with_link in [true, false] {
+            assert_eq!(docker_socket(|_| with_link), Path::new("/var/run/docker.sock"));
+        }
+    }
 
     #[test]
     fn configured_endpoint_is_the_only_engine() {

@@ -17,6 +17,15 @@ use crate::probe::{Io, ProbeError, blocking};
 /// with its cache, which is on by default since Docker 20.10.
 const READABLE: &[&str] = &["json-file", "local", "journald", "k8s-file"];
 
+/// Log drivers that store no log at all (`docker run --log-driver none`; podman-run(1), `--log-driver passthrough`).
+const STORE_NOTHING: &[&str] = &["none", "passthrough", "passthrough-tty"];
+
+/// Reason of a log that the engine cannot read.
+const NO_LOG: &str = "its log driver keeps no log that the engine can read";
+
+/// Drivers with a log, for the reason.
+const WITH_LOG: &str = "drivers with one: json-file, local, journald; others only through the cache of Docker 20.10 and later";
+
 /// Timeout of reading a log file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -51,6 +60,18 @@ impl Docker {
         self.of(id).request(&subject, read).await
     }
 
+    /// [`Docker::log_lines`] of a container with a log; otherwise an error of type [`ProbeError::Skip`] that names its driver.
+    pub async fn log_of(&self, container: &Container, tail: u32) -> Result<Vec<LogLine>, ProbeError> {
+        let driver = container.log.driver.as_str();
+        if STORE_NOTHING.contains(&driver) {
+            return Err(without_log(driver));
+        }
+        self.log_lines(&container.id, tail).await.map_err(|error| match error {
+            ProbeError::Failed { why, .. } if is_without_log(&why) => without_log(driver),
+            error => error,
+        })
+    }
+
     /// The last lines of a container's log within about `bytes`, and whether earlier ones exist. The file of json-file is read
     /// itself: hundreds of requests would cost more than the run has.
     pub async fn recent_log(&self, container: &Container, bytes: u64) -> Result<(Vec<LogLine>, bool), ProbeError> {
@@ -64,7 +85,7 @@ impl Docker {
             }
         }
         let tail = u32::try_from(bytes / BYTES_PER_LINE).unwrap_or(u32::MAX);
-        let lines = self.log_lines(&container.id, tail).await?;
+        let lines = self.log_of(container, tail).await?;
         let cut = lines.len() >= tail as usize || is_rotated(container, &lines);
         Ok((lines, cut))
     }
@@ -72,12 +93,26 @@ impl Docker {
     /// The reason why a log cannot be read, by its driver.
     #[must_use]
     pub fn unreadable_log(driver: &str, error: &ProbeError) -> String {
-        if READABLE.contains(&driver) || driver.is_empty() {
+        if READABLE.contains(&driver) || driver.is_empty() || matches!(error, ProbeError::Skip(_)) {
             error.to_string()
         } else {
             format!("its log driver {driver} does not keep a log on this host: {error}")
         }
     }
+}
+
+/// Whether an engine has no log of a container: HTTP 501 of Docker (daemon/logger, `ErrReadLogsNotSupported`), HTTP 500 of Podman
+/// (libpod, `ErrNoLogs`).
+fn is_without_log(message: &str) -> bool {
+    let signs = ["does not support reading", "is not logging output", "cannot read logs", "no log driver named 'none'"];
+    signs.iter().any(|sign| message.contains(sign))
+}
+
+/// Podman's Docker API reports json-file for all drivers.
+fn without_log(driver: &str) -> ProbeError {
+    let named =
+        if READABLE.contains(&driver) { NO_LOG.to_owned() } else { NO_LOG.replace("driver", &format!("driver {driver}")) };
+    ProbeError::Skip(format!("{named} ({WITH_LOG})"))
 }
 
 /// Whether rotation can have removed the first lines of the run.
@@ -129,5 +164,28 @@ mod tests {
         let line = parse("2026-11-30T10:00:00.123456789Z  indented\r");
         assert_eq!((line.at.map(Timestamp::as_second), line.text.as_str()), (Some(1_796_032_800), " indented"));
         assert_eq!(parse("no time"), LogLine { at: None, text: "no time".to_owned() });
+    }
+
+    // spantaleev/matrix-docker-ansible-deploy#274, docker/compose#9030, Hal0ai/hal0#1429, moby/moby#29915
+    #[test]
+    fn driver_without_a_log_is_recognized() {
+        for message in [
+            "configured logging driver does not support reading",
+            "this container is using the 'none' log driver, cannot read logs: this container is not logging output",
+            "Failed to get logging factory: logger: no log driver named 'none' is registered",
+        ] {
+            assert!(is_without_log(message), "{message}");
+        }
+        assert!(!is_without_log("open /var/lib/docker/containers/ab/ab-json.log: input/output error"));
+    }
+
+    #[test]
+    fn driver_without_a_log_is_named() {
+        let text = |driver| without_log(driver).to_string();
+        assert!(
+            text("splunk")
+                .starts_with("its log driver splunk keeps no log that the engine can read (drivers with one: json-file")
+        );
+        assert!(text("json-file").starts_with("its log driver keeps no log"));
     }
 }

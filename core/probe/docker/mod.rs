@@ -27,6 +27,7 @@ mod secure;
 mod ssh;
 mod stop_mark;
 mod swarm;
+mod tcp;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,7 +54,7 @@ pub use compose::{dependants, depends_on};
 pub use connect::{Endpoint, candidates, connect, is_podman_socket};
 pub use container::{Container, Health, HealthEntry, HealthTest, LogConfig, Mount, PortMap, RestartPolicy, State, parse_time};
 pub(super) use daemon::configuration;
-pub use daemon::{Daemon, daemon};
+pub use daemon::{Daemon, daemon, main_process};
 pub use disk_usage::{DiskUsage, UsedImage};
 pub use events::{Event, EventMemory};
 pub use layers::ContainerFiles;
@@ -130,6 +131,10 @@ pub struct EngineSettings {
     pub rootless: bool,
     /// Processor architecture of its machine: `x86_64`; with Podman `amd64`. Empty if not reported.
     pub architecture: String,
+    /// Networks from which it assigns subnets, each with the prefix length of a subnet (`default-address-pools`); empty for its
+    /// own ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address_pools: Vec<(String, u8)>,
 }
 
 /// An image of the engine.
@@ -139,6 +144,8 @@ pub struct Image {
     pub id: String,
     /// Processor architecture (`amd64`, `arm64`); empty if the image does not name one.
     pub architecture: String,
+    /// `ENV`, which may contain secrets.
+    pub(super) environment: Vec<String>,
 }
 
 /// Output of a container since a given time.
@@ -365,7 +372,8 @@ impl Docker {
                         let gaps = Gaps::default();
                         let image = Pick::new(&image, &gaps);
                         let text = |name: &str| image.text(name).unwrap_or_default();
-                        Ok(Some(Image { id: inspect::image_id(&text("Id")), architecture: text("Architecture") }))
+                        let environment = image.get("Config").texts("Env");
+                        Ok(Some(Image { id: inspect::image_id(&text("Id")), architecture: text("Architecture"), environment }))
                     }
                     Err(ProbeError::Skip(_)) => Ok(None),
                     Err(e) => Err(e),
@@ -512,11 +520,16 @@ impl Docker {
 /// The settings in `GET /info`.
 fn engine_settings(info: &Pick<'_>) -> EngineSettings {
     let text = |name: &str| info.text(name).unwrap_or_default();
+    let pool = |pool: &Pick<'_>| {
+        let size = pool.int("Size").and_then(|size| u8::try_from(size).ok())?;
+        Some((pool.text("Base")?, size))
+    };
     let rootless = |option: &String| option.split(',').any(|part| matches!(part.trim(), "name=rootless" | "rootless"));
     EngineSettings {
         data_root: text("DockerRootDir"),
         live_restore: info.flag("LiveRestoreEnabled").unwrap_or(false),
         rootless: info.texts("SecurityOptions").iter().any(rootless) || info.flag("Rootless").unwrap_or(false),
         architecture: text("Architecture"),
+        address_pools: info.list("DefaultAddressPools").iter().filter_map(pool).collect(),
     }
 }

@@ -8,6 +8,7 @@ use crate::model::{Gaps, Pick};
 use crate::probe::ProbeError;
 
 /// An entry of the network list.
+#[expect(clippy::struct_excessive_bools, reason = "independent options of a network")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
@@ -21,6 +22,18 @@ pub struct Network {
     pub interface: Option<String>,
     /// Its subnets: `172.18.0.0/16`.
     pub subnets: Vec<String>,
+    /// The gateway of each subnet, as far as reported: with driver `bridge` addresses of its interface.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// Parts of its subnets from which addresses are assigned (`--ip-range`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<String>,
+    /// Number of addresses that the engine does not assign (`--aux-address`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reserved: usize,
+    /// Its bridge has no address of the engine: gateway mode `isolated`, or `com.docker.network.bridge.inhibit_ipv4`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unaddressed: bool,
     /// No egress (`--internal`).
     pub internal: bool,
     /// It has IPv6.
@@ -29,6 +42,11 @@ pub struct Network {
     pub masquerade: bool,
     /// MTU set at creation (`com.docker.network.driver.mtu`).
     pub mtu: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "signature of serde")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Network {
@@ -76,6 +94,15 @@ fn network(listed: &Pick<'_>, is_podman: bool) -> Option<Network> {
     let subnet = |config: &Pick<'_>| config.first(&["Subnet", "subnet"]).as_text().filter(|subnet| !subnet.is_empty());
     let mut subnets: Vec<String> = listed.get("IPAM").list("Config").iter().filter_map(subnet).collect();
     subnets.extend(listed.list("subnets").iter().filter_map(subnet));
+    let mut pools = listed.get("IPAM").list("Config");
+    pools.extend(listed.list("subnets"));
+    let each = |names: &'static [&'static str]| {
+        let text = move |pool: &Pick<'_>| pool.first(names).as_text().filter(|text| !text.is_empty());
+        pools.iter().filter_map(text).collect::<Vec<String>>()
+    };
+    let (gateways, ranges) = (each(&["Gateway", "gateway"]), each(&["IPRange"]));
+    let reserved = pools.iter().map(|pool| pool.entries("AuxiliaryAddresses").len()).sum();
+    let inhibited = ["com.docker.network.bridge.inhibit_ipv4", "inhibit_ipv4"];
     Some(Network {
         interface: (driver == "bridge").then(interface).flatten(),
         subnets,
@@ -83,6 +110,11 @@ fn network(listed: &Pick<'_>, is_podman: bool) -> Option<Network> {
         ipv6: listed.first(&["EnableIPv6", "ipv6_enabled"]).as_flag().unwrap_or(false),
         masquerade: options.flag("com.docker.network.bridge.enable_ip_masquerade").unwrap_or(true)
             && !matches!(option(GATEWAY_MODE).as_deref(), Some("routed" | "isolated")),
+        gateways,
+        ranges,
+        reserved,
+        unaddressed: inhibited.iter().any(|name| options.flag(name) == Some(true))
+            || option(GATEWAY_MODE).as_deref() == Some("isolated"),
         mtu: option("com.docker.network.driver.mtu").or_else(|| option("mtu")).and_then(|m| m.trim().parse().ok()),
         name: named,
         id,
@@ -125,6 +157,23 @@ mod tests {
         for value in [json!("false"), json!("0"), json!("False"), json!(false)] {
             assert!(!read(&json!({"com.docker.network.bridge.enable_ip_masquerade": value})).masquerade);
         }
+    }
+
+    #[test]
+    fn address_management_of_a_network() {
+        let network = |options: serde_json::Value| {
+            let config = json!({"Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.1", "IPRange": "10.9.0.128/25",
+                "AuxiliaryAddresses": {"router": "10.9.0.5"}}, {"Subnet": "fd00::/64"}]});
+            let response =
+                json!([{"Name": "app", "Id": "0123456789abcdef", "Driver": "bridge", "IPAM": config, "Options": options}]);
+            networks(&response, false, &Gaps::default()).remove(0)
+        };
+        let n = network(json!({}));
+        assert_eq!((n.gateways, n.ranges, n.reserved), (vec!["10.9.0.1".to_owned()], vec!["10.9.0.128/25".to_owned()], 1));
+        assert!(!n.unaddressed);
+        assert!(network(json!({"com.docker.network.bridge.inhibit_ipv4": "true"})).unaddressed);
+        assert!(network(json!({"com.docker.network.bridge.gateway_mode_ipv4": "isolated"})).unaddressed);
+        assert!(!network(json!({"com.docker.network.bridge.gateway_mode_ipv4": "routed"})).unaddressed);
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Docker {
             container.state.pid = 0;
             container.pid_unproven = container.state.running;
             container.ports.clear();
+            container.udp_ports.clear();
             container.configured_ports.clear();
         }
     }

@@ -24,15 +24,28 @@ pub struct Listener {
     pub uid: Option<u32>,
     /// It is in the PID namespace of opsctl: PIDs it reports are valid here.
     pub is_here: bool,
+    /// It listens on a TCP socket of this host that is not proven to belong to root or to this user; `uid` is its user, if known.
+    pub foreign_socket: bool,
 }
 
 impl Listener {
     /// Whether it belongs to another user: its reports are untrusted. Ids from an outer namespace cannot be compared.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        let own = rustix::process::geteuid().as_raw();
-        self.pid.is_some() && self.uid.is_some_and(|uid| uid != 0 && uid != own)
+        self.foreign_socket || (self.pid.is_some() && self.uid.is_some_and(is_other))
     }
+
+    /// The listener of a TCP socket of this host, by the user of the socket.
+    pub(super) fn of_socket(uid: Option<u32>) -> Self {
+        let foreign_socket = uid.is_none_or(is_other);
+        // the socket of root may be that of a proxy or of a tunnel: it proves nothing about the engine behind it
+        Self { uid: uid.filter(|_| foreign_socket), foreign_socket, ..Self::default() }
+    }
+}
+
+/// Whether this user is neither root nor the own one.
+fn is_other(uid: u32) -> bool {
+    uid != 0 && uid != rustix::process::geteuid().as_raw()
 }
 
 /// Whether `pid` is in the own PID namespace and not in an inner one (`NSpid:` in `/proc/PID/status`). Unlike `/proc/PID/ns` this
@@ -67,7 +80,8 @@ pub(super) fn prove(io: &Io, claim: &Claim, engine: Listener) -> Proof {
         Ok(groups) => groups,
         // ESRCH: it exited after the open
         Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-            return Proof::Missing;
+            // /proc hides processes of other users (`hidepid`, proc(5))
+            return if exists(claim.pid) { Proof::Unproven } else { Proof::Missing };
         }
         Err(_) => return Proof::Unproven,
     };
@@ -76,6 +90,12 @@ pub(super) fn prove(io: &Io, claim: &Claim, engine: Listener) -> Proof {
     // another user's engine may claim any process that was started at the right time
     let by_time = engine.is_here && !engine.is_foreign() && started_in_other_namespace(io, claim);
     if by_group || by_time { Proof::Proven } else { Proof::Unproven }
+}
+
+/// Whether there is a process with this PID, also one that `/proc` hides. Signal 0 is not sent (kill(2)).
+fn exists(pid: i32) -> bool {
+    let found = rustix::process::Pid::from_raw(pid).map(rustix::process::test_kill_process);
+    !matches!(found, None | Some(Err(rustix::io::Errno::SRCH)))
 }
 
 fn paths(cgroups: &str) -> impl Iterator<Item = &str> {
@@ -128,8 +148,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    const HERE: Listener = Listener { pid: Some(1), uid: Some(0), is_here: true };
-    const REMOTE: Listener = Listener { pid: None, uid: None, is_here: false };
+    const HERE: Listener = Listener { pid: Some(1), uid: Some(0), is_here: true, foreign_socket: false };
+    const REMOTE: Listener = Listener { pid: None, uid: None, is_here: false, foreign_socket: false };
 
     fn id() -> String {
         "0123456789abcdef".repeat(4)
@@ -172,6 +192,10 @@ mod tests {
         assert!(!names_container(&format!("/system.slice/docker-{id}.scope"), &id, foreign, ""));
         let own = format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-{id}.scope/container");
         assert!(names_container(&own, &id, foreign, ""));
+        for socket in [Some(uid), None] {
+            let foreign = Listener::of_socket(socket);
+            assert!(!names_container(&format!("/system.slice/docker-{id}.scope"), &id, foreign, ""), "{socket:?}");
+        }
     }
 
     #[test]
@@ -191,6 +215,7 @@ mod tests {
         let claim = |pid| Claim { id: id(), pid, started_at: Some(clock::now()) };
         assert_eq!(prove(&io, &claim(pid), HERE), Proof::Unproven);
         assert_eq!(prove(&io, &claim(i32::MAX), HERE), Proof::Missing);
+        assert!(exists(pid) && exists(1) && !exists(i32::MAX) && !exists(0));
         assert!(is_in_own_namespace(&io, pid) && !is_in_own_namespace(&io, i32::MAX));
     }
 }

@@ -10,7 +10,6 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::model::address::split_port;
@@ -19,6 +18,7 @@ use crate::probe::io::trusted;
 use crate::probe::{blocking, lag};
 
 use super::connect::Stream;
+use super::tcp::TcpHost;
 
 /// Time limit of reading the three files.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const MAX_PEM_BYTES: u64 = 1 << 20;
 
 /// An engine behind TLS. Its certificate is always verified, by its name and its authority.
 pub struct TlsHost {
-    address: String,
+    host: TcpHost,
     /// Directory of the three files. Those that do not exist are omitted: without `ca.pem` the authorities of this machine count.
     directory: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
@@ -36,7 +36,7 @@ pub struct TlsHost {
 
 impl PartialEq for TlsHost {
     fn eq(&self, other: &Self) -> bool {
-        (&self.address, &self.directory) == (&other.address, &other.directory)
+        (&self.host, &self.directory) == (&other.host, &other.directory)
     }
 }
 
@@ -44,19 +44,19 @@ impl Eq for TlsHost {}
 
 impl fmt::Debug for TlsHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsHost").field("address", &self.address).field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("TlsHost").field("address", &self.address()).field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 
 impl TlsHost {
     /// `host:port`, and the directory of the files.
     pub(super) fn new(address: String, directory: Option<PathBuf>) -> Self {
-        Self { address, directory, config: OnceCell::new() }
+        Self { host: TcpHost::new(address), directory, config: OnceCell::new() }
     }
 
     /// `host:port`.
     pub(super) fn address(&self) -> &str {
-        &self.address
+        self.host.address()
     }
 
     /// A new connection with a verified certificate.
@@ -70,12 +70,10 @@ impl TlsHost {
             read.await.map_err(|e| e.to_string()).flatten().map(Arc::new).map_err(HttpError::Closed)
         };
         let config = self.config.get_or_try_init(read).await?.clone();
-        let name = ServerName::try_from(split_port(&self.address).0.to_owned())
-            .map_err(|_| HttpError::Closed(format!("{} is no name that a certificate can have", self.address)))?;
-        let connecting = async {
-            let stream = TcpStream::connect(&self.address).await?;
-            tokio_rustls::TlsConnector::from(config).connect(name, stream).await
-        };
+        let name = ServerName::try_from(split_port(self.address()).0.to_owned())
+            .map_err(|_| HttpError::Closed(format!("{} is no name that a certificate can have", self.address())))?;
+        let stream = self.host.connect(timeout).await?;
+        let connecting = tokio_rustls::TlsConnector::from(config).connect(name, stream);
         let stream = lag::timeout(timeout, Box::pin(connecting)).await.map_err(|_| HttpError::Timeout)?;
         Ok(Box::new(stream.map_err(closed)?))
     }

@@ -23,6 +23,13 @@ pub fn since_boot() -> SignedDuration {
     SignedDuration::new(t.tv_sec, i32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
+/// Time since boot without suspend, the second clock of the journal.
+#[must_use]
+pub fn monotonic() -> SignedDuration {
+    let t = clock_gettime(ClockId::Monotonic);
+    SignedDuration::new(t.tv_sec, i32::try_from(t.tv_nsec).unwrap_or(0))
+}
+
 /// The boot time by the current wall clock.
 #[must_use]
 pub fn boot_time() -> Timestamp {

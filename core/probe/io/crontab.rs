@@ -1,13 +1,16 @@
 //! Crontabs of the host.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 
 use super::Io;
 
 /// Crontabs that are files (crontab(5), anacrontab(5)).
 const FILES: &[&str] = &["/etc/crontab", "/etc/anacrontab"];
 
-/// Directories of crontabs and of scripts that cron runs; the spools of Debian and of Red Hat.
+/// Directories of crontabs and of scripts that cron runs; the spools of Debian, Red Hat (`/var/spool/cron`), SUSE (`tabs`) and of
+/// `BusyBox` on Alpine (`/etc/crontabs`, to which `/var/spool/cron/crontabs` is a link there), and Alpine's scripts (`/etc/periodic`).
 const DIRECTORIES: &[&str] = &[
     "/etc/cron.d",
     "/etc/cron.hourly",
@@ -16,6 +19,13 @@ const DIRECTORIES: &[&str] = &[
     "/etc/cron.monthly",
     "/var/spool/cron/crontabs",
     "/var/spool/cron",
+    "/var/spool/cron/tabs",
+    "/etc/crontabs",
+    "/etc/periodic/15min",
+    "/etc/periodic/hourly",
+    "/etc/periodic/daily",
+    "/etc/periodic/weekly",
+    "/etc/periodic/monthly",
 ];
 
 /// Limit of files per directory.
@@ -45,9 +55,18 @@ pub struct CronLine {
 /// Reads all crontabs of the host.
 #[must_use]
 pub fn read(io: &Io) -> Crontabs {
+    read_from(io, FILES, DIRECTORIES)
+}
+
+fn read_from(io: &Io, files: &[&str], directories: &[&str]) -> Crontabs {
     let mut found = Crontabs::default();
-    let mut files: Vec<String> = FILES.iter().map(|f| (*f).to_owned()).collect();
-    for directory in DIRECTORIES {
+    let mut files: Vec<String> = files.iter().map(|f| (*f).to_owned()).collect();
+    // a directory and a link to it are one
+    let mut known = HashSet::new();
+    for directory in directories {
+        if io.metadata(directory).is_ok_and(|m| !known.insert((m.dev(), m.ino()))) {
+            continue;
+        }
         match io.read_dir(directory) {
             Ok(entries) => {
                 files.extend(entries.flatten().filter_map(|e| e.path().to_str().map(str::to_owned)).take(MAX_FILES));
@@ -72,7 +91,28 @@ fn lines(text: &str) -> impl Iterator<Item = CronLine> + '_ {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
+
+    // Alpine: /var/spool/cron/crontabs is a link to /etc/crontabs
+    #[test]
+    fn spool_that_is_a_link_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::create_dir(path("crontabs")).unwrap();
+        std::fs::write(path("crontabs/root"), "# min hour\n0 3 * * * certbot renew\n").unwrap();
+        std::os::unix::fs::symlink(path("crontabs"), path("spool")).unwrap();
+        let found = read_from(&Io::for_test(), &[], &[&path("spool"), &path("crontabs"), &path("none")]);
+        assert_eq!(found.lines.iter().map(|l| l.text.as_str()).collect::<Vec<_>>(), ["0 3 * * * certbot renew"]);
+        assert!(!found.denied);
+    }
+
+    #[test]
+    fn spools_of_the_distributions_are_read() {
+        for spool in ["/var/spool/cron/crontabs", "/var/spool/cron", "/var/spool/cron/tabs", "/etc/crontabs"] {
+            assert!(DIRECTORIES.contains(&spool), "{spool}");
+        }
+    }
 
     #[test]
     fn script_of_debian_defers_to_systemd() {

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod blocking;
 pub mod clock;
 pub mod command;
+pub(in crate::probe) mod confined;
 pub mod crontab;
 pub(in crate::probe) mod dns;
 mod environ;

@@ -30,7 +30,7 @@ pub(super) const NOT_FOUND: i32 = 2;
 pub(in crate::probe) const MAX_SEARCH_DOMAINS: usize = 6;
 
 /// Limit of addresses of a name.
-const MAX_ADDRESSES: usize = 32;
+pub(in crate::probe) const MAX_ADDRESSES: usize = 32;
 
 /// Addresses of `host` with `port`, in the order in which they should be tried.
 ///
@@ -42,7 +42,7 @@ pub(super) fn resolve(io: &Io, host: &str, port: u16) -> Result<Vec<SocketAddr>>
     }
     let hosts = io.read_lossy("/etc/hosts").unwrap_or_default();
     let listed = in_hosts(&hosts, host);
-    if !listed.is_empty() {
+    if !listed.is_empty() && uses_hosts_file(io) {
         return Ok(listed.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
     }
     if is_localhost(host) {
@@ -65,10 +65,22 @@ pub(super) fn resolve(io: &Io, host: &str, port: u16) -> Result<Vec<SocketAddr>>
         (Ok(found), false) => Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
         (Ok(_), true) => Err(Error::new(
             ErrorKind::NotFound,
-            format!("{host} is in DNS, but not in the name service of this host (nsswitch.conf)"),
+            format!("{host} is in DNS, but not in the name service of this host ({})", configured_sources(io)),
         )),
         (Err(e), _) => Err(e),
     }
+}
+
+/// The `hosts` line of nsswitch.conf, for messages.
+fn configured_sources(io: &Io) -> String {
+    let line = io.read_lossy("/etc/nsswitch.conf").ok().and_then(|text| name_sources(&text));
+    line.map_or_else(|| "nsswitch.conf".to_owned(), |line| format!("nsswitch.conf: hosts: {line}"))
+}
+
+/// Whether the name service reads the hosts file: `files` or its predecessors are listed, or nothing is configured.
+fn uses_hosts_file(io: &Io) -> bool {
+    let line = io.read_lossy("/etc/nsswitch.conf").ok().and_then(|text| name_sources(&text));
+    line.is_none_or(|line| line.is_empty() || line.split([' ', '[']).any(|word| matches!(word, "files" | "compat" | "db")))
 }
 
 /// An address, also with the interface of a link-local one: `fe80::1%eth0`.

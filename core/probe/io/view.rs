@@ -10,9 +10,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags};
 
 use super::Io;
+use super::confined::{Links, open_below};
 
 /// Limit of symbolic links in one path (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
@@ -127,9 +128,8 @@ type Seen = (PathBuf, Metadata, Option<PathBuf>);
 /// examined. `None` if it does not exist.
 fn below(base: &Path, path: &Path) -> Result<Option<Seen>> {
     let handle = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let opened = rustix::fs::open(base, handle, Mode::empty())
-        .and_then(|base| openat2(&base, path, handle | OFlags::NOFOLLOW, Mode::empty(), resolve));
+        .and_then(|base| open_below(&base, path, handle | OFlags::NOFOLLOW, Links::Refused));
     let file: File = match opened.map_err(Error::from) {
         Ok(found) => found.into(),
         Err(e) if is_absent(&e) => return Ok(None),
@@ -276,6 +276,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::os::unix::fs::symlink;
 
+    use super::super::confined::tests::both_ways;
     use super::*;
 
     /// Directories `upper`, `lower` and `volume` of a container with the volume at `/data`.
@@ -308,10 +309,12 @@ mod tests {
     #[test]
     fn layers_are_merged() {
         let (_dir, view) = container();
-        for path in ["/etc/new", "/etc/old", "/bin/app", "/usr/bin/../bin/app", "/etc/../data/sub/file"] {
-            assert_eq!(exists(&view, path), Some(true), "{path}");
-        }
-        assert_eq!(exists(&view, "/etc/other"), Some(false));
+        both_ways(|| {
+            for path in ["/etc/new", "/etc/old", "/bin/app", "/usr/bin/../bin/app", "/etc/../data/sub/file"] {
+                assert_eq!(exists(&view, path), Some(true), "{path}");
+            }
+            assert_eq!(exists(&view, "/etc/other"), Some(false));
+        });
     }
 
     #[test]
@@ -336,8 +339,10 @@ mod tests {
     fn directory_that_became_a_link_is_not_followed() {
         let (dir, _view) = container();
         symlink("/etc", dir.path().join("volume/swapped")).unwrap();
-        let found = below(&dir.path().join("volume"), Path::new("swapped/passwd"));
-        assert!(found.is_err(), "{:?}", found.map(|seen| seen.map(|seen| seen.0)));
+        both_ways(|| {
+            let found = below(&dir.path().join("volume"), Path::new("swapped/passwd"));
+            assert!(found.is_err(), "{:?}", found.map(|seen| seen.map(|seen| seen.0)));
+        });
     }
 
     #[test]

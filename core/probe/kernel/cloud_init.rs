@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::user_data::{self, UserData};
 use crate::probe::io::clock;
 use crate::probe::{Io, ProbeError, UNEXPECTED_FORMAT};
 
@@ -52,10 +53,20 @@ pub struct CloudInit {
     pub errors: Vec<String>,
     /// Recoverable errors by log level (since 23.4); `cloud-init status` exits with 2.
     pub recoverable: BTreeMap<String, Vec<String>>,
+    /// Whether this version reports them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reports_recoverable: bool,
     /// Start time of its first stage.
     pub started: Option<Timestamp>,
     /// The last lines of its output log, which contains the output of user scripts.
     pub output: Vec<String>,
+    /// Warnings about the user data in the log of this boot, without quotations, for versions that do not report recoverable
+    /// errors.
+    pub warnings: Vec<String>,
+    /// The user data.
+    pub user_data: UserData,
+    /// The configuration names no data source on purpose: `datasource_list: [ None ]`, as installers write it.
+    pub without_source: bool,
 }
 
 /// The files of cloud-init; below another root only for recorded trees.
@@ -106,10 +117,30 @@ impl Files {
         } else {
             Progress::NotStarted
         };
+        found.user_data = user_data::read(io, &self.root);
+        if !found.reports_recoverable {
+            found.warnings = warnings(io, &self.root.join("var/log/cloud-init.log"), found.started);
+        }
+        if found.datasource.starts_with("DataSourceNone") {
+            found.without_source = self.is_without_source(io);
+        }
         if !found.errors.is_empty() {
             found.output = tail(io, &self.root.join("var/log/cloud-init-output.log"), 10);
         }
         Ok(Some(found))
+    }
+
+    /// Whether a file of the configuration names no data source.
+    fn is_without_source(&self, io: &Io) -> bool {
+        let directory = self.root.join("etc/cloud/cloud.cfg.d");
+        let files = io.read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let config = files.filter(|path| path.extension().is_some_and(|e| e == "cfg")).take(MAX_CONFIG_FILES);
+        config.filter_map(|path| io.read_lossy(path).ok()).any(|text| {
+            let values = text.lines().filter_map(|line| line.trim().strip_prefix("datasource_list:"));
+            values
+                .map(|v| v.trim_matches(|c: char| matches!(c, '[' | ']' | '"' | '\'') || c.is_whitespace()))
+                .any(|v| v == "None")
+        })
     }
 
     fn disabled_by(&self, io: &Io, run: &Path) -> Option<String> {
@@ -134,9 +165,10 @@ impl CloudInit {
     fn fill(&mut self, v1: &Map<String, Value>, booted: Timestamp) {
         let text = |name: &str| v1.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         (self.stage, self.datasource) = (text("stage"), text("datasource"));
-        for stage in v1.values().filter(|v| v.is_object()) {
+        for stage in v1.values().filter_map(Value::as_object) {
             self.errors.extend(stage.get("errors").into_iter().flat_map(messages));
             // since 23.4
+            self.reports_recoverable |= stage.contains_key("recoverable_errors");
             for (level, errors) in stage.get("recoverable_errors").and_then(Value::as_object).into_iter().flatten() {
                 let found = messages(errors);
                 if !found.is_empty() {
@@ -168,18 +200,47 @@ fn moment(seconds: f64, booted: Timestamp) -> Option<Timestamp> {
     since.checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 
+/// Files of the configuration that are read (judgement).
+const MAX_CONFIG_FILES: usize = 50;
+
+/// Bytes of the end of the log in which warnings of this boot are searched: a boot logs about 100 KiB.
+const LOG_BYTES: u64 = 256 << 10;
+
+/// Warnings about the user data since `since`. The quotation of its beginning is left out, because it may be secret:
+/// `2026-11-21 12:16:59,413 - __init__.py[WARNING]: Unhandled non-multipart (text/x-not-multipart) userdata: 'b'packages:'...'`.
+fn warnings(io: &Io, path: &Path, since: Option<Timestamp>) -> Vec<String> {
+    let Some(since) = since else { return Vec::new() };
+    let text = end_of(io, path, LOG_BYTES).unwrap_or_default();
+    let is_recent = |line: &str| {
+        let time = line.get(..19).map(|time| format!("{}Z", time.replace(' ', "T")));
+        // a minute for a clock that was set during the boot
+        let at = time.and_then(|time| time.parse::<Timestamp>().ok());
+        at.is_some_and(|at| since.duration_since(at) < jiff::SignedDuration::from_mins(1))
+    };
+    let about = |line: &&str| user_data::is_unhandled(line) || user_data::is_invalid_yaml(line);
+    let found = text.lines().filter(about).filter(|line| line.contains("[WARNING]") && is_recent(line));
+    let shown = |line: &str| {
+        let message = line.split_once("]: ").map_or(line, |(_, message)| message);
+        let end = message.find("userdata:").map_or(message.len(), |at| at + "userdata".len());
+        message[..end].chars().take(200).collect()
+    };
+    found.map(shown).take(5).collect()
+}
+
+/// The end of a log, at most this many bytes.
+fn end_of(io: &Io, path: &Path, bytes: u64) -> std::io::Result<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = io.open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+    let mut read = Vec::new();
+    file.take(bytes).read_to_end(&mut read)?;
+    Ok(String::from_utf8_lossy(&read).into_owned())
+}
+
 /// The last `n` lines of a log, read from its last 16 KiB.
 fn tail(io: &Io, path: &Path, n: usize) -> Vec<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<String> {
-        let mut file = io.open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(16 << 10)))?;
-        let mut bytes = Vec::new();
-        file.take(16 << 10).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
+    let text = end_of(io, path, 16 << 10).unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(n)..].iter().map(|l| (*l).chars().take(300).collect()).collect()
 }
@@ -262,6 +323,29 @@ mod tests {
                 ),
             ]
         });
+    }
+
+    #[test]
+    fn warnings_of_this_boot_without_quotations() {
+        let started = "2026-11-21T12:16:50Z".parse().ok();
+        let line = |time: &str, text: &str| format!("2026-11-21 {time},413 - __init__.py[WARNING]: {text}\n");
+        let unhandled = "Unhandled non-multipart (text/x-not-multipart) userdata: 'b'password: canary'...'";
+        let (_keep, files) = tree(&[(
+            "var/log/cloud-init.log",
+            &[line("11:00:00", unhandled), line("12:16:59", unhandled), line("12:16:59", "Used fallback datasource")].concat(),
+        )]);
+        let found = warnings(&Io::for_test(), &files.root.join("var/log/cloud-init.log"), started);
+        assert_eq!(found, ["Unhandled non-multipart (text/x-not-multipart) userdata"]);
+        assert!(warnings(&Io::for_test(), Path::new("/nonexistent"), started).is_empty());
+    }
+
+    #[test]
+    fn data_source_that_is_absent_on_purpose() {
+        let of = |text: &str| tree(&[("etc/cloud/cloud.cfg.d/99-installer.cfg", text)]).1.is_without_source(&Io::for_test());
+        assert!(!of("datasource_list: [ NoCloud, None ]\n"));
+        let (_keep, files) =
+            tree(&[("etc/cloud/cloud.cfg.d/99-installer.cfg", "datasource:\n  None: {}\ndatasource_list: [None]\n")]);
+        assert!(files.is_without_source(&Io::for_test()));
     }
 
     #[test]

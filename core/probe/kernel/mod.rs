@@ -12,6 +12,7 @@ pub mod kmsg;
 pub(in crate::probe) mod parse;
 pub mod setup;
 pub mod tasks;
+pub mod user_data;
 pub mod user_limits;
 
 use std::path::PathBuf;

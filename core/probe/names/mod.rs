@@ -3,12 +3,15 @@
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
+mod nsswitch;
 mod query;
 mod resolvers;
+mod sources;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde::{Deserialize, Serialize};
@@ -20,11 +23,19 @@ use crate::probe::proc::files::file_of;
 use crate::probe::{ProbeError, blocking, lag};
 
 pub use crate::probe::io::resolv_conf::{ExtServer, FileState, MAXNS, NameServer, PATH, ResolvConf, ResolvFile};
+pub use nsswitch::{DeadEnd, HostSources, NSSWITCH, dead_end, multicast_only, resolved_only};
 pub use query::{QueryLimits, QueryResult, Question, Reply, Transport};
-pub use resolvers::{Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, hosts_line, query_all, query_each, questions};
+pub use resolvers::{
+    Answers, HostAnswers, Resolvers, file_of as resolv_conf_of, host_sources, hosts_line, query_all, query_each, questions,
+    upstreams,
+};
+pub use sources::{LibcLookup, NameSources, name_sources_of};
 
 /// Timeout of the name servers for all names together. A resolver itself waits five seconds.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Timeout of the name service of this host: that of `getent`, and of own queries after it.
+const NAME_SERVICE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +72,15 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, Probe
             let domains: Vec<String> = conf.search.into_iter().take(MAX_SEARCH_DOMAINS).collect();
             let mut lookups: Vec<Option<Lookup>> = names.iter().map(|n| literal(n).or_else(|| in_hosts(&hosts, n))).collect();
             let pending: Vec<usize> = (0..names.len()).filter(|i| lookups[*i].is_none()).collect();
-            if !pending.is_empty() {
+            let sources =
+                if pending.is_empty() { HostSources::default() } else { nsswitch::read(io, Some(pid)).unwrap_or_default() };
+            if let Some(end) = sources.dead_end() {
+                let line = sources.line.unwrap_or_default();
+                let why = format!("{NSSWITCH} has `hosts: {line}`: {}", end.words());
+                for i in pending {
+                    lookups[i] = Some(Lookup::NoAnswer(why.clone()));
+                }
+            } else if !pending.is_empty() {
                 // a short name is also looked up in the domains of the search list
                 let queries: Vec<(usize, String)> =
                     pending.iter().flat_map(|i| candidates(&names[*i], &domains).into_iter().map(|c| (*i, c))).collect();
@@ -82,16 +101,40 @@ async fn look_up_once(pid: i32, names: Vec<String>) -> Result<Vec<Lookup>, Probe
 
 /// First address of a host as `pid` or this process resolves it; the error is the reason for its absence.
 pub async fn first_address(pid: Option<i32>, host: &str, port: u16) -> Result<Result<SocketAddr, String>, ProbeError> {
+    let found = addresses_of(pid, host, port).await?;
+    Ok(found.and_then(|all| all.into_iter().next().ok_or_else(|| "it has no address".to_owned())))
+}
+
+/// Addresses of a host in the order in which `pid` or the programs of this host try them; the error is the reason for their
+/// absence.
+pub async fn addresses_of(pid: Option<i32>, host: &str, port: u16) -> Result<Result<Vec<SocketAddr>, String>, ProbeError> {
     if let Ok(ip) = host.parse() {
-        return Ok(Ok(SocketAddr::new(ip, port)));
+        return Ok(Ok(vec![SocketAddr::new(ip, port)]));
     }
-    let me = i32::try_from(std::process::id()).unwrap_or_default();
-    let lookups = look_up(pid.unwrap_or(me), vec![host.to_owned()]).await?;
+    // a boxed trait object: the futures around it are nested too deeply for the compiler otherwise
+    let Some(pid) = pid else { return by_name_service(host, port).boxed().await };
+    let lookups = look_up(pid, vec![host.to_owned()]).await?;
     Ok(match lookups.into_iter().next() {
-        Some(Lookup::Up(all)) => all.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(|| "it has no address".to_owned()),
+        Some(Lookup::Up(all)) => Ok(all.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
         Some(Lookup::NoSuchName) | None => Err(format!("there is no name {host}")),
         Some(Lookup::NoAnswer(why)) => Err(format!("looking up {host}: {why}")),
     })
+}
+
+/// The addresses from the name service of this host, which every program uses, instead of DNS alone.
+async fn by_name_service(host: &str, port: u16) -> Result<Result<Vec<SocketAddr>, String>, ProbeError> {
+    let name = host.to_owned();
+    match blocking::run("a host name", host, NAME_SERVICE_TIMEOUT, move |io| io.look_up(&name, port)).await {
+        Ok(Ok(found)) => Ok(Ok(found)),
+        // its text names the source that lacks the name
+        Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => Ok(Err(e.to_string())),
+        Ok(Err(e)) => Ok(Err(format!("looking up {host}: {e}"))),
+        Err(ProbeError::Timeout { after, .. }) => {
+            let after = crate::model::quantity::duration(after.try_into().unwrap_or_default());
+            Ok(Err(format!("looking up {host}: no answer in {after}")))
+        }
+        Err(e) => Err(e),
+    }
 }
 
 fn literal(name: &str) -> Option<Lookup> {

@@ -11,6 +11,7 @@ use crate::probe::docker::{Container, Docker};
 use crate::probe::io::Root;
 use crate::probe::io::resolv_conf::{self, NameServer, ResolvConf, ResolvFile};
 use crate::probe::io::resolve::name_sources;
+use crate::probe::names::nsswitch::{self, HostSources};
 use crate::probe::names::query::{QueryLimits, QueryResult, Question, Transport, query_server};
 use crate::probe::network::netns;
 use crate::probe::systemd::Systemd;
@@ -148,6 +149,13 @@ pub async fn file_of(pid: Option<i32>) -> Result<ResolvFile, ProbeError> {
         .map_err(|e| ProbeError::of_process(subject, &from, &e))
 }
 
+/// The name servers to which queries of this host are forwarded: with systemd-resolved those behind its stub.
+pub async fn upstreams() -> Result<ResolvConf, ProbeError> {
+    let conf = file_of(None).await?.conf;
+    let read = move |io: &Io| resolv_conf::for_containers(io, &conf);
+    blocking::run("the name servers", resolv_conf::PATH, READ_TIMEOUT, read).await
+}
+
 /// Queries each of `servers` concurrently, from the network namespace of process `pid` or of this process.
 pub async fn query_all(
     pid: Option<i32>,
@@ -206,6 +214,15 @@ async fn query_once(
         })
     };
     netns::inside(pid, "answers", &from, limits.longest(), read).await
+}
+
+/// `hosts` of nsswitch.conf(5) with its modules, on this host or as process `pid` sees it.
+pub async fn host_sources(pid: Option<i32>) -> Result<HostSources, ProbeError> {
+    let read = move |io: &Io| nsswitch::read(io, pid);
+    let subject = "the sources of names";
+    blocking::run(subject, nsswitch::NSSWITCH, READ_TIMEOUT, read)
+        .await?
+        .map_err(|e| ProbeError::of_process(subject, nsswitch::NSSWITCH, &e))
 }
 
 /// `hosts` line of nsswitch.conf(5): sources of host names in libc, in order. Without the file it is `files dns`.

@@ -2,28 +2,38 @@
 //! succeed.
 
 mod bindings;
+mod connection;
+mod containers;
 mod environment;
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
+mod hosts_entries;
 mod neighbours;
+mod plausible;
 mod proxy;
 mod reach;
+mod services;
+mod upstreams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Product;
-use crate::model::address::HostPort;
 use crate::probe::docker::Container;
 use crate::probe::names::Lookup;
+use crate::probe::network::View;
 use crate::probe::servers::prometheus::ScrapeTarget;
 use crate::probe::{Memo, ProbeCx, ProbeError};
 
 pub use crate::probe::servers::prometheus::Health;
 pub use bindings::{Binding, Listening, bindings, listening};
+pub use hosts_entries::HostsEntry;
 pub use neighbours::{Neighbours, ResolvedContainer};
+pub use plausible::HOST_NAMES;
 pub use proxy::{ProxySettings, proxy_settings};
 pub use reach::{ConnectResult, ScrapeResult};
 
@@ -43,6 +53,9 @@ pub struct Consumer {
     pub name: String,
     /// Process id of its first process.
     pub pid: i32,
+    /// Its unit, if systemd confirms it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// Source of a dependency.
@@ -65,6 +78,23 @@ pub enum DependencySource {
     Environment {
         /// Name of the variable.
         variable: String,
+        /// The setting of the unit that sets it: `Environment= of app.service`, `/etc/default/app:3`. Empty if unknown.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        place: String,
+        /// The port is the default one of the product: the variable has none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        assumed: bool,
+    },
+    /// An upstream of a reverse proxy.
+    Upstream {
+        /// `haproxy`, `apache`, `caddy`, `traefik`.
+        product: String,
+        /// `/etc/haproxy/haproxy.cfg:12`.
+        place: String,
+        /// The servers with the same purpose: `backend web`.
+        group: String,
+        /// Number of servers in the group.
+        servers: u32,
     },
     /// An endpoint of the configuration with this container as the source.
     Endpoint,
@@ -93,11 +123,18 @@ impl Dependency {
     pub fn label(&self) -> String {
         let how = match &self.how {
             DependencySource::Scrape { .. } => "scrapes it",
-            DependencySource::Environment { variable } => variable,
+            DependencySource::Environment { variable, .. } => variable,
+            DependencySource::Upstream { place, .. } => place,
             DependencySource::Endpoint => "an endpoint of the configuration",
             DependencySource::Nginx => "passes requests to it",
         };
         format!("{} ({how})", self.consumer.name)
+    }
+
+    /// Whether the port is the default one of the product, and not written.
+    #[must_use]
+    pub fn is_assumed(&self) -> bool {
+        matches!(self.how, DependencySource::Environment { assumed: true, .. })
     }
 }
 
@@ -118,22 +155,34 @@ pub struct DependencyGraph {
 #[derive(Debug, Default)]
 pub struct DependencyCache {
     all: Memo<(), Result<Arc<DependencyGraph>, ProbeError>>,
-    reached: Memo<(Option<i32>, std::net::SocketAddr), Result<ConnectResult, ProbeError>>,
+    reached: Memo<(String, SocketAddr), Result<ConnectResult, ProbeError>>,
+    namespaces: Memo<Option<i32>, Option<String>>,
+    own: Memo<(), Option<Arc<View>>>,
+    hosts: Memo<i32, Arc<str>>,
+    entries: Memo<(), Arc<Vec<HostsEntry>>>,
     lookups: Memo<(i32, String), Result<Lookup, ProbeError>>,
 }
 
 impl ProbeCx {
     /// Dependencies of this host; read once per run.
     pub async fn needs(&self) -> Result<Arc<DependencyGraph>, ProbeError> {
-        self.shared.get::<DependencyCache>().all.get((), || Box::pin(read(self))).await
+        // erased: the compiler would otherwise prove the type of every read in every check
+        self.shared.get::<DependencyCache>().all.get((), || read(self).boxed()).await
     }
 }
 
 async fn read(cx: &ProbeCx) -> Result<Arc<DependencyGraph>, ProbeError> {
     let neighbours = Neighbours::of(cx).await;
-    let (environments, scrapes) = tokio::join!(Box::pin(environments(cx, &neighbours)), Box::pin(scrapes(cx, &neighbours)));
+    let (environments, services, upstreams, scrapes) = tokio::join!(
+        containers::environments(cx, &neighbours).boxed(),
+        services::services(cx, &neighbours).boxed(),
+        upstreams::proxies(cx, &neighbours).boxed(),
+        scrapes(cx, &neighbours).boxed()
+    );
     let mut needs = DependencyGraph::default();
     needs.list.extend(environments);
+    needs.list.extend(services);
+    needs.list.extend(upstreams);
     for (consumer, found) in scrapes {
         match found {
             Ok((list, more)) => {
@@ -154,31 +203,7 @@ async fn read(cx: &ProbeCx) -> Result<Arc<DependencyGraph>, ProbeError> {
 }
 
 fn consumer_of(c: &Container) -> Option<Consumer> {
-    Some(Consumer { container: Some(c.id.clone()), name: c.name.clone(), pid: c.pid()? })
-}
-
-/// References to other containers in the environments of containers.
-async fn environments(cx: &ProbeCx, neighbours: &Neighbours) -> Vec<Dependency> {
-    let Some(docker) = &cx.docker else { return Vec::new() };
-    let running = neighbours.all().iter().filter_map(|c| Some((c, consumer_of(c)?)));
-    let read = running.map(|(c, consumer)| async move {
-        let environment = docker.environment(&c.id).await.unwrap_or_default();
-        let named = environment::addresses(&environment);
-        let need = |(variable, host_port): (String, HostPort)| {
-            let resolved = neighbours.resolve(Some(c), &host_port.host)?.container;
-            // its own address is announced to others
-            let own = resolved.id == c.id || neighbours.holder(resolved).id == neighbours.holder(c).id;
-            (!own).then(|| Dependency {
-                consumer: consumer.clone(),
-                host: host_port.host.clone(),
-                port: host_port.port,
-                how: DependencySource::Environment { variable },
-                target: Some(resolved.id.clone()),
-            })
-        };
-        named.into_iter().filter_map(need).take(MAX_NEEDS).collect::<Vec<_>>()
-    });
-    join_all(read).await.into_iter().flatten().collect()
+    Some(Consumer { container: Some(c.id.clone()), name: c.name.clone(), pid: c.pid()?, unit: None })
 }
 
 type Scrapes = Vec<(Consumer, Result<(Vec<Dependency>, usize), String>)>;
@@ -193,6 +218,7 @@ async fn scrapes(cx: &ProbeCx, neighbours: &Neighbours) -> Scrapes {
             container: container.map(|c| c.id.clone()),
             name: container.map_or_else(|| "prometheus".to_owned(), |c| c.name.clone()),
             pid: process.pid,
+            unit: server.unit.clone(),
         };
         if cx.flags(&target).await.is_agent() {
             return (consumer, Ok((Vec::new(), 0)));

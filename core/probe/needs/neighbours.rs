@@ -85,6 +85,19 @@ impl Neighbours {
         far.map(|container| ResolvedContainer { container, known: false })
     }
 
+    /// Running containers with an alias or a name of compose in networks that `from` is not in.
+    #[must_use]
+    pub fn elsewhere(&self, from: Option<&Container>, host: &str) -> Vec<(&Container, &str)> {
+        let mut found = Vec::new();
+        for c in self.0.iter().filter(|c| c.is_up() && from.is_none_or(|from| from.id != c.id)) {
+            let shared = self.shared(from, c);
+            let has = |aliases: &[String]| aliases.iter().any(|a| a.eq_ignore_ascii_case(host));
+            let network = c.aliases.iter().find(|(network, aliases)| !shared.contains(network) && has(aliases));
+            found.extend(network.map(|(network, _)| (&**c, network.as_str())));
+        }
+        found
+    }
+
     /// Whether a name resolves to a container in a network shared with `from`. The default bridge has no name resolution
     /// (<https://docs.docker.com/engine/network/drivers/bridge/>).
     #[must_use]
@@ -130,10 +143,17 @@ impl Neighbours {
 }
 
 #[cfg(test)]
-mod tests {
+impl From<Vec<Arc<Container>>> for Neighbours {
+    fn from(all: Vec<Arc<Container>>) -> Self {
+        Self(all)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
     use super::*;
 
-    fn container(name: &str, networks: &[(&str, &str)], project: Option<&str>) -> Arc<Container> {
+    pub(in crate::probe::needs) fn container(name: &str, networks: &[(&str, &str)], project: Option<&str>) -> Arc<Container> {
         let mut c = Container { id: format!("id-{name}"), name: name.to_owned(), ..Container::default() };
         c.state.running = true;
         c.state.pid = 7;

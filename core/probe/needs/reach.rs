@@ -1,17 +1,21 @@
 //! Connection tests: the kernel's tables first, then a plain connection on which nothing is sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::probe::io::http;
 use crate::probe::io::http::HttpError;
+use crate::probe::io::resolve::in_hosts;
 use crate::probe::names;
 use crate::probe::names::Lookup;
 use crate::probe::needs::{Consumer, DependencyCache};
+use crate::probe::network;
 use crate::probe::network::netns;
 use crate::probe::network::netns::ConnectError;
+use crate::probe::proc::files::file_of;
 use crate::probe::{ProbeCx, ProbeError, blocking};
 
 /// Timeout of a connection within this machine.
@@ -79,7 +83,44 @@ impl ProbeCx {
                 Err(ConnectError::Other(why)) => ConnectResult::Failed(plain(&why)),
             })
         };
-        self.shared.get::<DependencyCache>().reached.get((pid, at), || Box::pin(connect())).await
+        // processes of one namespace reach the same
+        let namespace = self.network_namespace(pid).await;
+        let key = namespace.unwrap_or_else(|| format!("process {}", pid.unwrap_or(0)));
+        self.shared.get::<DependencyCache>().reached.get((key, at), || Box::pin(connect())).await
+    }
+
+    /// The network namespace of process `pid`, or of this process: `net:[4026531992]`. `None` if it is not readable.
+    async fn network_namespace(&self, pid: Option<i32>) -> Option<String> {
+        let read = || async move {
+            let process = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+            let path = format!("/proc/{process}/ns/net");
+            let link = path.clone();
+            let read = blocking::run("the network namespace", &path, CONNECT_TIMEOUT, move |io| io.read_link(link));
+            Some(read.await.ok()?.ok()?.to_string_lossy().into_owned())
+        };
+        self.shared.get::<DependencyCache>().namespaces.get(pid, read).await
+    }
+
+    /// Whether this host has the address; its interfaces are read once per run.
+    pub async fn is_own_address(&self, address: IpAddr) -> bool {
+        let read = || async { network::view(None, Vec::new()).await.ok().map(Arc::new) };
+        let view = self.shared.get::<DependencyCache>().own.get((), read).await;
+        view.is_some_and(|own| own.has(address))
+    }
+
+    /// `/etc/hosts` as process `pid` sees it; read once per run, empty if it does not exist or is not readable.
+    pub async fn hosts_file(&self, pid: i32) -> Arc<str> {
+        let read = || async move {
+            let from = format!("/etc/hosts of process {pid}");
+            let text = blocking::run("the hosts file", &from, CONNECT_TIMEOUT, move |io| file_of(io, pid, "/etc/hosts"));
+            Arc::from(text.await.ok().flatten().unwrap_or_default())
+        };
+        self.shared.get::<DependencyCache>().hosts.get(pid, read).await
+    }
+
+    /// The addresses of a name in `/etc/hosts` as process `pid` sees it.
+    pub async fn in_hosts_file(&self, pid: i32, name: &str) -> Vec<IpAddr> {
+        in_hosts(&self.hosts_file(pid).await, name)
     }
 
     /// Lookup of a name as process `pid` performs it; once per run.

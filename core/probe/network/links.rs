@@ -31,6 +31,9 @@ pub struct Interface {
     pub carrier: bool,
     /// Index of its bridge or bond.
     pub master: Option<u32>,
+    /// Index of the other end of a veth, in the namespace of that end; of the lower interface of a VLAN or macvlan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<u32>,
     /// Addresses with prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
 }
@@ -74,6 +77,7 @@ fn interface(link: LinkMessage) -> Interface {
             LinkAttribute::Mtu(mtu) => i.mtu = mtu,
             LinkAttribute::Carrier(carrier) => i.carrier = carrier == 1,
             LinkAttribute::Controller(master) => i.master = Some(master),
+            LinkAttribute::Link(peer) => i.peer = Some(peer).filter(|peer| *peer != 0),
             LinkAttribute::LinkInfo(infos) => i.kind = infos.iter().find_map(kind).unwrap_or_default(),
             _ => {}
         }
@@ -112,14 +116,24 @@ pub(super) fn add_addresses(interfaces: &mut [Interface]) -> io::Result<()> {
 
 /// `ip route get`. A missing route is a result, not an error.
 pub(super) fn route(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute> {
+    route_from(to, None, interfaces)
+}
+
+/// `ip route get TO from FROM`: rules for source addresses apply (ip-rule(8)).
+pub(super) fn route_from(to: IpAddr, from: Option<IpAddr>, interfaces: &[Interface]) -> Option<NetworkRoute> {
     let mut question = RouteMessage::default();
-    let (family, length, address) = match to {
+    let family_of = |ip| match ip {
         IpAddr::V4(ip) => (AddressFamily::Inet, 32, RouteAddress::Inet(ip)),
         IpAddr::V6(ip) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(ip)),
     };
+    let (family, length, address) = family_of(to);
     question.header.address_family = family;
     question.header.destination_prefix_length = length;
     question.attributes.push(RouteAttribute::Destination(address));
+    if let Some((_, length, address)) = from.map(family_of) {
+        question.header.source_prefix_length = length;
+        question.attributes.push(RouteAttribute::Source(address));
+    }
     let select = |answer| if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None };
     let answers = query(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question), false, select).ok()?;
     let message = answers.into_iter().next()?;
@@ -141,7 +155,7 @@ pub(super) fn route(to: IpAddr, interfaces: &[Interface]) -> Option<NetworkRoute
     (!route.interface.is_empty()).then_some(route)
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
         RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),

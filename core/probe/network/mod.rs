@@ -1,6 +1,8 @@
 //! Interfaces, routes and sockets of a network namespace over netlink (rtnetlink(7), `sock_diag(7)`).
 
+pub mod conntrack;
 pub mod counters;
+pub mod ephemeral;
 pub mod firewall;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
@@ -9,6 +11,7 @@ pub mod listeners;
 mod netlink;
 pub mod netns;
 pub mod path;
+pub mod routes;
 mod sockets;
 pub mod tcp_info;
 

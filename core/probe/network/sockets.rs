@@ -162,7 +162,8 @@ fn sockets(io: &Io, states: &StateFlags, extensions: &ExtensionFlags) -> io::Res
     Ok(all)
 }
 
-fn dump(family: u8, states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
+/// The TCP sockets of one address family in this thread's network namespace.
+pub(super) fn dump(family: u8, states: &StateFlags, extensions: &ExtensionFlags) -> io::Result<Vec<InetResponse>> {
     let socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
     let question =
         InetRequest { family, protocol: IPPROTO_TCP, extensions: extensions.clone(), states: states.clone(), socket_id };

@@ -60,11 +60,16 @@ pub fn denied_socket(io: &Io, worker: i32, path: &str) -> Option<DeniedSocket> {
         }
         Err(_) => return None,
     };
-    let meta = root.metadata(denied).ok()?;
+    inspect(io, &root, worker, denied)
+}
+
+/// The user of a worker, and the mode and owners of a path.
+fn inspect(io: &Io, root: &Root, worker: i32, path: &str) -> Option<DeniedSocket> {
+    let meta = root.metadata(path).ok()?;
     let file = |name: &str| root.bytes(name, 1 << 20).unwrap_or_default();
     Some(DeniedSocket {
         user: user_of_worker(io, worker)?,
-        path: denied.to_owned(),
+        path: path.to_owned(),
         mode: meta.mode() & 0o7777,
         owner: name_of(&file("/etc/passwd"), inner_id(io, worker, meta.uid()).unwrap_or(meta.uid()))
             .unwrap_or_else(|| meta.uid().to_string()),
@@ -72,8 +77,15 @@ pub fn denied_socket(io: &Io, worker: i32, path: &str) -> Option<DeniedSocket> {
     })
 }
 
+/// The user of a worker, and a path with its mode and owners: `/home/app has mode 0700, owner app, group app`.
+pub(super) fn describe(io: &Io, root: &Root, worker: i32, path: &str) -> Option<(String, String)> {
+    let found = inspect(io, root, worker, path)?;
+    let shown = found.to_string();
+    Some((found.user, shown))
+}
+
 /// `EACCES`, not the `EPERM` of a process that may not change its user.
-fn is_denied(e: &std::io::Error) -> bool {
+pub(super) fn is_denied(e: &std::io::Error) -> bool {
     e.raw_os_error() == Some(Errno::ACCESS.raw_os_error())
 }
 

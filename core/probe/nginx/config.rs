@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::documents::{self, Documents};
 use super::syntax::Directive;
 use super::tree::absolute;
 use crate::model::address::{Address, is_host, join, split_port, split_scheme, usual_port};
@@ -101,6 +102,9 @@ pub struct Config {
     pub own_directories: Vec<String>,
     /// Host names in variables, which nginx resolves at run time.
     pub names: Vec<String>,
+    /// Static files of the sites.
+    #[serde(skip)]
+    pub documents: Vec<Documents>,
 }
 
 /// The built-in format (`ngx_http_log_module`).
@@ -128,6 +132,7 @@ pub(super) fn read(directives: &[Directive], main: &str, prefix: &str) -> Config
     config.names.sort();
     config.names.dedup();
     config.backends = backends(directives);
+    config.documents = documents::read(directives, prefix);
     config
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod documents;
 mod error_log;
 mod error_shapes;
 #[cfg(any(test, feature = "fuzz"))]
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{DeniedSocket, denied_socket, user_of_worker};
 pub use config::{AccessLog, Backend, COMBINED, Config, Listen, Site, serves};
+pub use documents::{Document, DocumentFault, Documents, document_fault};
 pub use error_log::{ErrorLine, Errors, Signal};
 pub use error_shapes::CONFIGURATION_SIGNALS;
 pub use log_format::LogFormat;

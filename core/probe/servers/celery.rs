@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::CeleryRole as Role;
 use crate::model::address::Address;
-use crate::probe::io::Root;
+use crate::probe::io::{Root, clock};
+use crate::probe::kernel::tasks;
 use crate::probe::proc::home::Home;
 use crate::probe::proc::owner::{Origin, of_origin};
 use crate::probe::proc::table;
 use crate::probe::product::celery_command;
+use crate::probe::servers::celery_schedule::schedule_age;
 use crate::probe::servers::connections_of;
 use crate::probe::{Io, ProbeCx, ProbeError, blocking};
 
@@ -39,12 +41,15 @@ pub struct Process {
     pub home: Home,
     /// Its established TCP connections.
     pub connections: Vec<Connection>,
-    /// Its broker without credentials, if its environment names one: `redis://cache:6379/1`.
+    /// Its broker without credentials, if its arguments or its environment name one: `redis://cache:6379/1`.
     #[serde(default)]
     pub broker: Option<String>,
+    /// `-S`: the scheduler of a beat; `None` without the option.
+    #[serde(default)]
+    pub scheduler: Option<String>,
     /// Versions of Celery and kombu, if known.
     pub versions: Option<String>,
-    /// Seconds since beat last wrote its schedule; `None` if the schedule file does not exist.
+    /// Seconds since beat last wrote its schedule; `None` if it writes none while it runs.
     pub schedule_age_s: Option<u64>,
 }
 
@@ -93,9 +98,13 @@ pub async fn processes(cx: &ProbeCx) -> Result<Vec<Process>, ProbeError> {
             p.connections = connections_of(io, p.pid);
             let line = arguments.get(&p.pid).map_or("", String::as_str);
             p.versions = versions(io, p.pid, line);
-            p.broker = broker(io, p.pid);
+            p.broker = option(line, &["-b", "--broker"]).map(|url| without_credentials(&url)).or_else(|| broker(io, p.pid));
             if p.role.beats() {
-                p.schedule_age_s = schedule_age(io, p.pid, line);
+                // `-S` of a worker is its state file
+                let spellings: &[&str] = if p.role == Role::Beat { &["-S", "--scheduler"] } else { &["--scheduler"] };
+                p.scheduler = option(line, spellings);
+                let age = clock::since_boot().as_secs().saturating_sub(i64::try_from(tasks::seconds(p.start_ticks)).unwrap_or(0));
+                p.schedule_age_s = schedule_age(io, p.pid, line, p.scheduler.as_deref(), u64::try_from(age).unwrap_or(0));
             }
         }
         found
@@ -131,6 +140,7 @@ fn celery(io: &Io, p: &table::Process, line: &str) -> Option<(Process, i32)> {
         home,
         connections: Vec::new(),
         broker: None,
+        scheduler: None,
         versions: None,
         schedule_age_s: None,
     };
@@ -180,20 +190,16 @@ pub(in crate::probe) fn without_credentials(url: &str) -> String {
     format!("{}://{}/{}", address.scheme.unwrap_or_default(), address.authority, path.strip_prefix('/').unwrap_or(path))
 }
 
-/// beat writes its schedule every few minutes even if no task is due; without `-s` the file is in its working directory.
-fn schedule_age(io: &Io, pid: i32, line: &str) -> Option<u64> {
+/// The value of an option in arguments that are separated by NUL: `-s FILE`, `--schedule FILE`, `--schedule=FILE`.
+pub(super) fn option(line: &str, names: &[&str]) -> Option<String> {
     let words: Vec<&str> = line.split('\0').collect();
-    let named = words.iter().enumerate().find_map(|(i, w)| match *w {
-        "-s" | "--schedule" => words.get(i + 1).map(|w| (*w).to_owned()),
-        w => w.strip_prefix("--schedule=").map(str::to_owned),
-    });
-    let name = named.unwrap_or_else(|| "celerybeat-schedule".to_owned());
-    let directory = io.working_directory(pid)?;
-    let base = if name.starts_with('/') { name } else { format!("{directory}/{name}") };
-    let root = Root::of(io, pid).ok()?;
-    // the dbm library adds its own suffix
-    let modified = ["", ".db", ".dat"].iter().find_map(|end| root.metadata(&format!("{base}{end}")).ok()?.modified().ok())?;
-    modified.elapsed().ok().map(|d| d.as_secs())
+    words.iter().enumerate().find_map(|(at, word)| {
+        if names.contains(word) {
+            return words.get(at + 1).filter(|value| !value.is_empty()).map(|value| (*value).to_owned());
+        }
+        let (name, value) = word.split_once('=')?;
+        names.contains(&name).then(|| value.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -216,6 +222,14 @@ mod tests {
         for other in ["python manage.py runserver", "celery -A proj flower", "python worker.py", "grep celery worker.log"] {
             assert_eq!(of(other).filter(|_| !other.starts_with("grep")), None, "{other}");
         }
+    }
+
+    #[test]
+    fn options_in_both_forms() {
+        let line = "celery\0-A\0proj\0-b\0redis://h/1\0beat\0--scheduler=redbeat.RedBeatScheduler\0-s\0";
+        assert_eq!(option(line, &["-b", "--broker"]).as_deref(), Some("redis://h/1"));
+        assert_eq!(option(line, &["-S", "--scheduler"]).as_deref(), Some("redbeat.RedBeatScheduler"));
+        assert_eq!((option(line, &["-s", "--schedule"]), option(line, &["-Q"])), (None, None));
     }
 
     #[test]

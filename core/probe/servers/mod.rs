@@ -2,6 +2,7 @@
 //! logins.
 
 pub mod celery;
+mod celery_schedule;
 mod cleartext;
 mod connect;
 mod find;
@@ -15,9 +16,12 @@ pub mod postgres;
 mod postgres_rows;
 pub mod prometheus;
 pub mod rabbitmq;
+pub mod rabbitmq_data;
 mod rabbitmq_json;
 pub mod redis;
+pub mod redis_acl;
 mod redis_info;
+pub mod redis_master;
 mod sockets;
 mod tls;
 pub mod web;

@@ -49,6 +49,8 @@ pub struct Session {
     pub login: String,
     /// Whether the server is another product with the protocol of PostgreSQL, which lacks parts of its catalogue.
     pub is_fork: bool,
+    /// Users of logins that the server rejected before: its log contains them like those of other clients.
+    pub rejected_users: Vec<String>,
 }
 
 impl std::fmt::Debug for Session {
@@ -156,6 +158,19 @@ impl Session {
     }
 }
 
+/// A separate session with another database of a server, whose tables are not visible from the shared one; closed when dropped.
+pub async fn in_database(cx: &ProbeCx, target: &Object, database: &str) -> Result<Result<Session, SessionError>, ProbeError> {
+    let session = match Box::pin(open(cx.servers().known(target)?, cx, Some(database))).await? {
+        Ok(session) => session,
+        Err(why) => return Ok(Err(why)),
+    };
+    if session.database == database {
+        return Ok(Ok(session));
+    }
+    let message = format!("there is no database {database}");
+    Ok(Err(SessionError::Rejected { address: session.address.clone(), code: "3D000".to_owned(), message }))
+}
+
 /// Result of a statement with one row and one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -245,12 +260,19 @@ pub(super) async fn open(
         }
     }
     let mut last = SessionError::NotListening;
+    let mut rejected_users = Vec::new();
     'addrs: for addr in &addrs {
         for login in logins.iter().take(4) {
             last = match log_in(addr, login, known, cx).await? {
-                Ok(session) => return Ok(Ok(session)),
+                Ok(mut session) => {
+                    session.rejected_users = rejected_users;
+                    return Ok(Ok(session));
+                }
                 // another login, or another socket, may be accepted
-                Err(why @ (SessionError::Login { .. } | SessionError::Unproven { .. })) => why,
+                Err(why @ (SessionError::Login { .. } | SessionError::Unproven { .. })) => {
+                    rejected_users.extend(login.user.clone());
+                    why
+                }
                 Err(why @ SessionError::Refused { .. }) => {
                     last = why.or(last);
                     continue 'addrs;
@@ -472,8 +494,17 @@ async fn connect(
         // the next query reports the end of the connection
         let _ = connection.await;
     });
-    let session =
-        Session { client, driver, address, version, user, database: database.to_owned(), login: login.from.clone(), is_fork };
+    let session = Session {
+        client,
+        driver,
+        address,
+        version,
+        user,
+        database: database.to_owned(),
+        login: login.from.clone(),
+        is_fork,
+        rejected_users: Vec::new(),
+    };
     if !bouncer && let Err(PostgresError::Lost(why)) = session.execute(SESSION_SETTINGS).await {
         return Ok(Err(SessionError::Closed { address: session.address.clone(), why }));
     }

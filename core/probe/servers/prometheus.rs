@@ -89,7 +89,9 @@ pub async fn check_config(
         Ok((passes, output)) => {
             checked.passes = passes;
             let lines = output.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Checking ") && *l != "FAILED:");
-            let wrong = lines.filter(|l| !l.starts_with("SUCCESS")).map(|l| l.chars().take(300).collect());
+            // a warning does not fail the check
+            let wrong =
+                lines.filter(|l| !l.starts_with("SUCCESS") && !l.starts_with("WARNING")).map(|l| l.chars().take(300).collect());
             checked.says = if passes { Vec::new() } else { wrong.take(5).collect() };
         }
         Err(why) => checked.not_run = Some(why),

@@ -427,7 +427,7 @@ async fn by_tools(known: &ServerHandle, cx: &ProbeCx) -> Result<Facts, String> {
 
 /// Name and home directory of the node, from the arguments of its virtual machine: `-sname rabbit@host`,
 /// `-home /var/lib/rabbitmq`.
-fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
+pub(super) fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
     let line = process::command_line(io, pid)?;
     let words: Vec<&str> = line.split('\0').collect();
     let after = |option: &str| words.iter().position(|w| *w == option).and_then(|i| words.get(i + 1)).map(|w| (*w).to_owned());
@@ -446,7 +446,7 @@ fn node_of(io: &Io, pid: i32) -> Option<(String, String)> {
 }
 
 /// Whether Erlang accepts the name (`rabbit@host`, `net_kernel(3)`); anything else may be meant for a shell.
-fn is_node_name(name: &str) -> bool {
+pub(super) fn is_node_name(name: &str) -> bool {
     let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     name.split_once('@').map_or_else(|| word(name), |(node, host)| word(node) && word(host)) && !name.starts_with('-')
 }

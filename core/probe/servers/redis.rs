@@ -53,6 +53,8 @@ pub struct Session {
     pub address: String,
     /// Whether the server accepts commands without authentication.
     pub without_login: bool,
+    /// Logins of this run that the server rejected: it counts them like those of other clients.
+    pub rejected_logins: u64,
     /// Error reply to PING: code and message.
     pub refuses: Option<(String, String)>,
     info: Memo<(), Result<Arc<Info>, RedisCommandError>>,
@@ -312,7 +314,15 @@ async fn start(
     match MultiplexedConnection::new_with_config(&plain, Bounded::new(stream), config).await {
         Ok((connection, driver)) => {
             let driver = tokio::spawn(driver);
-            let session = Session { connection, address, without_login: false, refuses: None, info: Memo::default(), driver };
+            let session = Session {
+                connection,
+                address,
+                without_login: false,
+                rejected_logins: 0,
+                refuses: None,
+                info: Memo::default(),
+                driver,
+            };
             Ok(Ok((session, doubt)))
         }
         Err(e) => Ok(Err(SessionError::Closed { address, why: e.to_string() })),
@@ -381,7 +391,10 @@ async fn authenticate(
                     Ok(()) => Ok(session),
                 });
             }
-            Err(RedisCommandError::Rejected(reply)) => last = refused(&session, reply, Some(login.from.clone())),
+            Err(RedisCommandError::Rejected(reply)) => {
+                session.rejected_logins += 1;
+                last = refused(&session, reply, Some(login.from.clone()));
+            }
             Err(RedisCommandError::Lost(why)) => return Ok(Err(why)),
         }
     }
@@ -480,7 +493,7 @@ pub(super) struct SnapshotSettings {
 const DEFAULT_SNAPSHOT: &str = "dump.rdb";
 
 /// Depth of nested `include` directives that are followed.
-const MAX_INCLUDES: usize = 4;
+pub(super) const MAX_INCLUDES: usize = 4;
 
 /// The configured snapshot of a server that saves to `dir` and was started with `config_file` (empty without one), or `None` if
 /// neither its configuration file nor its start arguments are known.
@@ -510,7 +523,7 @@ pub async fn configured_snapshot(
 
 /// The start arguments of a server and the directory in which it was started, as its container or its unit sets them. A running
 /// server has replaced its arguments by a title.
-async fn start_of(cx: &ProbeCx, server: &ServerRef) -> (Option<Vec<String>>, Option<String>) {
+pub(super) async fn start_of(cx: &ProbeCx, server: &ServerRef) -> (Option<Vec<String>>, Option<String>) {
     if let (Some(id), Some(docker)) = (&server.container, &cx.docker) {
         let directory = docker.working_directory(id).await.ok();
         let directory = directory.map(|d| if d.is_empty() { "/".to_owned() } else { d });
@@ -545,7 +558,7 @@ pub(super) fn of_arguments(words: &[String]) -> SnapshotSettings {
     SnapshotSettings { dir: value("--dir"), name: value("--dbfilename") }
 }
 
-fn unquoted(value: &str) -> String {
+pub(super) fn unquoted(value: &str) -> String {
     value.trim().trim_matches(['"', '\'']).to_owned()
 }
 

@@ -143,9 +143,25 @@ pub struct ConfigError {
     pub error: String,
 }
 
-/// The error in the configuration of a service. `None` if it is valid, or if there is no test for it: unknown server, untrusted
-/// configuration file, no root.
+/// The result of a test of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigState {
+    /// It passes this command.
+    Valid(String),
+    /// It does not.
+    Invalid(ConfigError),
+}
+
+/// The error in the configuration of a service. `None` if it is valid, or if there is no test for it ([`config_state`]).
 pub async fn config_error(unit: &str, command: &str) -> Option<ConfigError> {
+    match config_state(unit, command).await? {
+        ConfigState::Invalid(error) => Some(error),
+        ConfigState::Valid(_) => None,
+    }
+}
+
+/// Tests the configuration of a service. `None` if there is no test for it: unknown server, untrusted configuration file, no root.
+pub async fn config_state(unit: &str, command: &str) -> Option<ConfigState> {
     if !host::is_root() {
         return None;
     }
@@ -172,11 +188,12 @@ pub async fn config_error(unit: &str, command: &str) -> Option<ConfigError> {
         shown.push(file);
     }
     let ended = command::run(&argv, TEST_TIMEOUT).await.ok()?;
+    let command = shown.join(" ");
     if ended.status.success() {
-        return None;
+        return Some(ConfigState::Valid(command));
     }
     let error = (test.error)(&format!("{}\n{}", ended.stderr, ended.stdout))?;
-    Some(ConfigError { command: shown.join(" "), error: error.chars().take(400).collect() })
+    Some(ConfigState::Invalid(ConfigError { command, error: error.chars().take(400).collect() }))
 }
 
 /// The test for a service, by its program or its unit: units of packages start some servers by a script.

@@ -88,6 +88,21 @@ pub async fn journal(matches: &[&str], since: Since, n: usize) -> Result<Vec<Jou
     Ok(run(&argv).await?.lines().filter_map(parse).collect())
 }
 
+/// The same, with the time since boot of each line in microseconds, by a clock that cannot be set and stops during suspend.
+pub(super) async fn journal_with_monotonic(
+    matches: &[&str],
+    since: Since,
+    n: usize,
+) -> Result<Vec<(JournalLine, u64)>, ProbeError> {
+    let argv = arguments(matches, since, n).map_err(|why| ProbeError::failed("log lines", JOURNAL, &why))?;
+    let both = |line: &str| {
+        let fields: Value = serde_json::from_str(line).ok()?;
+        let monotonic = fields.get("__MONOTONIC_TIMESTAMP")?;
+        Some((line_of(&fields)?, monotonic.as_u64().or_else(|| monotonic.as_str()?.parse().ok())?))
+    };
+    Ok(run(&argv).await?.lines().filter_map(both).collect())
+}
+
 /// The output of journalctl.
 async fn run(argv: &Argv) -> Result<String, ProbeError> {
     if !host::is_root() && !blocking::run("log lines", JOURNAL, JOURNALCTL_TIMEOUT, may_read).await? {

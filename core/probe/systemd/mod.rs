@@ -2,6 +2,7 @@
 //!
 //! Names and types: org.freedesktop.systemd1(5).
 
+mod clock_steps;
 mod config_test;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
@@ -25,11 +26,12 @@ use zbus::wire::{ObjectPath, OwnedVariant, Type};
 use super::{Io, Memo, ProbeError, blocking};
 use response_timeout::wait_for_reply;
 
-pub use config_test::{ConfigError, config_error};
+pub use clock_steps::{ClockStep, clock_steps};
+pub use config_test::{ConfigError, ConfigState, config_error, config_state};
 pub use ignored::{IgnoredSetting, ignored_settings};
 pub use journal::{JournalLine, Since, journal, journal_of_services, journal_of_unit, own_lines, restarts};
 pub use response_timeout::{init_activity, init_is_idle};
-pub use unit::{Context, FailedReload, Service, Timer, Unit, UnitCommand};
+pub use unit::{Context, FailedReload, Service, Timer, Unit, UnitCommand, UnitEnvironment};
 
 /// Exists if and only if systemd is PID 1 (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";

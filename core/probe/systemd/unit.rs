@@ -117,6 +117,27 @@ pub struct Context {
     pub mounts_for: Vec<String>,
     /// `PGDATA` in `Environment=`.
     pub pgdata: Option<String>,
+    /// `Environment=`.
+    pub environment: UnitEnvironment,
+    /// `EnvironmentFile=`, paths or patterns, with optional ones.
+    pub all_environment_files: Vec<String>,
+}
+
+/// Entries of `Environment=`, which may contain secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct UnitEnvironment(Vec<String>);
+
+impl UnitEnvironment {
+    /// The entries: `NAME=value`.
+    pub(in crate::probe) fn entries(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for UnitEnvironment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} entries", self.0.len())
+    }
 }
 
 /// Properties of a service.
@@ -368,6 +389,8 @@ impl Context {
             credentials,
             created,
             mounts_for: list(general, "RequiresMountsFor"),
+            all_environment_files: all_environment_files(p).into_iter().map(|(path, _)| path).collect(),
+            environment: UnitEnvironment(list(p, "Environment")),
             pgdata: list(p, "Environment").into_iter().find_map(|v| v.strip_prefix("PGDATA=").map(str::to_owned)),
         }
     }
@@ -454,10 +477,14 @@ fn commands(p: &Properties, setting: &str) -> Vec<ParsedCommand> {
     items.iter().filter_map(parsed).collect()
 }
 
-/// Required files of `EnvironmentFile=`: an array of (path, optional).
+/// Required files of `EnvironmentFile=`.
 fn environment_files(p: &Properties) -> Vec<String> {
-    let all = p.get("EnvironmentFiles").and_then(|v| <Vec<(String, bool)>>::try_from(v.clone()).ok()).unwrap_or_default();
-    all.into_iter().filter(|(_, optional)| !optional).map(|(path, _)| path).collect()
+    all_environment_files(p).into_iter().filter(|(_, optional)| !optional).map(|(path, _)| path).collect()
+}
+
+/// Files of `EnvironmentFile=`: an array of (path, optional).
+fn all_environment_files(p: &Properties) -> Vec<(String, bool)> {
+    p.get("EnvironmentFiles").and_then(|v| <Vec<(String, bool)>>::try_from(v.clone()).ok()).unwrap_or_default()
 }
 
 /// `LoadCredential=`: an array of (name, path).

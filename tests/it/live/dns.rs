@@ -1,6 +1,6 @@
 //! Name servers that are down, slow, wrong or on another host, on a host and in its containers.
 
-use crate::lab::{Host, Machine, Rootfs, Run};
+use crate::lab::{Host, Machine, Rootfs, Run, eventually};
 
 /// A host with its own /etc, without an engine.
 fn host() -> Option<Host> {
@@ -58,7 +58,15 @@ fn responding_servers_are_ok_also_without_privileges() {
     host.configure(NAMES);
     host.sh("sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
     let run = host.run_runbooks(&["dns"]);
-    run.roots(&[RESOLVE]).mentions(RESOLVE, &["this machine's libc does not resolve it", "`hosts: files`", "db.corp"]);
+    let nsswitch = "dns.nsswitch host";
+    run.roots(&[nsswitch]).exits(2).mentions(nsswitch, &["`hosts: files`", "lists neither dns nor resolve"]);
+    host.sh("sed -i 's/^hosts:.*/hosts: files [NOTFOUND=return] dns/' /etc/nsswitch.conf");
+    host.run_runbooks(&["dns"]).roots(&[nsswitch]).mentions(nsswitch, &["ends the search before dns"]);
+    // the default of avahi, and a machine without the file
+    host.sh("sed -i 's/^hosts:.*/hosts: files mdns4_minimal [NOTFOUND=return] dns/' /etc/nsswitch.conf");
+    host.run_runbooks(&["dns"]).roots(&[]);
+    host.sh("rm /etc/nsswitch.conf");
+    host.run_runbooks(&["dns"]).roots(&[]);
 }
 
 #[test]
@@ -218,6 +226,38 @@ fn broken_embedded_dns_of_one_container() {
     let run = unprivileged(&host);
     let rows: Vec<_> = run.report().checks.iter().filter(|c| c.check == "dns.container").collect();
     assert!(!rows.is_empty() && rows.iter().all(|c| c.verdict == "unknown"), "{}", run.stdout);
+}
+
+/// The layer between a container and its name servers is named, and `dns.container` is not the root if another finding has it.
+#[test]
+fn container_without_egress_is_reported_by_its_layer() {
+    let Some(host) = host_with_containers() else { return };
+    // another machine behind the uplink of this host
+    host.sh("ip netns add lan && ip link add up0 type veth peer name up1 netns lan && ip addr add 10.54.0.1/24 dev up0 && ip link set up0 up
+        ip -n lan addr add 10.54.0.2/24 dev up1 && ip -n lan link set up1 up && ip -n lan link set lo up");
+    host.spawn("ip", &["netns", "exec", "lan", "/run/lab/fixture", "dns", "--bind", "10.54.0.2"]);
+    host.resolv_conf("nameserver 10.54.0.2\n");
+    host.configure("[runbooks.dns]\ntimeout_ms = 500\n");
+    idle(&host, "web", &["--network", "app"]);
+    let (web, no_name) = ("dns.container container:web", "no external name resolves in web");
+    let is_quiet = |run: &Run| !run.findings().any(|f| f.code == "dns.container");
+    eventually(30, "the container resolves names", || is_quiet(&host.run_runbooks(&["dns"])).then_some(()));
+    // a rule for incoming packets that drops the replies too
+    host.sh("iptables -I DOCKER-USER -i up0 ! -s 203.0.113.9 -j DROP");
+    let run = host.run_runbooks(&["dns", "network"]);
+    run.mentions(web, &[no_name, "DOCKER-USER -i up0", "drops its replies"]);
+    host.sh("iptables -D DOCKER-USER -i up0 ! -s 203.0.113.9 -j DROP");
+    // the bridge lost its address
+    host.sh("b=br-$(docker network inspect app -f '{{.Id}}' | cut -c1-12); ip addr show dev $b | grep -o 'inet [0-9./]*' > /mnt/address; ip addr flush dev $b");
+    let run = host.run_runbooks(&["dns", "network"]);
+    run.mentions(web, &[no_name, "is no address of the bridge", "a restart of the container does not help"]);
+    assert!(run.findings().any(|f| f.code == "dns.container" && f.explained_by.is_some()), "{}", run.stdout);
+    host.sh("b=br-$(docker network inspect app -f '{{.Id}}' | cut -c1-12); ip addr add $(cut -d' ' -f2 /mnt/address) dev $b");
+    // the default route in the container
+    let pid = host.inspect("web", "{{.State.Pid}}");
+    host.sh(&format!("nsenter -t {pid} -n ip route del default"));
+    let run = host.run_runbooks(&["dns"]);
+    run.roots(&[web]).exits(1).mentions(web, &[no_name, "its default route is missing", "docker restart web"]);
 }
 
 #[test]

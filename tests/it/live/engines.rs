@@ -1,7 +1,7 @@
 //! Where the container engines are and how they are reached: several on one host, over TCP and TLS, by a context of the Docker CLI, of
 //! another user, and Podman without its socket.
 
-use crate::lab::{Host, Run, eventually};
+use crate::lab::{Host, Run, eventually, installed};
 
 const SECOND: &str = "unix:///run/second.sock";
 
@@ -69,6 +69,10 @@ fn containers_of_two_docker_engines() {
     let listed = targets(&host, &[("DOCKER_CONFIG", "/run/cli")]);
     assert!(listed.contains("docker at unix:///run/second.sock") && listed.contains("container web"), "{listed}");
     assert!(listed.contains("docker (unix:///var/run/docker.sock) at"), "{listed}");
+    // each has its own data root and objects
+    let usage = host.read(host.opsctl_command(&[], &["disk", "--usage"]).env("DOCKER_CONFIG", "/run/cli"));
+    let rows: Vec<&str> = usage.stdout.lines().filter(|line| line.contains(": images ")).collect();
+    assert!(rows.iter().any(|row| row.contains("docker: images")), "{}", usage.stdout);
 }
 
 // localstack/lstk#215, CopilotKit/OpenBot#373: the socket of a stopped engine was tried first, and the running one never
@@ -217,4 +221,30 @@ fn podman_without_its_socket_is_one_line() {
     eventually(10, "conmon runs", || host.sh("pgrep -x conmon || true").trim().parse::<i32>().is_ok().then_some(()));
     let listed = targets(&host, &[]);
     assert!(listed.contains("Podman has 1 container (conmon processes)") && listed.contains("podman.socket"), "{listed}");
+}
+
+/// Files of root and of sshd on the host, with keys of this test: the real ones belong to the machine.
+const SSHD: &str = "mount -t tmpfs tmpfs /root; mkdir -p -m 700 /root/.ssh /run/sshd /run/keys
+    ssh-keygen -q -t ed25519 -N '' -f /run/keys/host; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+    cp /root/.ssh/id_ed25519.pub /run/keys/authorized; echo \"[127.0.0.1]:2222 $(cut -d' ' -f1,2 /run/keys/host.pub)\" > /root/.ssh/known_hosts
+    printf '%s\n' 'Port 2222' 'ListenAddress 127.0.0.1' 'HostKey /run/keys/host' 'AuthorizedKeysFile /run/keys/authorized' 'UsePAM no' \
+      'PidFile none' 'StrictModes no' 'PermitRootLogin prohibit-password' 'PasswordAuthentication no' > /run/keys/sshd_config";
+
+// docker/cli#1014, docker/compose#6470: DOCKER_HOST=ssh:// needs a docker CLI with dial-stdio and a known host key on the other side
+#[test]
+fn engine_behind_a_real_sshd() {
+    if !installed(&["sshd", "ssh"]) {
+        return;
+    }
+    let Some(host) = host_with_fake("/run/docker.sock") else { return };
+    host.sh(SSHD);
+    host.spawn("/usr/sbin/sshd", &["-D", "-f", "/run/keys/sshd_config"]);
+    eventually(10, "sshd listens", || host.sh("ss -Hltn sport = :2222").contains(":2222").then_some(()));
+    let listed = targets(&host, &[("DOCKER_HOST", "ssh://root@127.0.0.1:2222")]);
+    assert!(listed.contains("at ssh://root@127.0.0.1:2222") && listed.contains("container ghost"), "{listed}");
+    assert!(listed.contains("are not proven to run on this host"), "{listed}");
+    // another host key is no engine: the message of ssh is the reason
+    host.sh("ssh-keygen -q -t ed25519 -N '' -f /run/keys/other; echo \"[127.0.0.1]:2222 $(cut -d' ' -f1,2 /run/keys/other.pub)\" > /root/.ssh/known_hosts");
+    let listed = targets(&host, &[("DOCKER_HOST", "ssh://root@127.0.0.1:2222")]);
+    assert!(listed.contains("Host key verification failed") && !listed.contains("ghost"), "{listed}");
 }

@@ -198,6 +198,75 @@ fn endpoint_is_requested_from_its_configured_container() {
     );
 }
 
+/// The failing step of an endpoint of this host: the name in its sources, then the listener.
+#[test]
+fn failing_endpoint_is_followed_to_the_step() {
+    let Some(host) = Host::with_names(Host::without_engine) else { return };
+    host.dnsmasq("10.53.0.1", &["--host-record=shop.corp,10.53.0.8"]);
+    host.resolv_conf("nameserver 10.53.0.1\n");
+    host.address_without_listener("10.53.0.8");
+    host.address_without_listener("10.53.0.9");
+    let url = "http://shop.corp:8080/health";
+    host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\n[runbooks.healthcheck]\nhttp_timeout_ms = 600\n"));
+    let http = format!("healthcheck.http endpoint:{url}");
+    let run = host.run_runbooks(&["healthcheck"]);
+    run.roots(&[&http]).mentions(&http, &["connection refused", "no listener on port 8080 of this host"]);
+    host.spawn("/run/lab/fixture", &["httpd", "--port", "8080", "--bind", "10.53.0.8"]);
+    eventually(30, "it answers", || {
+        host.command("curl").args(["-s", "http://10.53.0.8:8080/health"]).status().ok()?.success().then_some(())
+    });
+    host.run_runbooks(&["healthcheck"]).roots(&[]);
+    // an old address in the hosts file
+    host.sh("echo '10.53.0.9 shop.corp' >> /etc/hosts");
+    let run = host.run_runbooks(&["healthcheck"]);
+    run.roots(&[&http])
+        .mentions(&http, &["/etc/hosts has shop.corp as 10.53.0.9", "DNS has 10.53.0.8, which responds as expected"]);
+    // another address on purpose, which works: not reported
+    host.sh("sed -i 's/^10.53.0.9 shop.corp/10.53.0.8 shop.corp/' /etc/hosts");
+    host.run_runbooks(&["healthcheck"]).roots(&[]);
+    // nsswitch.conf excludes DNS
+    host.sh("sed -i '/shop.corp/d' /etc/hosts; sed -i 's/^hosts:.*/hosts: files/' /etc/nsswitch.conf");
+    let run = host.run_runbooks(&["healthcheck", "dns"]);
+    run.roots(&["dns.nsswitch host"]).explains("dns.nsswitch host", &http);
+    run.mentions(&http, &["nsswitch.conf has `hosts: files`", "and DNS has shop.corp"]);
+}
+
+/// A response after the usual limit is slow, with its time, and not a missing one.
+#[test]
+fn late_response_is_slow() {
+    let Some(host) = Host::without_engine() else { return };
+    let url = "http://127.0.0.1:8003/health";
+    host.spawn("/run/lab/fixture", &["httpd", "--port", "8003", "--slow", "900"]);
+    eventually(30, "it answers", || host.command("curl").args(["-s", url]).status().ok()?.success().then_some(()));
+    let slow = format!("healthcheck.slow endpoint:{url}");
+    host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\n[runbooks.healthcheck]\nhttp_timeout_ms = 600\n"));
+    host.run_runbooks(&["healthcheck"]).roots(&[&slow]).mentions(&slow, &["limit 600 ms"]);
+    host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\nlatency_ms = 3000\n"));
+    host.run_runbooks(&["healthcheck"]).roots(&[]);
+    // longer than the limits: no answer, with the time waited
+    host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\n[runbooks.healthcheck]\nhttp_timeout_ms = 250\n"));
+    let http = format!("healthcheck.http endpoint:{url}");
+    host.run_runbooks(&["healthcheck"]).roots(&[&http]).mentions(&http, &["no answer in 0.", "in 3 of 3 tries"]);
+}
+
+/// A document root below a home directory that the workers may not search.
+#[test]
+fn document_root_without_search_permission() {
+    let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
+    host.sh("mkdir -p /mnt/home/app/www; echo hello > /mnt/home/app/www/index.html; chmod 755 /mnt /mnt/home; chmod 700 /mnt/home/app");
+    host.nginx("server { listen 8085; root /mnt/home/app/www; }");
+    let url = "http://127.0.0.1:8085/";
+    host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\n"));
+    let http = format!("healthcheck.http endpoint:{url}");
+    let run = host.run_runbooks(&["healthcheck"]);
+    run.must(&[&http])
+        .mentions(&http, &["status 403", "has no search permission: /mnt/home/app has mode 0700", "namei -l /mnt/home/app"]);
+    host.sh("chmod 755 /mnt/home/app; mv /mnt/home/app/www/index.html /mnt/home/app/www/start.html");
+    host.run_runbooks(&["healthcheck"]).mentions(&http, &["/mnt/home/app/www/ has no index file (index.html)"]);
+    host.sh("mv /mnt/home/app/www/start.html /mnt/home/app/www/index.html");
+    host.run_runbooks(&["healthcheck"]).must_not(&["healthcheck."]);
+}
+
 #[test]
 fn endpoint_on_the_command_line_is_requested_once() {
     let Some(host) = Host::with_servers(&["nginx", "openssl", "curl"]) else { return };

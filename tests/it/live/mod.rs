@@ -28,6 +28,7 @@ mod mtu;
 mod network;
 mod nginx;
 mod packaging;
+mod packet_filter;
 mod postgres;
 mod privileges;
 mod provisioning;

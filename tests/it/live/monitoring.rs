@@ -266,6 +266,104 @@ fn host_is_enrolled_in_monitoring_as_configured() {
     host.fix("monitoring.enrol", "host", &[]).exits(10);
 }
 
+/// Alerts that lead nowhere, after a host on which every alert is delivered: the Watchdog goes to a receiver named null, and an
+/// inhibition rule compares labels.
+#[test]
+fn alerts_without_a_notification_are_reported() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "");
+    host.alertmanager("alertmanager");
+    let rules = "groups: [{name: lab, interval: 1s, rules: [{alert: Watchdog, expr: vector(1), labels: {severity: none}}, \
+                 {alert: Page, expr: 'absent(no_such_series)', labels: {severity: critical}}, \
+                 {alert: Slow, expr: 'absent(no_such_series)', labels: {severity: warning, zone: a}}]}]\n";
+    let receivers = "receivers: [{name: ops, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}, {name: 'null'}, {name: pager}]\n";
+    let configure = |routes: &str, inhibitions: &str| {
+        let config = format!(
+            "route: {{receiver: ops, group_wait: 1h, routes: [{{matchers: ['alertname=\"Watchdog\"'], receiver: 'null'}}{routes}]}}\n{receivers}\
+             inhibit_rules: [{{source_matchers: ['severity=\"critical\"'], target_matchers: ['severity=\"warning\"'], equal: [zone]}}{inhibitions}]\n"
+        );
+        let file = host.path("alertmanager-alertmanager").join("alertmanager.yml");
+        std::fs::write(&file, config).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let reloaded = host.curl(&format!("-X POST http://{}:9093/-/reload", host.address("alertmanager")));
+        assert!(reloaded.ends_with("200"), "{reloaded}");
+    };
+    configure("", "");
+    // alerts are sent before the Alertmanager is discovered, and then again after this time
+    let flags = ["--web.enable-lifecycle", "--rules.alert.resend-delay=1s"];
+    host.prometheus_with("prometheus", &stack("localhost:9090"), rules, &[], &flags);
+    host.until_query("prometheus", "up{job=\"lab\"} == 1");
+    let alerts = format!("http://{}:9093/api/v2/alerts", host.address("alertmanager"));
+    eventually(30, "the Alertmanager has the alerts", || host.curl(&alerts).contains("\"Page\"").then_some(()));
+    let healthy =
+        ["monitoring.alerts-swallowed", "monitoring.rules-missing", "monitoring.discovery", "monitoring.samples-dropped"];
+    host.run_runbooks(&["monitoring"]).must_not(&healthy);
+
+    let swallowed = "monitoring.alerts-swallowed alertmanager:alertmanager";
+    configure(", {matchers: ['severity=~\".+\"'], receiver: pager}", "");
+    let run = host.run_runbooks(&["monitoring"]);
+    run.must(&[swallowed]).mentions(swallowed, &["routes Page, Slow to the receiver pager, which has no integration"]);
+    assert_eq!(run.code, 2);
+    configure(
+        "",
+        ", {source_matchers: ['alertname=\"Watchdog\"'], target_matchers: ['severity=\"critical\"'], equal: [cluster]}",
+    );
+    let run = eventually(30, "the alert is inhibited", || {
+        let run = host.run_runbooks(&["monitoring"]);
+        run.has(swallowed).then_some(run)
+    });
+    run.mentions(swallowed, &["Watchdog always fires and inhibits Page"]);
+    configure("", "");
+
+    // the files of the rules are at another place
+    let missing = "monitoring.rules-missing prometheus:prometheus";
+    let config = stack("localhost:9090").replace("/etc/prometheus/rules.yml", "/etc/prometheus/rules.d/*.yml");
+    host.configure_prometheus("prometheus", &config, rules);
+    assert_eq!(host.reload_prometheus("prometheus"), "200");
+    let run = host.run_runbooks(&["monitoring"]);
+    run.must(&[missing]).mentions(missing, &["no alert can fire: no file matches /etc/prometheus/rules.d/*.yml"]);
+    assert_eq!(run.code, 2);
+}
+
+/// `up` is 1 for all of them.
+#[test]
+fn targets_without_usable_samples_are_reported() {
+    let Some(host) = Host::with_monitoring() else { return };
+    at_once(&host, "");
+    host.alertmanager("alertmanager");
+    host.set_response("bbx", "/metrics", 200, "probe_success{module=\"http_2xx\"} 0\nnode_textfile_scrape_error 1\n");
+    let control = format!("{}:/control:ro", host.path("control-bbx").display());
+    let exporter = ["svc:1", "/bin/fixture", "exporter", "--port", "9115", "--control", "/control"];
+    host.run("bbx", &[&["--network", "app", "-v", &control], &exporter[..]].concat());
+    let config = format!(
+        "{}- {{job_name: probes, honor_labels: true, static_configs: [{{targets: ['bbx:9115']}}]}}\n\
+         - {{job_name: dropped, static_configs: [{{targets: ['bbx:9115']}}], metric_relabel_configs: [{{source_labels: [__name__], regex: none, action: keep}}]}}\n\
+         - {{job_name: some, static_configs: [{{targets: ['bbx:9115']}}], metric_relabel_configs: [{{source_labels: [__name__], regex: probe_.*, action: drop}}]}}\n\
+         - {{job_name: fleet, file_sd_configs: [{{files: [/etc/prometheus/targets/*.json], refresh_interval: 1s}}]}}\n",
+        stack("localhost:9090")
+    );
+    let targets = host.path("prometheus-prometheus").join("targets");
+    std::fs::create_dir_all(&targets).unwrap_or_else(|e| panic!("{}: {e}", targets.display()));
+    for (file, text) in [("good.json", "[{\"targets\":[\"localhost:9090\"]}]"), ("broken.json", "[{\"targets\":")] {
+        std::fs::write(targets.join(file), text).unwrap_or_else(|e| panic!("{file}: {e}"));
+        host.sh(&format!("touch -d '1 hour ago' {}", targets.join(file).display()));
+    }
+    host.prometheus_with("prometheus", &config, RULES, &[], &[]);
+    for query in ["probe_success == 0", "up{job=\"fleet\"} == 1", "up{job=\"dropped\"} == 1"] {
+        host.until_query("prometheus", query);
+    }
+    let run = host.run_runbooks(&["monitoring"]);
+    let findings: Vec<String> = run.findings().map(|f| format!("{} {}", f.code, f.message)).collect();
+    let mentions =
+        |words: &[&str]| assert!(findings.iter().any(|s| words.iter().all(|w| s.contains(w))), "{words:?}: {findings:#?}");
+    mentions(&["samples-dropped", "drops all 2 samples of bbx:9115", "the job dropped keep none"]);
+    mentions(&["discovery", "cannot read the target file /etc/prometheus/targets/broken.json", "invalid JSON at line 1"]);
+    mentions(&["probe-failed", "bbx:9115 (module http_2xx) fails"]);
+    mentions(&["textfile-stale", "the textfile collector of bbx:9115 cannot read a file"]);
+    let of = |code: &str| findings.iter().filter(|f| f.starts_with(code)).count();
+    assert_eq!((of("monitoring.samples-dropped"), of("monitoring.discovery")), (1, 1), "{findings:#?}");
+    run.must_not(&["monitoring.prometheus", "monitoring.pool-empty", "monitoring.rules-missing"]);
+}
+
 #[test]
 fn missing_access_to_containers_is_reported() {
     let Some(host) = Host::with_monitoring() else { return };
@@ -283,4 +381,81 @@ fn missing_access_to_containers_is_reported() {
         let row = run.check(check, target);
         assert!(row.verdict == "unknown" && row.reason.as_ref().is_some_and(|r| r.contains("needs root")), "{row:?}");
     }
+}
+
+/// The real exporter; a module that its configuration lacks, and a reload that fails.
+#[test]
+fn blackbox_exporter_with_a_broken_configuration_is_reported() {
+    if !crate::lab::installed(&["prometheus-blackbox-exporter"]) {
+        return;
+    }
+    let Some(host) = Host::with_edge() else { return };
+    host.configure("[runbooks.monitoring]\nready_minutes = 0\n");
+    let config = host.path("blackbox.yml");
+    let modules = "modules: {http_2xx: {prober: http}}\n";
+    std::fs::write(&config, modules).unwrap_or_else(|e| panic!("blackbox.yml: {e}"));
+    let file = format!("--config.file={}", config.display());
+    host.spawn("prometheus-blackbox-exporter", &[&file, "--web.listen-address=127.0.0.1:9115"]);
+    let page = |path: &str| host.sh(&format!("curl -s --max-time 5 {path}"));
+    eventually(30, "the exporter answers", || page("http://127.0.0.1:9115/-/healthy || true").contains("Healthy").then_some(()));
+    let run = host.run_runbooks(&["monitoring"]);
+    run.roots(&[]);
+    let name = run.report().checks.iter().find(|c| c.check == "monitoring.blackbox").map(|c| c.target.clone());
+    let code = format!("monitoring.blackbox {}", name.unwrap_or_default());
+
+    std::fs::write(&config, "modules: [\n").unwrap_or_else(|e| panic!("blackbox.yml: {e}"));
+    page("-X POST http://127.0.0.1:9115/-/reload");
+    let run = host.run_runbooks(&["monitoring"]);
+    run.must(&[&code]).mentions(&code, &["could not load its configuration", "its next start fails"]);
+    std::fs::write(&config, modules).unwrap_or_else(|e| panic!("blackbox.yml: {e}"));
+    page("-X POST http://127.0.0.1:9115/-/reload");
+    host.run_runbooks(&["monitoring"]).roots(&[]);
+    // the counter of the runs before is zero
+    page("'http://127.0.0.1:9115/probe?module=missing&target=127.0.0.1:9115'");
+    host.run_runbooks(&["monitoring"])
+        .must(&[&code])
+        .mentions(&code, &["rejected 1 probes", "module is not in its configuration"]);
+}
+
+/// The object store of a Tempo is down: its MinIO is the cause, also of the data source that Grafana cannot query.
+#[test]
+fn stopped_object_store_explains_the_errors_of_its_clients() {
+    let Some(host) = Host::with_edge() else { return };
+    host.configure("[runbooks.monitoring]\nready_minutes = 0\n");
+    host.stubs(&["tempo", "minio", "promtail", "grafana"]);
+    for name in ["minio", "tempo", "promtail"] {
+        host.stub(name, name, &[], &[]);
+    }
+    let provisioning = host.path("provisioning");
+    let sources = provisioning.join("datasources");
+    std::fs::create_dir_all(&sources).unwrap_or_else(|e| panic!("{}: {e}", sources.display()));
+    let list = "datasources:\n- name: Tempo\n  type: tempo\n  access: proxy\n  url: http://tempo:3200\n- name: Old\n  type: loki\n  url: http://localhost:3100\n";
+    std::fs::write(sources.join("all.yaml"), list).unwrap_or_else(|e| panic!("all.yaml: {e}"));
+    let mount = format!("{}:/etc/grafana/provisioning:ro", provisioning.display());
+    host.stub("grafana", "grafana", &["-v", &mount], &[]);
+    let source = "monitoring.data-source grafana:grafana";
+    let run = host.run_runbooks(&["monitoring"]);
+    run.roots(&[source]).mentions(source, &["the data source Old of grafana", "localhost:3100 refuses the connection"]);
+
+    let flushes = |n: u32| host.set_response("tempo", "/metrics", 200, &format!("tempo_ingester_failed_flushes_total {n}\n"));
+    flushes(0);
+    host.set_response("minio", "/minio/health/cluster", 503, "");
+    host.set_response(
+        "promtail",
+        "/ready",
+        500,
+        "Not ready: Unable to find any logs to tail. Please verify permissions, volumes, scrape_config, etc.\n",
+    );
+    let (minio, promtail) = ("monitoring.minio minio:minio", "monitoring.promtail promtail:promtail");
+    let run = host.run_runbooks(&["monitoring"]);
+    run.roots(&[minio, promtail, source])
+        .mentions(minio, &["has no write quorum"])
+        .mentions(promtail, &["found no logs to tail"]);
+    host.set_response("promtail", "/ready", 200, "Ready\n");
+    flushes(9);
+    let run = host.run_runbooks(&["monitoring"]);
+    run.must(&["monitoring.object-store tempo:tempo"]);
+    run.mentions("monitoring.object-store tempo:tempo", &["9 operations of its store failed"]);
+    host.docker(&["stop", "-t", "1", "minio"]);
+    host.run_runbooks(&["monitoring"]).must(&[minio]).mentions(minio, &["does not run"]);
 }

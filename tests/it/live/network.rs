@@ -1,6 +1,9 @@
 //! Listeners and connections between containers, and forwarding of their packets: Docker's rules, the kernel setting, chains
 //! of other software, and full accept queues. One fault each, and controls without a fault.
 
+mod needs;
+mod wiring;
+
 use crate::lab::{Host, PEER, Rootfs, eventually, installed};
 
 const CHAINS: &str = "network.docker-chains engine:docker";

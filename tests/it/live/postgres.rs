@@ -1,5 +1,7 @@
 //! PostgreSQL in recovery, on a full disk, after the crash of a backend, at its limits, behind PgBouncer, and without its standby.
 
+use opsctl_core::model::Severity;
+
 use crate::lab::{Host, MACHINE, Rootfs, eventually, installed};
 
 #[test]
@@ -80,6 +82,29 @@ fn connection_limit_of_a_role_or_database_is_reported() {
     host.run_runbooks(&["postgres"])
         .roots(&[connections])
         .mentions(connections, &["the database shop has reached its connection limit of 3"]);
+}
+
+/// A leader election (electric-sql/electric#3283), and a sequence without an owner in a database that is not the busiest.
+#[test]
+fn standbys_of_an_advisory_lock_are_no_fault_and_sequences_of_all_databases_are_read() {
+    let Some(host) = Host::with_servers(&["psql"]) else { return };
+    host.configure("[runbooks.postgres]\nblocked_warn_s = 0.1\nblocked_crit_s = 0.2\n");
+    host.postgres("");
+    for _ in 0..3 {
+        host.session("job", "SELECT pg_advisory_lock(7)");
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND clock_timestamp() - query_start > interval '0.3 s'";
+    eventually(30, "two standbys wait", || (host.psql(waiting) == "2").then_some(()));
+    let blocked = "postgres.blocked postgres:127.0.0.1:5432";
+    let run = host.run_runbooks(&["postgres"]);
+    run.roots(&[]).mentions(blocked, &["2 sessions wait for the advisory lock of app (job, pid", "from local"]);
+    assert_eq!(run.finding(blocked).severity, Severity::Info);
+    host.psql("CREATE DATABASE billing OWNER app");
+    let billing = "CREATE SEQUENCE order_id; CREATE TABLE orders (id int DEFAULT nextval('order_id')); SELECT setval('order_id', 2147480000)";
+    host.sh(&format!("psql -h /run/postgresql -U app billing -Atqc \"{billing}\""));
+    let sequence = "postgres.sequence postgres:127.0.0.1:5432";
+    let run = host.run_runbooks(&["postgres"]);
+    run.roots(&[sequence]).mentions(sequence, &["public.order_id of billing", "orders.id"]);
 }
 
 #[test]

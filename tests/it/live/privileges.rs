@@ -5,7 +5,7 @@ use std::process::Command;
 
 use opsctl_core::model::Severity;
 
-use crate::lab::{Host, MACHINE, Run, eventually, installed};
+use crate::lab::{Host, MACHINE, Run, WITHOUT_OPENAT2, eventually, installed};
 
 const USER: &[&str] = &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
@@ -72,6 +72,33 @@ fn assert_incomplete(run: &Run) {
     assert!(run.report().checks.iter().any(|c| c.verdict == "unknown"), "{}", run.stdout);
     if alarms(run).is_empty() {
         run.exits(3);
+    }
+}
+
+/// Findings and rows of a run.
+fn results(run: &Run) -> BTreeSet<String> {
+    let rows = run.report().checks.iter().map(|row| format!("{} {} {}", row.check, row.target, row.verdict));
+    rows.chain(run.findings().map(|f| format!("{} {} {}", f.code, f.subject, f.severity))).collect()
+}
+
+// RHEL 8 (Linux 4.18), Ubuntu 20.04 (Linux 5.4), seccomp profiles before Docker 20.10
+#[test]
+fn kernel_without_openat2_has_the_same_findings() {
+    if !installed(&["strace"]) {
+        return;
+    }
+    let Some(host) = Host::with_edge() else { return };
+    host.authority();
+    host.certificate("old", "old.test", "-30 day", "-1 day", "key=rsa");
+    let site = "server { listen 443 ssl; server_name old.test; ssl_certificate /mnt/ca/old.pem; ssl_certificate_key /mnt/ca/old.key; }\n";
+    host.nginx_container("edge", &["-v", "/mnt/ca:/mnt/ca:ro"], site);
+    let words = ["diagnose", "nginx", "tls", "container", "--format", "json"];
+    let known = host.opsctl(&words);
+    assert!(known.findings().any(|f| f.code.clone() == "tls.expiry"), "{}", known.stdout);
+    for error in ["ENOSYS", "EPERM"] {
+        let inject = format!("--inject=openat2:error={error}");
+        let run = host.read(&mut host.opsctl_command(&[WITHOUT_OPENAT2, &[&inject]].concat(), &words));
+        assert_eq!(results(&run), results(&known), "{error}");
     }
 }
 

@@ -17,6 +17,14 @@ fn alarm_that_blocks_publishers_is_found_with_and_without_the_api() {
     let run = eventually(60, "the node reports its statistics", all_read);
     run.roots(&[]);
     assert_eq!(run.check("rabbitmq.node", "rabbitmq:127.0.0.1:5672").verdict, "ok", "{}", run.stdout);
+    // the data of the node before its hostname changed
+    let old = "rabbitmq.old-node-data rabbitmq:127.0.0.1:5672";
+    let store = "/mnt/rmq/mnesia/rabbit@9f6c1a0b7d3e/msg_stores/vhosts/x/msg_store_persistent";
+    host.sh(&format!("mkdir -p {store}; head -c 2M /dev/zero > {store}/0.rdq; touch -d '1 hour ago' {store}/0.rdq"));
+    host.run_runbooks(&["rabbitmq"])
+        .roots(&[old])
+        .mentions(old, &["2 MiB of messages of rabbit@9f6c1a0b7d3e", "rabbit@localhost"]);
+    host.sh("rm -r /mnt/rmq/mnesia/rabbit@9f6c1a0b7d3e");
     tool("rabbitmqctl set_vm_memory_high_watermark 0.00001");
     let alarm = "rabbitmq.alarms rabbitmq:127.0.0.1:5672";
     // statistics are up to five seconds old

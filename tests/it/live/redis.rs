@@ -44,3 +44,21 @@ fn directory_that_a_client_changed_is_reported_and_never_saved_to() {
     host.fix("redis.bgsave", "cache", &[]);
     assert!(!host.try_docker(&["exec", "cache", "test", "-e", "/etc/cron.d/root"]).status.success(), "it was saved");
 }
+
+/// redis/docker-library-redis#259: "REPLICAOF 194.40.243.61:8886 enabled (user request from …)".
+#[test]
+fn master_that_a_client_set_and_rejected_logins_are_reported() {
+    let Some(host) = Host::with_servers(&["redis-server"]) else { return };
+    host.redis(6379, &[]);
+    let foreign = "redis.foreign-master redis:127.0.0.1:6379";
+    let refused = "redis.refused-clients redis:127.0.0.1:6379";
+    host.sh("redis-cli ACL SETUSER app on '>canary-app-password' '~*' +@all; redis-cli AUTH app mistyped || true");
+    host.run_runbooks(&["redis"]).must_not(&[foreign, refused]);
+    host.sh("yes 'AUTH app canary-old-password' | head -80 | redis-cli > /dev/null || true");
+    host.sh("redis-cli REPLICAOF 203.0.113.5 8886");
+    let run = host.run_runbooks(&["redis"]);
+    run.must(&[foreign, refused]);
+    run.mentions(foreign, &["replicates from 203.0.113.5:8886, a public address"]);
+    run.mentions(refused, &["127.0.0.1 as user app (wrong password)"]);
+    assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+}

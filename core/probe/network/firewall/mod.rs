@@ -6,24 +6,23 @@
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(in crate::probe) mod fuzz;
+mod listing;
 mod native;
+mod observed;
 mod persisted;
+pub mod ruleset;
 mod saved;
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::probe::io::command;
-use crate::probe::io::command::Argv;
-use crate::probe::{Io, ProbeError, UNEXPECTED_FORMAT, blocking};
-
+pub use listing::{Ipv6Rules, read};
+pub use observed::HostViewCache;
 pub use persisted::{Persisted, persisted};
 
-/// Timeout of a command; includes waiting for another program that holds the lock of the tables.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+use ruleset::{ConnectionFate, Fate, Flow, Hook, HostView, Packet, Ruleset};
 
 /// Owner of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -185,9 +184,24 @@ pub struct Firewall {
     pub programs: Vec<(Backend, String)>,
     /// Parts that could not be read, with the reason.
     pub gaps: Vec<String>,
+    /// The rules as they are evaluated; not recorded. IPv6 rules of iptables are read by [`Ipv6Rules`].
+    #[serde(skip)]
+    pub ruleset: Arc<Ruleset>,
 }
 
 impl Firewall {
+    /// The fate of an IPv4 packet at one hook; see [`Ruleset::fate`].
+    #[must_use]
+    pub fn fate(&self, packet: &Packet, hook: Hook, host: &HostView) -> Fate {
+        self.ruleset.fate(packet, hook, host)
+    }
+
+    /// The fate of an IPv4 connection and its replies; see [`Ruleset::connection`].
+    #[must_use]
+    pub fn connection(&self, flow: &Flow, host: &HostView) -> ConnectionFate {
+        self.ruleset.connection(flow, host)
+    }
+
     /// The backend that contains the rules of the container engine, if there are any.
     #[must_use]
     pub fn of_engine(&self) -> Option<Backend> {
@@ -236,129 +250,24 @@ fn is_of_engine(chain: &Chain) -> bool {
     (own && chain.name != "DOCKER-USER") || (chain.backend == Backend::Native && chain.table.ends_with(" docker-bridges"))
 }
 
-/// Reads all rules. Without any program [`Firewall::programs`] is empty and nothing is known. A backend that cannot be read is a
-/// gap, unless none can.
-pub async fn read() -> Result<Firewall, ProbeError> {
-    let mut firewall = Firewall::default();
-    let mut failed = Vec::new();
-    let keep = |result: Result<(), ProbeError>, failed: &mut Vec<ProbeError>| failed.extend(result.err());
-    keep(add_nft(&mut firewall).await, &mut failed);
-    keep(add_legacy(&mut firewall).await, &mut failed);
-    keep(add_native(&mut firewall).await, &mut failed);
-    if firewall.programs.is_empty()
-        && let Some(error) = failed.pop()
-    {
-        return Err(error);
-    }
-    firewall.gaps.extend(failed.iter().map(ToString::to_string));
-    Ok(firewall)
-}
-
-async fn add_nft(firewall: &mut Firewall) -> Result<(), ProbeError> {
-    let Some(program) = variant(NFT, true).await? else { return Ok(()) };
-    let text = listing(&Argv::new(program.save, &["-c"])).await?;
-    saved::add(firewall, Backend::Nft, &text);
-    firewall.programs.push((Backend::Nft, program.name.to_owned()));
-    Ok(())
-}
-
-async fn add_legacy(firewall: &mut Firewall) -> Result<(), ProbeError> {
-    let program = variant(LEGACY, false).await?;
-    let tables = blocking::run("packet filter rules", LEGACY_TABLES, COMMAND_TIMEOUT, legacy_tables).await??;
-    let Some(program) = program else {
-        if !tables.is_empty() {
-            firewall.gaps.push("there are legacy iptables rules and no iptables-legacy to list them".to_owned());
-        }
-        return Ok(());
-    };
-    for table in &tables {
-        let argv = Argv::new(program.save, &["-c", "-t"]).operand(table);
-        let text = listing(&argv.map_err(|why| ProbeError::failed("packet filter rules", program.save, &why))?).await?;
-        saved::add(firewall, Backend::Legacy, &text);
-    }
-    firewall.programs.push((Backend::Legacy, program.name.to_owned()));
-    Ok(())
-}
-
-async fn add_native(firewall: &mut Firewall) -> Result<(), ProbeError> {
-    if !command::is_installed("nft").await {
-        return Ok(());
-    }
-    let text = listing(&Argv::new("nft", &["--json", "--terse", "list", "ruleset"])).await?;
-    match native::add(firewall, &text) {
-        Ok(()) => firewall.programs.push((Backend::Native, "nft".to_owned())),
-        Err(_) => firewall.gaps.push(format!("reading the rules of nftables: {UNEXPECTED_FORMAT}")),
-    }
-    Ok(())
-}
-
 /// The rules in the output of `nft --json list ruleset` or `iptables-save`, for tests.
 #[cfg(any(test, feature = "fuzz"))]
 #[must_use]
 pub fn recorded(text: &str) -> Firewall {
     let mut firewall = Firewall::default();
+    let mut rules = ruleset::Listings::default();
+    let (parsed, iptables): (serde_json::Value, _);
     if text.trim_start().starts_with('{') {
         let _ = native::add(&mut firewall, text);
+        parsed = serde_json::from_str(text).unwrap_or_default();
+        (rules.nft, rules.nft_has_elements) = (Some(&parsed), true);
     } else {
         saved::add(&mut firewall, Backend::Nft, text);
+        iptables = [(Backend::Nft, text)];
+        rules.iptables = &iptables;
     }
+    firewall.ruleset = Arc::new(Ruleset::parse(&rules));
     firewall
-}
-
-/// The programs of an iptables variant.
-#[derive(Debug, Clone, Copy)]
-struct Iptables {
-    name: &'static str,
-    save: &'static str,
-}
-
-const NFT: Iptables = Iptables { name: "iptables-nft", save: "iptables-nft-save" };
-const LEGACY: Iptables = Iptables { name: "iptables-legacy", save: "iptables-legacy-save" };
-const PLAIN: Iptables = Iptables { name: "iptables", save: "iptables-save" };
-
-/// The program of a variant: its specific one, or plain `iptables` if `--version` reports this variant.
-async fn variant(own: Iptables, requires_nft: bool) -> Result<Option<Iptables>, ProbeError> {
-    if command::is_installed(own.save).await {
-        return Ok(Some(own));
-    }
-    if !command::is_installed(PLAIN.save).await {
-        return Ok(None);
-    }
-    // before 1.8 there was only the legacy variant, without brackets in the version
-    let is_nft = listing(&Argv::new(PLAIN.name, &["--version"])).await?.contains("nf_tables");
-    Ok((is_nft == requires_nft).then_some(PLAIN))
-}
-
-/// Names of the legacy tables in this namespace.
-const LEGACY_TABLES: &str = "/proc/net/ip_tables_names";
-
-fn legacy_tables(io: &Io) -> Result<Vec<String>, ProbeError> {
-    match io.read_to_string(LEGACY_TABLES) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(denied(LEGACY_TABLES)),
-        Err(e) => Err(ProbeError::io("packet filter rules", LEGACY_TABLES, &e)),
-    }
-}
-
-fn denied(from: &str) -> ProbeError {
-    ProbeError::Denied { subject: "packet filter rules".into(), from: from.into(), needs: crate::probe::needed_right().into() }
-}
-
-async fn listing(argv: &Argv) -> Result<String, ProbeError> {
-    let from = argv.program();
-    let ended =
-        command::read(argv, COMMAND_TIMEOUT).await.map_err(|why| ProbeError::failed("packet filter rules", from, &why))?;
-    if ended.status.success() {
-        return Ok(ended.stdout);
-    }
-    let message = ended.last_line();
-    let denials = ["ermission denied", "Operation not permitted", "you must be root"];
-    Err(if denials.iter().any(|n| message.contains(n)) {
-        denied(from)
-    } else {
-        ProbeError::failed("packet filter rules", from, &message)
-    })
 }
 
 #[cfg(test)]

@@ -8,11 +8,17 @@ use crate::probe::network::firewall::{Backend, Chain, Effect, Firewall, Rule};
 const IPTABLES_TABLES: &[&str] = &["filter", "nat", "mangle", "raw", "security"];
 
 /// Adds the tables in `text` that belong to nftables only.
+#[cfg(any(test, feature = "fuzz"))]
 pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json::Error> {
     if text.trim().is_empty() {
         return Ok(());
     }
-    let all: Value = serde_json::from_str(text)?;
+    add_parsed(firewall, &serde_json::from_str(text)?);
+    Ok(())
+}
+
+/// Adds the tables of a listing that belong to nftables only.
+pub(super) fn add_parsed(firewall: &mut Firewall, all: &Value) {
     let listed: Vec<Chain> = firewall.chains.iter().filter(|c| c.backend == Backend::Nft).cloned().collect();
     let items = || all.get("nftables").and_then(Value::as_array).into_iter().flatten();
     let dormant: Vec<&Value> = items().filter_map(|item| item.get("table")).filter(|table| is_dormant(table)).collect();
@@ -48,7 +54,6 @@ pub(super) fn add(firewall: &mut Firewall, text: &str) -> Result<(), serde_json:
             firewall.rules.extend(expanded.map(|expressions| rule(&table, word("chain"), &expressions)));
         }
     }
-    Ok(())
 }
 
 /// A dormant table has no effect (nft(8)).

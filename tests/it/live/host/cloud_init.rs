@@ -42,6 +42,17 @@ fn recoverable_error_is_not_a_failed_boot() {
 }
 
 #[test]
+fn user_data_without_its_header_is_not_applied() {
+    let Some(machine) = with_user_data("password: canary-password\nruncmd: [[touch, /run/ran]]\n") else { return };
+    machine.wait_for("cloud-init is done", DONE);
+    machine.sh("[ ! -e /run/ran ]");
+    let run = machine.diagnose(&["host"]);
+    let user_data = "host.user-data host";
+    run.roots(&[user_data]).mentions(user_data, &["nothing of the user data was applied", "without `#cloud-config`"]);
+    assert!(!run.stdout.contains("canary"), "{}", run.stdout);
+}
+
+#[test]
 fn failed_script_is_reported_with_its_output() {
     let Some(machine) = with_user_data("#cloud-config\nruncmd: [[sh, -c, 'echo no such package: nonsense >&2; exit 7']]\n")
     else {
