@@ -57,7 +57,7 @@ complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "dns" -d 'Name servers
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "healthcheck" -d 'Health tests that fail, cannot run or prove nothing, and responses of the services themselves'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "host" -d 'Failed and pending reboots, cloud-init, and the setup of the machine'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "memory" -d 'Memory shortage and pressure, the largest processes, and OOM kills'
-complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "monitoring" -d 'Prometheus, Alertmanager, Loki, Alloy, Grafana: their state, missing targets, and whether alerts reach a receiver'
+complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "monitoring" -d 'Prometheus, Alertmanager, Loki, Tempo, Mimir, MinIO, Alloy, Promtail, Grafana and exporters: their state, missing targets, and whether alerts reach a receiver'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "mtu" -d 'Packet sizes: bridge MTU against egress MTU, dropped full packets, effective and ineffective TCPMSS rules'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "network" -d 'Listeners, reachability of needed services, exposed ports, packet forwarding and packet filter rules'
 complete -c opsctl -n "__fish_opsctl_needs_command" -f -a "nginx" -d 'nginx: configuration, upstreams, failed requests, sockets, maintenance mode'

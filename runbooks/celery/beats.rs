@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::workers::host_of;
 use crate::shared::broker_keys;
 
-/// Redis servers whose clients are read (judgement).
+/// Limit of Redis servers with a read of their clients (judgement).
 const MAX_BROKERS: usize = 16;
 
 /// The broker of a beat, as far as it is known.

@@ -51,6 +51,10 @@ const LINKS: &[Link] = &[
         KeyKind::Names,
         "without a network the container reaches no name server",
     ),
+    // systemd-resolved, if nsswitch.conf relies on it alone; masked it is on purpose, and no finding of its own
+    Link::confirmed("systemd.unit-failed", "dns.nsswitch", KeyKind::Unit, "its name service has failed"),
+    Link::confirmed("systemd.enabled-inactive", "dns.nsswitch", KeyKind::Unit, "its name service is inactive"),
+    Link::confirmed("systemd.restart-loop", "dns.nsswitch", KeyKind::Unit, "its name service restarts in a loop"),
 ];
 
 /// The runbook with these settings.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use opsctl_core::model::{
-    Check, CheckSpec, Code, DependsOn, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Severity,
-};
+use opsctl_core::model::{Check, CheckSpec, Code, Finding, Impact, Judged, Judgement, KeyKind, Object, Role, Severity};
 use opsctl_core::probe::names::{
     Answers, DeadEnd, HostSources, LibcLookup, NSSWITCH, NameServer, host_sources, multicast_only, name_sources_of, resolved_only,
 };
@@ -21,7 +19,7 @@ const NSS: Code = Code {
     when: "the hosts line of nsswitch.conf keeps programs from querying the name servers of resolv.conf: it lists neither dns nor resolve, an action ends the search before them, or it relies on systemd-resolved, which does not run (crit if a name server responds, otherwise warn); mdns ends the search for a name of .local that DNS has (warn); a listed module is not installed (info)",
     hint: "the hosts line of /etc/nsswitch.conf needs `dns` (or `resolve`), and no entry before it may end the search: `hosts: files dns`",
     impacts: &[Impact::confirmed(Role::NamesBroken, KeyKind::Names, "names cannot be resolved")],
-    depends_on: &[&[DependsOn::confirmed(Role::Down, KeyKind::Unit, "its")]],
+    ..Code::BASE
 };
 
 static SPEC: CheckSpec = CheckSpec {

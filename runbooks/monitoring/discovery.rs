@@ -67,14 +67,14 @@ pub(super) struct Evidence {
     unread: Vec<Unread>,
     /// By mechanism: refreshes since its start.
     refreshes: BTreeMap<String, f64>,
-    /// By mechanism: jobs whose refreshes failed, if its version counts them by job.
+    /// By mechanism: jobs with failed refreshes, if its version counts them by job.
     jobs: BTreeMap<String, Vec<String>>,
     /// Service discoveries that could not be created: of targets (`scrape`) and of Alertmanagers (`notify`).
     not_created: BTreeMap<String, f64>,
     gap: Option<String>,
 }
 
-/// A target file whose content Prometheus does not use.
+/// A target file with content that Prometheus does not use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Unread {
@@ -127,7 +127,8 @@ impl Check for Discovery {
         let (name, now) = (&judged.target.name, judged.taken_at);
         let mut findings = Vec::new();
         let is_late = |u: &&Unread| {
-            u.changed_at.is_some_and(|t| now.duration_since(t) > SignedDuration::from_secs(u.refresh_s + READ_GRACE_S))
+            u.changed_at
+                .is_some_and(|t| now.duration_since(t) > SignedDuration::from_secs(u.refresh_s.saturating_add(READ_GRACE_S)))
         };
         let mut named = false;
         for u in e.unread.iter().filter(is_late) {
@@ -209,7 +210,7 @@ pub(super) fn job_key(server: &str, job: &str) -> String {
     format!("{server} job {job}")
 }
 
-/// Target files whose present version was not read.
+/// Target files with an unread present version.
 async fn unread(cx: &ProbeCx, target: &Object, server: &Server, read: Vec<MetricSample>) -> Result<Vec<Unread>, ProbeError> {
     let Some(process) = server.get().and_then(|s| s.process) else { return Ok(Vec::new()) };
     let entries = loaded::config(cx, target).await?.target_files;
@@ -237,7 +238,7 @@ fn is_json(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"))
 }
 
-/// A file whose modification time differs from that of the version that was read.
+/// A file with another modification time than the version that was read.
 fn unread_one(io: &Io, pid: i32, entry: &TargetFiles, path: &str, read: Option<f64>) -> Option<Unread> {
     let changed_at = modified_of(io, pid, path)?;
     #[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch")]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::shared::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running_container};
+use crate::shared::processes::of_host;
 use crate::shared::servers::Server;
 
 const FAILED: Code = Code {
@@ -171,7 +172,10 @@ fn failing(judged: &Judged<'_>, e: &Evidence, f: &Failing) -> Finding {
             found = found.key(KeyKind::Port, format!("{id}:{}", at.port));
         }
     }
-    f.container.iter().fold(found, |found, id| found.key(KeyKind::Container, id))
+    match &f.container {
+        Some(id) => of_host(found.key(KeyKind::Container, id)),
+        None => found,
+    }
 }
 
 /// Whether two series have the same labels, except for the name.

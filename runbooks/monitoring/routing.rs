@@ -224,7 +224,7 @@ mod tests {
         let watchdog = tree.of(&labels(&[("alertname", "Watchdog")])).unwrap()[0].muted.clone();
         assert_eq!(watchdog.as_deref(), Some("its active time interval past does not occur again"));
         assert_eq!(["ops", "empty", "elsewhere"].map(|r| config.delivers(r)), [true, false, true]);
-        // a rule whose other labels are unknown
+        // a rule with other labels that are unknown
         let rule = Labels { complete: false, ..labels(&[("severity", "critical")]) };
         assert!(tree.of(&rule).is_none());
     }

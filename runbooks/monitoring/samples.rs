@@ -43,7 +43,7 @@ pub(super) struct Evidence {
     server: Server,
     /// Time of its start or of its last configuration load.
     fresh_since: Option<Timestamp>,
-    /// By job: targets whose samples are dropped, and the number of samples.
+    /// By job: targets with dropped samples, and the number of samples.
     dropped: BTreeMap<String, Vec<(String, f64)>>,
     /// By job: targets with an empty response.
     empty: BTreeMap<String, Vec<String>>,

@@ -173,7 +173,7 @@ impl Swallowed {
         TECHNICAL.contains(&name.to_ascii_lowercase().as_str()) || name.eq_ignore_ascii_case(&self.settings.watchdog)
     }
 
-    /// Alerts whose routes all end without a notification.
+    /// Alerts with routes that all end without a notification.
     fn undelivered(&self, judged: &Judged<'_>, e: &Evidence, tree: &Route) -> Vec<Finding> {
         let mut lost: BTreeMap<String, Lost> = BTreeMap::new();
         let firing = e.alerts.iter().filter(|a| a.silenced_by.is_empty()).map(|a| {

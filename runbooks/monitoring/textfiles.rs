@@ -35,7 +35,7 @@ const REJECTED: &str = "node_textfile_scrape_error == 1 and on (instance, job) u
 const PERIOD: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Changes within the period from which a file counts as written regularly.
 const MIN_CHANGES: f64 = 3.0;
-/// Limit of files whose history is queried.
+/// Limit of files with a query of their history.
 const MAX_FILES: usize = 25;
 
 pub(super) struct Textfiles {
@@ -47,7 +47,7 @@ pub(super) struct Textfiles {
 pub(super) struct Evidence {
     server: Server,
     old: Vec<Textfile>,
-    /// Instances whose collector cannot read a file.
+    /// Instances with a collector that cannot read a file.
     rejected: Vec<String>,
 }
 

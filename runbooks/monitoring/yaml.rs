@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 40;
 /// A list or mapping that is not complete.
 enum Open {
     List(Vec<Value>),
-    /// The entries, and the key whose value follows.
+    /// The entries, and the key of the value that follows.
     Mapping(Map<String, Value>, Option<String>),
 }
 

@@ -22,10 +22,8 @@ const DROP: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a rule or policy of the packet filter drops the replies to connections of this host, of its containers or to a published port (crit), or a connection that a container is known to need from this host (crit; warn if its port is assumed)",
     hint: "accept RELATED,ESTABLISHED before rules that drop; a rule that restricts new connections does not have to match replies",
-    impacts: &[
-        Impact::likely(Role::PacketsDropped, KeyKind::Host, "the packet filter drops replies"),
-        Impact::likely(Role::PacketsDropped, KeyKind::Address, "the packet filter drops packets to it"),
-    ],
+    // a connection of one container explains no failure of others: a link of its own
+    impacts: &[Impact::likely(Role::PacketsDropped, KeyKind::Host, "the packet filter drops replies")],
     ..Code::BASE
 };
 

@@ -194,7 +194,7 @@ fn reached(firewall: &Firewall) -> Vec<(Backend, String, String)> {
     all
 }
 
-/// Findings about chains that drop packets of containers, and chains whose verdict is unknown.
+/// Findings about chains that drop packets of containers, and chains with an unknown verdict.
 fn drops(e: &Evidence) -> (Vec<Finding>, Vec<String>) {
     let Some(egress) = &e.egress else { return (Vec::new(), Vec::new()) };
     let firewall = Firewall { chains: e.chains.clone(), rules: e.rules.clone(), ..Firewall::default() };

@@ -122,6 +122,12 @@ const LINKS: &[Link] = &[
         "no local port is left for a connection to the upstream",
     ),
     Link::confirmed("network.hosts-entry", "network.triage", KeyKind::Address, "its /etc/hosts has another address for the name"),
+    Link::confirmed(
+        "network.filter-drop",
+        "network.triage",
+        KeyKind::Address,
+        "the packet filter of this host drops its packets",
+    ),
     Link::confirmed("network.exposed", "redis.exposed", KeyKind::Container, "its port is published on every address").treatable(),
 ];
 

@@ -232,7 +232,7 @@ impl Evidence {
 
 /// Key of a name in the hosts file of a container, or of this host.
 pub(super) fn hosts_key(container: &str, host: &str) -> String {
-    format!("{container} {}", host.to_ascii_lowercase())
+    format!("{container}@{}", host.to_ascii_lowercase())
 }
 
 /// A hint for the place in which the failing step is corrected.

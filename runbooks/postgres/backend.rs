@@ -98,7 +98,7 @@ impl Backend {
         self.wait_event.as_deref() == Some("SyncRep")
     }
 
-    /// It waits for an advisory lock, whose meaning the application defines.
+    /// It waits for an advisory lock; the application defines its meaning.
     pub(super) fn waits_for_advisory_lock(&self) -> bool {
         self.waits_for.as_deref() == Some("Lock") && self.wait_event.as_deref() == Some("advisory")
     }

@@ -1,4 +1,4 @@
-//! Clients whose logins the server rejects, by its log.
+//! Logins of clients that the server rejects, by its log.
 
 use std::time::Duration;
 

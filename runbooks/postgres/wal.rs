@@ -219,7 +219,7 @@ impl Check for Wal {
     }
 }
 
-/// Active slots whose position is remembered (judgement).
+/// Active slots with a remembered position (judgement).
 const MAX_SAMPLED_SLOTS: usize = 32;
 
 /// Size of a WAL file, in bytes (default of `initdb --wal-segsize`).

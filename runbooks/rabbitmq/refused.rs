@@ -1,4 +1,4 @@
-//! Clients whose logins the broker rejects, by its log.
+//! Logins of clients that the broker rejects, by its log.
 
 use std::time::Duration;
 

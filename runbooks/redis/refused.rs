@@ -1,4 +1,4 @@
-//! Clients whose logins or commands the server rejects, although it accepts those of opsctl.
+//! Logins and commands of clients that the server rejects, although it accepts those of opsctl.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Clients whose logins a server rejects again and again, by the lines of its log.
+//! Logins of clients that a server rejects again and again, by the lines of its log.
 
 use std::collections::BTreeMap;
 

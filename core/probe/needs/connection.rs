@@ -232,26 +232,29 @@ fn has_port(host: &str) -> bool {
 }
 
 fn scheme_port(scheme: &str) -> Option<u16> {
-    usual_port(scheme).or(Some(match scheme {
-        "psql" | "pg" | "postgis" | "cockroachdb" => 5432,
-        "mysql2" | "pymysql" => 3306,
-        "redis-sentinel" | "sentinel" => 26379,
-        "rediscluster" | "redis-cluster" => 6379,
-        "pyamqp" | "rabbitmq" => 5672,
-        "mongo" => 27017,
-        "memcache" => 11211,
-        "kafka" | "plaintext" | "sasl_plaintext" | "sasl_ssl" | "ssl" | "confluentkafka" => 9092,
-        "mssql" | "sqlserver" => 1433,
-        "ldap" => 389,
-        "ldaps" => 636,
-        "smtp" => 25,
-        "smtps" => 465,
-        "cassandra" => 9042,
-        "clickhouse" => 9000,
-        "pulsar" => 6650,
-        "mqtts" => 8883,
-        _ => return None,
-    }))
+    let of_driver = || {
+        Some(match scheme {
+            "psql" | "pg" | "postgis" | "cockroachdb" => 5432,
+            "mysql2" | "pymysql" => 3306,
+            "redis-sentinel" | "sentinel" => 26379,
+            "rediscluster" | "redis-cluster" => 6379,
+            "pyamqp" | "rabbitmq" => 5672,
+            "mongo" => 27017,
+            "memcache" => 11211,
+            "kafka" | "plaintext" | "sasl_plaintext" | "sasl_ssl" | "ssl" | "confluentkafka" => 9092,
+            "mssql" | "sqlserver" => 1433,
+            "ldap" => 389,
+            "ldaps" => 636,
+            "smtp" => 25,
+            "smtps" => 465,
+            "cassandra" => 9042,
+            "clickhouse" => 9000,
+            "pulsar" => 6650,
+            "mqtts" => 8883,
+            _ => return None,
+        })
+    };
+    usual_port(scheme).or_else(of_driver)
 }
 
 fn is_store_scheme(scheme: &str) -> bool {

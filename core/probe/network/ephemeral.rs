@@ -30,7 +30,7 @@ pub struct Ephemeral {
     pub peer: SocketAddr,
     /// Open connections.
     pub open: u32,
-    /// Closed ones, whose port is not free yet.
+    /// Closed ones with a port that is not free yet.
     pub time_wait: u32,
     /// Their ports are used again (`net.ipv4.tcp_tw_reuse`): 1 for all, 2 for connections over the loopback interface.
     pub reuse: u8,
@@ -50,7 +50,7 @@ pub async fn ephemeral(pid: Option<i32>) -> Result<Option<Ephemeral>, ProbeError
     inside(pid, "local ports", busiest).await
 }
 
-/// Those of these processes whose namespace has more than a few sockets. The others need not be entered.
+/// Those of these processes with more than a few sockets in their namespace. The others need not be entered.
 pub async fn busy(pids: Vec<i32>) -> Result<Vec<i32>, ProbeError> {
     blocking::run("local ports", "/proc", READ_TIMEOUT, move |io| {
         let own = |pid: i32, file: &str| io.read_lossy(format!("/proc/{pid}/net/{file}")).unwrap_or_default();

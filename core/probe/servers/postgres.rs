@@ -158,7 +158,7 @@ impl Session {
     }
 }
 
-/// A separate session with another database of a server, whose tables are not visible from the shared one; closed when dropped.
+/// A separate session with another database of a server: its tables are not visible from the shared one. Closed when dropped.
 pub async fn in_database(cx: &ProbeCx, target: &Object, database: &str) -> Result<Result<Session, SessionError>, ProbeError> {
     let session = match Box::pin(open(cx.servers().known(target)?, cx, Some(database))).await? {
         Ok(session) => session,

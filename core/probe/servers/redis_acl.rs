@@ -1,4 +1,4 @@
-//! `ACL LOG`: clients whose logins or commands a Redis rejects (Redis 6 and later).
+//! `ACL LOG`: rejected logins and commands of clients (Redis 6 and later).
 
 use std::collections::BTreeMap;
 

@@ -86,7 +86,7 @@ impl Check for BridgeAddress {
     }
 }
 
-/// A network whose containers use an address of its bridge as their gateway.
+/// A network with an address of its bridge as the gateway of its containers.
 fn bridge(n: &LocalNetwork, routing: &Routing) -> Option<Bridge> {
     let network = &n.network;
     if !network.is_routed() || network.unaddressed || n.members.is_empty() {

@@ -38,7 +38,7 @@ struct LocalNetwork {
 #[derive(Default)]
 struct LocalNetworks(Memo<(), Result<Arc<Vec<LocalNetwork>>, ProbeError>>);
 
-/// All networks of the engines whose interfaces and rules are in this network namespace.
+/// All networks of the engines with interfaces and rules in this network namespace.
 async fn local_networks(cx: &ProbeCx) -> Result<Arc<Vec<LocalNetwork>>, ProbeError> {
     cx.shared.get::<LocalNetworks>().0.get((), || async { read(cx).await.map(Arc::new) }).await
 }

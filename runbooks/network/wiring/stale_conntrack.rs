@@ -131,7 +131,7 @@ impl Check for StaleConntrack {
     }
 }
 
-/// The flows whose packets the present rules translate to the container that publishes the port.
+/// The flows with packets that the present rules translate to the container that publishes the port.
 async fn untranslated(cx: &ProbeCx, published: &[Published], flows: Vec<UdpFlow>) -> Result<Vec<UdpFlow>, ProbeError> {
     let routing = routing(cx).await?;
     let firewall = cx.firewall().await?;

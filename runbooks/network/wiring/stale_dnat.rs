@@ -163,7 +163,7 @@ impl Published {
     }
 }
 
-/// A published port whose packets go elsewhere.
+/// A published port with packets that go elsewhere.
 struct Wrong<'a> {
     published: &'a Published,
     rule: &'a NatRule,
