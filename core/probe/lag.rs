@@ -369,11 +369,20 @@ pub async fn watched<T>(future: impl Future<Output = T>) -> (T, Option<Duration>
         .await
 }
 
+/// Begin of [`too_busy`].
+const TOO_BUSY_TEXT: &str = "this host was too busy for a reliable result";
+
 /// The reason for the state `unknown` of such a probe.
 #[must_use]
 pub fn too_busy(late: Duration) -> String {
     let late = quantity::duration(late.try_into().unwrap_or_default());
-    format!("this host was too busy for a reliable result (opsctl itself waited {late} for a processor)")
+    format!("{TOO_BUSY_TEXT} (opsctl itself waited {late} for a processor)")
+}
+
+/// Whether a reason is [`too_busy`]: a repetition can succeed.
+#[must_use]
+pub fn is_too_busy(reason: &str) -> bool {
+    reason.contains(TOO_BUSY_TEXT)
 }
 
 #[cfg(test)]

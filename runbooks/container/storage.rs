@@ -148,6 +148,12 @@ fn fails(c: &Container) -> bool {
 /// it runs on a thread of its own.
 fn compare(io: &Io, pid: Option<i32>, binds: &[Mount]) -> Result<Vec<Bind>, ProbeError> {
     let seen = pid.map(|pid| process::mounts_of(io, pid.into())).unwrap_or_default();
+    let is_denied = |pid: &i32| {
+        let read = io.read_lossy(format!("/proc/{pid}/mountinfo"));
+        read.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    // a process that has ended in the meantime has no mounts
+    let pid = pid.filter(|pid| !seen.is_empty() || is_denied(pid));
     if let Some(pid) = pid.filter(|_| seen.is_empty()) {
         return Err(ProbeError::Denied {
             subject: "the mounts of a container".to_owned(),

@@ -30,7 +30,7 @@ const CONTENT: Code = Code {
     severities: &[Severity::Warn, Severity::Crit],
     when: "a configured endpoint returns a success status with unexpected content: an error page with status 200, another service (crit in 2 of 3 tries, warn in 1)",
     hint: "read the response body, and check the upstreams and dependencies of the endpoint",
-    depends_on: &[NEEDED_SERVERS],
+    depends_on: &[&[DependsOn::likely(Role::PacketsDropped, KeyKind::Address, "")], NEEDED_SERVERS],
     ..Code::BASE
 };
 

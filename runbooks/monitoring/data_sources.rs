@@ -192,13 +192,15 @@ async fn connect(cx: &ProbeCx, pid: i32, host: &str, port: u16) -> Option<Fault>
     };
     let mut fault = None;
     for address in addresses.into_iter().take(2) {
-        fault = match cx.reach(Some(pid), SocketAddr::new(address, port)).await.ok()? {
+        let found = match cx.reach(Some(pid), SocketAddr::new(address, port)).await.ok()? {
             ConnectResult::Connected => return None,
-            ConnectResult::Refused => Some(Fault::Refused),
-            // `::1` of a name with both families
-            ConnectResult::NoRoute(_) if fault.is_some() => fault,
-            other => Some(Fault::Unreachable(other.words())),
+            ConnectResult::Refused => Fault::Refused,
+            other => Fault::Unreachable(other.words()),
         };
+        // `::1` and `127.0.0.1` of one name: the family that this place does not have is not the reason
+        if fault.is_none() || found == Fault::Refused {
+            fault = Some(found);
+        }
     }
     fault
 }

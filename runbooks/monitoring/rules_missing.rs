@@ -204,7 +204,7 @@ async fn rule_files(
 async fn rulers(cx: &ProbeCx) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     if let Ok(table) = cx.processes().await {
-        found.extend(table.named(RULERS).map(|p| p.comm.clone()));
+        found.extend(table.services(RULERS).await.into_iter().map(|p| p.comm.clone()));
     }
     let images = cx.inventory.running().filter(|c| RULERS.iter().any(|r| c.image.contains(r)));
     found.extend(images.map(|c| c.name.clone()));

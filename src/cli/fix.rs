@@ -5,6 +5,7 @@ use std::io::Write;
 use opsctl_core::model::{Action, FixSpec, Object, Refusal, Risk, fix_command, printable, quantity::count, with_part};
 use opsctl_core::probe::ProbeOptions;
 use opsctl_core::probe::endpoint::Endpoint;
+use opsctl_core::probe::lag;
 
 use super::ending::DEFAULT_DEADLINE;
 use super::exit::UsageError;
@@ -74,9 +75,30 @@ pub fn exec(args: &Args, global: &Global) -> anyhow::Result<u8> {
     let mut config = load(global)?;
     run::add_endpoints(&mut config, &args.endpoint);
     run::block_on(async {
-        let result = diagnose(&config, global).await?;
+        let mut result = diagnose(&config, global).await?;
+        for _ in 1..ATTEMPTS {
+            if !was_too_busy(args, &config, &result.assessment) {
+                break;
+            }
+            result = diagnose(&config, global).await?;
+        }
         apply_one(args, &config, &result.assessment, &result.session).await
     })?
+}
+
+/// Limit of diagnoses for one fix on a busy host.
+const ATTEMPTS: usize = 3;
+
+/// Whether it is unknown if the requested fix is needed, only because opsctl waited for a processor.
+fn was_too_busy(args: &Args, config: &Config, assessment: &Assessment) -> bool {
+    let runbooks = crate::site::runbooks(config);
+    let (fix, subject) = (args.fix.as_deref(), args.subject.as_deref());
+    let choice = choose(fix, subject, &args.part, &assessment.offers, &fix::registry(&runbooks));
+    let report = &assessment.report;
+    matches!(choice, Choice::Nothing(_))
+        && fix::unseen(fix.unwrap_or_default(), subject, &runbooks, &report.checks, &report.findings)
+            .iter()
+            .any(|why| lag::is_too_busy(why))
 }
 
 /// `opsctl RUNBOOK [TARGET]… --fix`: applies the available fixes of this runbook.

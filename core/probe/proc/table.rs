@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 
 use crate::probe::io::file::user_name;
 use crate::probe::io::ids_of;
+use crate::probe::proc::owner::{Origin, of_origin};
 use crate::probe::proc::process;
 use crate::probe::proc::process::state_in;
 use crate::probe::{Io, Memo, ProbeError, blocking};
@@ -146,6 +147,13 @@ impl ProcessTable {
     /// Processes with one of these names.
     pub fn named<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a Process> {
         self.iter().filter(move |p| names.contains(&p.comm.as_str()))
+    }
+
+    /// Processes with one of these names that root or a system account started outside of containers: a regular user can give any name
+    /// to a process.
+    pub async fn services<'a>(&'a self, names: &'a [&str]) -> Vec<&'a Process> {
+        let system = of_origin(self.named(names).map(|p| p.pid).collect(), &[Origin::System]).await;
+        self.named(names).filter(|p| system.contains(&p.pid)).collect()
     }
 
     /// The command lines of these processes, separated by NUL, or their titles if they set one. Each process is read once per

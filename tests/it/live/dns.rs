@@ -245,7 +245,7 @@ fn container_without_egress_is_reported_by_its_layer() {
     // a rule for incoming packets that drops the replies too
     host.sh("iptables -I DOCKER-USER -i up0 ! -s 203.0.113.9 -j DROP");
     let run = host.run_runbooks(&["dns", "network"]);
-    run.mentions(web, &[no_name, "DOCKER-USER -i up0", "drops its replies"]);
+    run.mentions(web, &[no_name, "-A DOCKER-USER ! -s 203.0.113.9/32 -i up0 -j DROP", "drops its replies"]);
     host.sh("iptables -D DOCKER-USER -i up0 ! -s 203.0.113.9 -j DROP");
     // the bridge lost its address
     host.sh("b=br-$(docker network inspect app -f '{{.Id}}' | cut -c1-12); ip addr show dev $b | grep -o 'inet [0-9./]*' > /mnt/address; ip addr flush dev $b");

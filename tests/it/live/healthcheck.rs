@@ -255,9 +255,11 @@ fn document_root_without_search_permission() {
     let Some(host) = Host::with_servers(&["nginx", "curl"]) else { return };
     host.sh("mkdir -p /mnt/home/app/www; echo hello > /mnt/home/app/www/index.html; chmod 755 /mnt /mnt/home; chmod 700 /mnt/home/app");
     host.nginx("server { listen 8085; root /mnt/home/app/www; }");
+    host.sh("sed -i 's/^user root/user nobody nogroup/' /etc/nginx/nginx.conf; nginx -s reload");
     let url = "http://127.0.0.1:8085/";
     host.configure(&format!("[[endpoint]]\nurl = \"{url}\"\n"));
     let http = format!("healthcheck.http endpoint:{url}");
+    eventually(20, "the workers run as nobody", || host.curl(url).ends_with(" 403").then_some(()));
     let run = host.run_runbooks(&["healthcheck"]);
     run.must(&[&http])
         .mentions(&http, &["status 403", "has no search permission: /mnt/home/app has mode 0700", "namei -l /mnt/home/app"]);
