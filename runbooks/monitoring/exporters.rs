@@ -10,6 +10,7 @@ use opsctl_core::probe::needs::DependencySource;
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::status::prometheus_server;
 use crate::shared::dependencies::{UNRESPONSIVE, running_container};
 use crate::shared::servers::Server;
 
@@ -69,10 +70,7 @@ impl Check for Exporters {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which stores no samples").await?;
         let found = cx.query(target, QUERY).await?;
         let mut stale: Vec<Stale> = found
             .iter()

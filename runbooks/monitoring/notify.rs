@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
 use super::loaded;
-use super::status::{engine_of_names, fresh_since};
+use super::status::{engine_of_names, fresh_since, prometheus_server};
 use super::{Settings, some_of};
 use crate::shared::dependencies::{ENGINE, running_container};
 use crate::shared::servers::Server;
@@ -89,10 +89,7 @@ impl Check for Notify {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which has no alerts".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which has no alerts").await?;
         let rules = cx.json(target, "/api/v1/rules?type=alert").await?;
         let groups = rules.pointer("/data/groups").and_then(|g| g.as_array()).into_iter().flatten();
         let alert_rules = groups.filter_map(|g| g.get("rules")?.as_array()).map(Vec::len).sum();

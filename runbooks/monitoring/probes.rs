@@ -11,6 +11,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::status::prometheus_server;
 use crate::shared::dependencies::{PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running_container};
 use crate::shared::processes::of_host;
 use crate::shared::servers::Server;
@@ -90,10 +91,7 @@ impl Check for Probes {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which stores no samples").await?;
         let failing = cx.query(target, FAILING).await?;
         let expiring = cx.query(target, EXPIRING).await?;
         let mut e = Evidence { more: failing.len().saturating_sub(MAX_PROBES), ..Evidence::default() };

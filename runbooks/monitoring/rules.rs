@@ -8,7 +8,7 @@ use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::status::started;
+use super::status::{prometheus_server, started};
 use crate::shared::servers::Server;
 
 const RULES: Code = Code {
@@ -55,10 +55,7 @@ impl Check for Rules {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which has no rules".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which has no rules").await?;
         let json = cx.json(target, "/api/v1/rules").await?;
         let mut e =
             Evidence { started_at: server.get().and_then(|s| s.process).and_then(started), server, ..Evidence::default() };

@@ -9,6 +9,7 @@ use opsctl_core::probe::{Io, ProbeCx, ProbeError, blocking};
 use serde::{Deserialize, Serialize};
 
 use super::notify::{LIST, active, parse_url};
+use super::status::prometheus_server;
 use super::{loaded, some_of};
 use crate::shared::servers::{READ_TIMEOUT, Server, working_directory};
 
@@ -63,10 +64,7 @@ impl Check for RulesMissing {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which has no rules".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which has no rules").await?;
         let config = loaded::config(cx, target).await?;
         if config.alertmanagers == 0 {
             return Err(ProbeError::Skip("its configuration has no Alertmanager".to_owned()));

@@ -8,7 +8,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, O
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::status::fresh_since;
+use super::status::{fresh_since, prometheus_server};
 use super::{Settings, some_of};
 use crate::shared::servers::Server;
 
@@ -63,10 +63,7 @@ impl Check for Samples {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which stores no samples").await?;
         let mut e = Evidence::default();
         for s in cx.query(target, RELABELLED).await? {
             e.dropped.entry(s.label("job").to_owned()).or_default().push((s.label("instance").to_owned(), s.value));

@@ -36,6 +36,15 @@ pub(super) struct ServerState {
     pub(super) no_room: Vec<FsUsage>,
 }
 
+/// The server of a check that does not apply to a Prometheus in agent mode: a skip with this reason, `which has no rules`.
+pub(super) async fn prometheus_server(cx: &ProbeCx, target: &Object, reason: &str) -> Result<Server, ProbeError> {
+    let server = Server::of(cx, target)?;
+    if cx.flags(target).await.is_agent() {
+        return Err(ProbeError::Skip(format!("it is an agent, {reason}")));
+    }
+    Ok(server)
+}
+
 /// Address of the engine's embedded DNS server inside its networks.
 const EMBEDDED_DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 

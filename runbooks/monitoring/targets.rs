@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::discovery::job_key;
 use super::loaded;
-use super::status::{engine_of_names, fresh_since};
+use super::status::{engine_of_names, fresh_since, prometheus_server};
 use super::{Settings, some_of};
 use crate::shared::dependencies::{ENGINE, PACKETS_DROPPED, PORT_CLOSED, UNRESPONSIVE, running};
 use crate::shared::servers::{READ_TIMEOUT, Server};
@@ -126,10 +126,7 @@ impl Check for Targets {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which does not report its targets".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which does not report its targets").await?;
         let scraped = cx.scraped(target).await?;
         let process = server.get().and_then(|s| s.process);
         let mut e = Evidence { fresh_since: fresh_since(cx, target, process).await, ..Evidence::default() };

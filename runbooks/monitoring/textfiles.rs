@@ -8,6 +8,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, O
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
+use super::status::prometheus_server;
 use super::{Settings, some_of};
 use crate::shared::servers::Server;
 
@@ -74,10 +75,7 @@ impl Check for Textfiles {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which stores no samples").await?;
         // several jobs can scrape one exporter
         let rejected: BTreeSet<String> =
             cx.query(target, REJECTED).await?.iter().map(|s| s.label("instance").to_owned()).collect();

@@ -8,7 +8,7 @@ use opsctl_core::model::{Check, CheckSpec, Code, Inventory, Judged, Judgement, O
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::status::fresh_since;
+use super::status::{fresh_since, prometheus_server};
 use super::{Settings, some_of};
 use crate::shared::servers::Server;
 
@@ -64,10 +64,7 @@ impl Check for UpMissing {
     }
 
     async fn probe(&self, cx: &ProbeCx, target: &Object) -> Result<Evidence, ProbeError> {
-        let server = Server::of(cx, target)?;
-        if cx.flags(target).await.is_agent() {
-            return Err(ProbeError::Skip("it is an agent, which stores no samples".to_owned()));
-        }
+        let server = prometheus_server(cx, target, "which stores no samples").await?;
         let fresh_since = fresh_since(cx, target, server.get().and_then(|s| s.process)).await;
         let pushed = cx.query(target, PUSHED).await?;
         let jobs = cx.query(target, "group by (job) (up)").await?;
