@@ -22,6 +22,7 @@ mod reported;
 mod role;
 mod runbook;
 pub mod setting;
+mod subnet;
 mod table;
 mod text;
 mod verdict;
@@ -47,6 +48,7 @@ pub use report::{Build, CheckRow, FixOffer, HostInfo, JournalHead, REPORT_SCHEMA
 pub use reported::Reported;
 pub use role::{DependsOn, Impact, Role};
 pub use runbook::Runbook;
+pub use subnet::Subnet;
 pub use table::Table;
 pub use text::{ends, printable, shell_word};
 pub use verdict::{Severity, Verdict};

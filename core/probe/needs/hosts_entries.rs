@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Subnet;
 use crate::probe::ProbeCx;
 use crate::probe::docker::Container;
 use crate::probe::needs::neighbours::Neighbours;
@@ -63,10 +64,7 @@ pub(super) fn parse(text: &str) -> Vec<Line> {
 
 /// Whether a subnet (`172.18.0.0/16`) has an address.
 fn has(subnet: &str, address: Ipv4Addr) -> bool {
-    let Some((base, prefix)) = subnet.split_once('/') else { return false };
-    let (Ok(base), Ok(prefix)) = (base.parse::<Ipv4Addr>(), prefix.parse::<u32>()) else { return false };
-    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
-    prefix <= 32 && (u32::from(base) & mask) == (u32::from(address) & mask)
+    Subnet::parse(subnet).is_some_and(|subnet| subnet.has(address))
 }
 
 /// A bridge network: its name, its subnets and its gateways.

@@ -8,7 +8,7 @@ use opsctl_core::probe::network::routes::{MAIN_TABLE, Routing};
 use opsctl_core::probe::{ProbeCx, ProbeError};
 use serde::{Deserialize, Serialize};
 
-use super::{LocalNetwork, Subnet, local_networks, mask, routing, subnets};
+use super::{LocalNetwork, Subnet, local_networks, routing, subnets};
 use crate::network::Settings;
 
 const POOLS: Code = Code {
@@ -147,7 +147,7 @@ fn usage(n: &LocalNetwork) -> Option<Usage> {
         own.push(Ipv4Addr::from_bits(subnet.base.to_bits().saturating_add(1)));
     }
     own.push(subnet.base);
-    own.push(Ipv4Addr::from_bits(subnet.base.to_bits() | !mask(subnet.prefix)));
+    own.push(subnet.last());
     own.sort_unstable();
     own.dedup();
     let excluded = own.iter().filter(|ip| range.has(**ip)).count() + network.reserved;

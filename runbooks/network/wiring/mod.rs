@@ -8,15 +8,14 @@ pub(super) mod stale_conntrack;
 pub(super) mod stale_dnat;
 pub(super) mod subnet_collision;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opsctl_core::model::has_own_network;
+use opsctl_core::model::{Subnet, has_own_network};
 use opsctl_core::probe::docker::{Container, Docker, Network, daemon};
 use opsctl_core::probe::network::routes::{Routing, RoutingCache};
 use opsctl_core::probe::{Memo, ProbeCx, ProbeError};
-use serde::{Deserialize, Serialize};
 
 /// Time between two samples of a suspicious state, for containers that are starting or stopping.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
@@ -89,45 +88,6 @@ async fn is_here(cx: &ProbeCx, engine: &Docker) -> bool {
     engine.is_podman() || daemon(Some(engine), cx.systemd.as_deref()).await.is_some_and(|d| !d.elsewhere)
 }
 
-/// An IPv4 network: `172.18.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Subnet {
-    base: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Subnet {
-    fn new(base: Ipv4Addr, prefix: u8) -> Self {
-        let prefix = prefix.min(32);
-        Self { base: Ipv4Addr::from_bits(base.to_bits() & mask(prefix)), prefix }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (base, prefix) = text.split_once('/').unwrap_or((text, "32"));
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
-        Some(Self::new(base.parse().ok()?, prefix))
-    }
-
-    fn has(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & mask(self.prefix) == self.base.to_bits()
-    }
-
-    /// Whether one contains the other.
-    fn overlaps(self, other: Self) -> bool {
-        self.has(other.base) && self.prefix <= other.prefix || other.has(self.base) && other.prefix <= self.prefix
-    }
-}
-
-impl std::fmt::Display for Subnet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
-fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
-}
-
 /// The IPv4 subnets of a network.
 fn subnets(network: &Network) -> impl Iterator<Item = Subnet> {
     network.subnets.iter().filter_map(|text| Subnet::parse(text))
@@ -136,21 +96,4 @@ fn subnets(network: &Network) -> impl Iterator<Item = Subnet> {
 /// The addresses of a container.
 fn addresses(container: &Container) -> Vec<IpAddr> {
     container.networks.values().filter_map(|ip| ip.parse().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-
-    #[test]
-    fn overlap_is_containment() {
-        let subnet = |text| Subnet::parse(text).unwrap();
-        assert!(subnet("172.18.0.0/16").overlaps(subnet("172.18.5.0/24")));
-        assert!(subnet("172.18.5.0/24").overlaps(subnet("172.16.0.0/12")));
-        assert!(!subnet("172.18.0.0/16").overlaps(subnet("172.19.0.0/16")));
-        assert!(subnet("0.0.0.0/0").has(Ipv4Addr::new(9, 9, 9, 9)) && subnet("10.0.0.9/24") == subnet("10.0.0.0/24"));
-        assert_eq!((Subnet::parse("fd00::/64"), Subnet::parse("10.0.0.0/33"), Subnet::parse("")), (None, None, None));
-        assert_eq!(subnet("10.0.0.1").to_string(), "10.0.0.1/32");
-    }
 }
