@@ -5,9 +5,9 @@
 //! everything that leaves through the egress interface, is a restriction that the administrator chose, for example to one port, and
 //! passes. So does one that returns from an allow-list, as those in `DOCKER-USER` usually do.
 
-use std::net::Ipv4Addr;
-
 use opsctl_core::probe::network::firewall::{Chain, Effect, Firewall, Rule};
+
+use crate::shared::packet_filter::{matches_interface, network};
 
 /// Depth limit of chains that jump to chains.
 const MAX_DEPTH: u8 = 16;
@@ -140,24 +140,6 @@ fn meets(condition: &str, subnets: &[String]) -> bool {
     let overlap = |(address, mask): (u32, u32)| own.iter().any(|(a, m)| (a ^ address) & mask & m == 0);
     let listed: Option<Vec<(u32, u32)>> = listed.split(", ").map(network).collect();
     listed.is_some_and(|all| all.into_iter().any(overlap) != not)
-}
-
-/// Address and mask of `172.17.0.0/16`, `172.17.0.0/255.255.0.0` or a single address.
-fn network(text: &str) -> Option<(u32, u32)> {
-    let (address, length) = text.split_once('/').unwrap_or((text, "32"));
-    let mask = match length.parse::<u32>() {
-        Ok(length) => u32::MAX.checked_shl(32_u32.checked_sub(length)?).unwrap_or(0),
-        Err(_) => length.parse::<Ipv4Addr>().ok()?.to_bits(),
-    };
-    Some((address.parse::<Ipv4Addr>().ok()?.to_bits(), mask))
-}
-
-/// `br+` and `br*` match every name with that prefix.
-fn matches_interface(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix(['+', '*']) {
-        Some(beginning) => name.starts_with(beginning),
-        None => pattern == name,
-    }
 }
 
 #[cfg(test)]

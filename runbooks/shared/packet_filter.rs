@@ -1,7 +1,6 @@
 //! Whether the packet filter of this host discards the packets of a request or their replies.
 //!
-//! [`discarded`] is the only function that other modules use: an evaluator of concrete packets can replace its body. Only certain
-//! drops are reported: a rule with a condition that is not known, and every rule behind an accepting one of that kind, decides nothing.
+//! An evaluator of concrete packets can replace the body of [`discarded`]. Only certain drops are reported: a rule with a condition that is not known, and every rule behind an accepting one of that kind, decides nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -168,7 +167,7 @@ fn source_fits(condition: &str, source: Option<IpAddr>) -> Fit {
 }
 
 /// Address and mask of `10.0.0.0/8`, `10.0.0.0/255.0.0.0` or a single address.
-fn network(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn network(text: &str) -> Option<(u32, u32)> {
     let (address, length) = text.split_once('/').unwrap_or((text, "32"));
     let mask = match length.parse::<u32>() {
         Ok(length) => u32::MAX.checked_shl(32_u32.checked_sub(length)?).unwrap_or(0),
@@ -177,7 +176,8 @@ fn network(text: &str) -> Option<(u32, u32)> {
     Some((address.parse::<Ipv4Addr>().ok()?.to_bits(), mask))
 }
 
-fn matches_interface(pattern: &str, name: &str) -> bool {
+/// `br+` and `br*` match every name with that prefix.
+pub(crate) fn matches_interface(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix(['+', '*']) {
         Some(beginning) => name.starts_with(beginning),
         None => pattern == name,
