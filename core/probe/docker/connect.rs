@@ -110,7 +110,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is the socket of another user.
+    /// Whether the socket is that of another user.
     #[must_use]
     pub fn is_of_user(&self) -> bool {
         self.user().is_some()

@@ -159,7 +159,7 @@ impl Packet {
         }
     }
 
-    /// Whether it is an IPv6 packet.
+    /// Whether the packet is IPv6.
     #[must_use]
     pub fn is_ipv6(&self) -> bool {
         self.destination.is_ipv6()
